@@ -1,0 +1,67 @@
+"""The machine: what may be used of it, not what is soldered to it. Unknown is None."""
+
+from dataclasses import dataclass
+
+from bercail.core.units import Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """The processor as this process may use it.
+
+    Attributes:
+        model_name: as the system names it, or None.
+        architecture: ``x86_64``, ``aarch64`` ...
+        logical_cpus: ids this process may run on (affinity, cpusets), ascending.
+        physical_cores: distinct cores behind those ids, SMT siblings counted once; None if the topology is hidden.
+        performance_cores: of those, the fast ones of a hybrid processor; None where all are alike or unknown.
+        quota_cpus: CPU time allowed by control groups, in CPUs (2.5 = 250 %); None is no limit.
+        instruction_sets: the ones that matter for inference, as the kernel names them, sorted; on all CPUs alike.
+        l3_bytes: all level-3 caches together, or None.
+        numa_nodes: nodes with both CPUs and memory this process may use; None if unknown.
+    """
+
+    model_name: str | None
+    architecture: str
+    logical_cpus: tuple[int, ...]
+    physical_cores: int | None
+    performance_cores: int | None
+    quota_cpus: float | None
+    instruction_sets: tuple[str, ...]
+    l3_bytes: Bytes | None
+    numa_nodes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPool:
+    """Main memory under the limits this process lives in.
+
+    Attributes:
+        total_bytes: installed, or the control group's limit where that is lower.
+        available_bytes: what a new process can take without swapping: the lower of what the system can give and
+            what the tightest control group has left (its reclaimable file cache counts as free).
+        limited_by: what set ``available_bytes``: ``system`` or the path of the control group.
+        swap_bytes: configured swap; never counted as room.
+        bandwidth_bytes_per_s: measured reading speed with all usable cores, or None if not measured.
+    """
+
+    total_bytes: Bytes
+    available_bytes: Bytes
+    limited_by: str = "system"
+    swap_bytes: Bytes = 0
+    bandwidth_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Everything the plan may rely on.
+
+    Attributes:
+        system: ``Linux``, ``Darwin``, ``Windows``.
+        notes: what could not be read or looks wrong, in words.
+    """
+
+    system: str
+    cpu: Cpu
+    memory: MemoryPool
+    notes: tuple[str, ...] = ()

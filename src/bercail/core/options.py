@@ -1,0 +1,234 @@
+"""Every option and setting, once. The command line, the environment, the settings file and the reference derive from it.
+
+An option ``port`` of the group ``server`` is ``server.port`` in the settings file, ``BERCAIL_SERVER_PORT`` in the
+environment and ``--port`` on the command lines that take the group.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TypeVar
+
+from bercail.core.errors import SettingsError, UsageError
+from bercail.core.quant import CACHE_TYPES
+from bercail.core.units import MIB, Bytes, Seconds, Tokens, parse_bytes, parse_seconds, parse_tokens
+
+T = TypeVar("T")
+
+
+class Kind(StrEnum):
+    """How the text of an option is read."""
+
+    TEXT = "text"
+    COUNT = "count"
+    BYTES = "bytes"
+    TOKENS = "tokens"
+    SECONDS = "seconds"
+    FLAG = "flag"
+    CHOICE = "choice"
+    PATHS = "paths"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option as people see it.
+
+    Attributes:
+        group: name of its group.
+        name: name within the group.
+        default: its value if nobody sets it; None means Bercail decides.
+        minimum: smallest number allowed, or None.
+        maximum: largest number allowed, or None.
+        choices: the words allowed, for ``Kind.CHOICE``.
+        help: one sentence.
+    """
+
+    group: str
+    name: str
+    kind: Kind
+    default: object
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its key in the settings file."""
+        return f"{self.group}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"BERCAIL_{self.group}_{self.name}".upper()
+
+    @property
+    def flag(self) -> str:
+        """Its command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+
+def option(  # each argument is a column of the reference
+    default: T,
+    kind: Kind,
+    help: str,  # noqa: A002 - the word people look for
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> T:
+    """A dataclass field that declares an option."""
+    facts = {"kind": kind, "help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return field(default=default, metadata=facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """The gateway."""
+
+    host: str = option("127.0.0.1", Kind.TEXT, "Address to listen on; 127.0.0.1 is this machine alone.")
+    port: int = option(8123, Kind.COUNT, "Port to listen on; 0 takes a free one.", minimum=0, maximum=65535)
+    body_limit: Bytes = option(
+        64 * MIB, Kind.BYTES, "Largest request body accepted; longer ones get 413.", minimum=1024
+    )
+    header_hold: Seconds = option(
+        15.0, Kind.SECONDS, "How long the headers of a stream wait for its first byte; errors then keep their status.",
+        minimum=0, maximum=600,
+    )  # fmt: skip
+    keep_alive: Seconds = option(
+        15.0, Kind.SECONDS, "Longest silence in a stream before a keep-alive comment is sent.", minimum=0.1, maximum=600
+    )
+    drain: Seconds = option(
+        30.0, Kind.SECONDS, "How long running requests may finish after the first Ctrl-C or SIGTERM.", minimum=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Where models are and which are served."""
+
+    folders: tuple[str, ...] = option(
+        (), Kind.PATHS, "Folders searched for models when none is named; if empty, where other tools keep theirs."
+    )
+    template_timeout: Seconds = option(
+        5.0, Kind.SECONDS, "How long a chat template may take to prove itself before chat is disabled for the model.",
+        minimum=0.5, maximum=60,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Wishes for the engine; what is not set is chosen by the plan."""
+
+    context: Tokens | None = option(None, Kind.TOKENS, "Context per slot, such as 8192 or 32k.", minimum=1)
+    slots: int | None = option(None, Kind.COUNT, "Requests that run at once.", minimum=1, maximum=256)
+    kv_unified: bool | None = option(None, Kind.FLAG, "One KV pool for all slots instead of an equal share each.")
+    kv_type_k: str | None = option(None, Kind.CHOICE, "Type of the key cache.", choices=CACHE_TYPES)
+    kv_type_v: str | None = option(None, Kind.CHOICE, "Type of the value cache.", choices=CACHE_TYPES)
+    flash_attention: bool | None = option(None, Kind.FLAG, "Flash attention; needed for a quantized value cache.")
+    batch: Tokens | None = option(None, Kind.TOKENS, "Logical batch in tokens.", minimum=32, maximum=16384)
+    ubatch: Tokens | None = option(None, Kind.TOKENS, "Physical batch in tokens.", minimum=32, maximum=16384)
+    threads: int | None = option(None, Kind.COUNT, "Threads for decode.", minimum=1, maximum=512)
+    threads_batch: int | None = option(None, Kind.COUNT, "Threads for prefill.", minimum=1, maximum=512)
+    mmap: bool | None = option(None, Kind.FLAG, "Map the weights instead of reading them into memory.")
+    repack: bool | None = option(None, Kind.FLAG, "Rearrange quantized weights for this CPU while loading.")
+    embedding: bool | None = option(None, Kind.FLAG, "Serve embeddings instead of text.")
+    pooling: str | None = option(
+        None, Kind.CHOICE, "How embeddings are pooled.", choices=("none", "mean", "cls", "last", "rank")
+    )
+    vision: bool | None = option(None, Kind.FLAG, "Use the mmproj file beside the model, if there is one.")
+    prompt_cache: Bytes | None = option(
+        None, Kind.BYTES, "RAM for the saved prompts of idle slots; 0 is none.", minimum=0
+    )
+    memory: Bytes | None = option(
+        None, Kind.BYTES, "Most memory the engine may take; never more than is really available.", minimum=64 * MIB
+    )
+    startup_timeout: Seconds = option(
+        600.0, Kind.SECONDS, "How long an engine may take to become ready.", minimum=1, maximum=86400
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All groups together."""
+
+    server: ServerOptions = field(default_factory=ServerOptions)
+    models: ModelOptions = field(default_factory=ModelOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+GROUPS: tuple[type, ...] = (ServerOptions, ModelOptions, EngineOptions)
+_GROUP_NAMES: Mapping[type, str] = {ServerOptions: "server", ModelOptions: "models", EngineOptions: "engine"}
+
+
+def options_of(group: type) -> Iterator[Option]:
+    """The options that a group declares, in its order."""
+    for item in fields(group):
+        default = None if item.default is MISSING else item.default
+        yield Option(group=_GROUP_NAMES[group], name=item.name, default=default, **item.metadata)
+
+
+def every_option() -> tuple[Option, ...]:
+    """All options of all groups."""
+    return tuple(found for group in GROUPS for found in options_of(group))
+
+
+def read_value(spec: Option, raw: object, *, origin: str) -> object:
+    """The value of an option from text, or from a YAML scalar or list.
+
+    Args:
+        spec: the option.
+        raw: what was written.
+        origin: where it was written, for the error.
+
+    Raises:
+        SettingsError: it is not a value of this option.
+    """
+    try:
+        value = _convert(spec, raw)
+    except (UsageError, ValueError) as error:
+        detail = error.message if isinstance(error, UsageError) else f"{raw!r} is not a {spec.kind}"
+        raise SettingsError(f"{origin}: {spec.key}: {detail}", hint=spec.help) from error
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if spec.minimum is not None and value < spec.minimum:
+            raise SettingsError(f"{origin}: {spec.key}: {raw} is less than {spec.minimum:g}", hint=spec.help)
+        if spec.maximum is not None and value > spec.maximum:
+            raise SettingsError(f"{origin}: {spec.key}: {raw} is more than {spec.maximum:g}", hint=spec.help)
+    return value
+
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _convert(spec: Option, raw: object) -> object:  # noqa: C901 - one branch per kind
+    text = str(raw).strip()
+    match spec.kind:
+        case Kind.TEXT:
+            return text
+        case Kind.COUNT:
+            return int(text)
+        case Kind.BYTES:
+            return parse_bytes(text)
+        case Kind.TOKENS:
+            return parse_tokens(text)
+        case Kind.SECONDS:
+            return parse_seconds(text)
+        case Kind.FLAG:
+            if text.lower() not in _TRUE + _FALSE:
+                raise ValueError(text)
+            return text.lower() in _TRUE
+        case Kind.CHOICE:
+            if text not in spec.choices:
+                raise UsageError(f"{text!r} is none of {', '.join(spec.choices)}")
+            return text
+        case Kind.PATHS:
+            parts = raw if isinstance(raw, list | tuple) else text.split(":")
+            return tuple(str(part) for part in parts if str(part))
+
+
+def unknown_key(name: str, known: tuple[str, ...], *, origin: str) -> SettingsError:
+    """The error for a key that does not exist, with the nearest that does."""
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(known)
+    return SettingsError(f"{origin}: unknown setting {name!r}", hint=hint, code="unknown_setting")

@@ -1,0 +1,51 @@
+"""Which model is resident and who waits for which: (state, event) -> (state, actions)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bercail.core.model import Capability
+from bercail.core.units import Bytes, Tokens
+
+
+class Phase(StrEnum):
+    """What a client can expect of a model right now."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """One model as clients see it.
+
+    Attributes:
+        id: the name clients use.
+        phase: resident, loading, on disk only, or broken.
+        created: modification time of the file, unix seconds.
+        context_length: tokens the model was made for; None while its header has not been read.
+        slot_context_tokens: longest prompt and answer of one request as loaded; None while it is not.
+        slots: requests that run at once as loaded; None while it is not.
+        capabilities: what may be asked of it; empty while its header has not been read.
+        parameter_count: None while its header has not been read.
+        chat_refusal: why chat is disabled, or empty.
+        error: why it failed or cannot be loaded, or empty.
+        progress: of loading, 0 to 1; None unless it is loading.
+    """
+
+    id: str
+    phase: Phase
+    created: int
+    file_bytes: Bytes
+    context_length: Tokens | None = None
+    slot_context_tokens: Tokens | None = None
+    slots: int | None = None
+    capabilities: tuple[Capability, ...] = ()
+    architecture: str | None = None
+    quantization: str | None = None
+    parameter_count: int | None = None
+    vocabulary: int | None = None
+    chat_refusal: str = ""
+    error: str = ""
+    progress: float | None = None

@@ -1,0 +1,218 @@
+"""The shape of every plug. Adapters implement these; flows and doors know nothing else of the world."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+from bercail.core.errors import EngineError
+from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.machine import Machine
+from bercail.core.model import Findings, Model
+from bercail.core.route import ServedModel
+
+
+class Prober(Protocol):
+    """Looks at this machine."""
+
+    def probe(self) -> Machine:
+        """What may be used of the machine right now; bandwidth only if it was measured before."""
+        ...
+
+    def measure_bandwidth(self, machine: Machine) -> float | None:
+        """Reading speed of main memory in bytes/s with all usable cores, at most about a second of work.
+
+        None where it cannot be measured (too little free memory); the reason is up to the caller to tell.
+        """
+        ...
+
+
+class ModelReader(Protocol):
+    """Finds and reads model files."""
+
+    def find(self, paths: Sequence[str], folders: Sequence[str]) -> Findings:
+        """Models at ``paths`` (files or folders); else in ``folders``; else where other tools keep theirs."""
+        ...
+
+    def read(self, path: str, *, projector: str | None = None) -> Model:
+        """The model at ``path``, checked for everything that would harm an engine short of reading token arrays.
+
+        Raises:
+            ReadError: it cannot be read or must not be loaded.
+        """
+        ...
+
+    def audit_vocabulary(self, model: Model) -> None:
+        """Read the token arrays and check what an engine would not survive (about 0.1 s for 150,000 tokens).
+
+        Raises:
+            ReadError: the vocabulary would abort an engine.
+        """
+        ...
+
+
+class EngineProcess(Protocol):
+    """A running, ready engine."""
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    async def wait(self) -> Exit:
+        """How it ended; returns when it has."""
+        ...
+
+    async def stop(self, grace_s: float) -> Exit:
+        """Ask it to stop; after ``grace_s`` kill its whole process group."""
+        ...
+
+    def log_tail(self, lines: int = 40) -> tuple[str, ...]:
+        """The last lines of its log, oldest first."""
+        ...
+
+    def resident_bytes(self) -> int | None:
+        """Memory it holds (proportional set size where the system tells, else resident set), or None."""
+        ...
+
+
+class Engine(Protocol):
+    """One kind of engine."""
+
+    @property
+    def name(self) -> str:
+        """``llama.cpp`` ..."""
+        ...
+
+    @property
+    def build(self) -> str:
+        """Its build, such as ``b11549``."""
+        ...
+
+    async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
+        """Render sample conversations with the engine's own renderer, in a child that cannot hurt us."""
+        ...
+
+    async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> EngineProcess:
+        """A process that answered a health check (alive is not ready).
+
+        Must be awaited from the main thread's event loop: on Linux the death signal follows the spawning thread.
+        Cancelling kills the child.
+
+        Raises:
+            EngineError: it did not become ready; carries the last lines of its log.
+        """
+        ...
+
+
+class UpstreamResponse(Protocol):
+    """An answer whose headers have arrived."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names in lower case."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, queued pieces joined.
+
+        Raises:
+            EngineError: the connection broke before the body ended.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close the connection now, without waiting; harmless when the body has ended."""
+        ...
+
+
+class Upstream(Protocol):
+    """The HTTP client towards engines: pooled, streaming, cancelled by closing the socket at once."""
+
+    async def send(
+        self, address: Address, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> UpstreamResponse:
+        """The response once its headers have come. Cancelling aborts the connection.
+
+        Raises:
+            EngineError: nobody listens, or the connection broke before the headers.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Abort what is open."""
+        ...
+
+
+class Lease(Protocol):
+    """The right to send one request to a loaded model; the model stays until it is released."""
+
+    @property
+    def address(self) -> Address:
+        """Where the engine listens."""
+        ...
+
+    @property
+    def model(self) -> ServedModel:
+        """The model as loaded."""
+        ...
+
+    def release(self) -> None:
+        """Give it back; a second call does nothing."""
+        ...
+
+    def failure(self) -> EngineError | None:
+        """If the engine has died: what happened, with the last lines of its log."""
+        ...
+
+
+class Host(Protocol):
+    """What a door serves from: the models, and the way to one of them."""
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """Every model, loaded or not. Never starts one."""
+        ...
+
+    def find(self, model_id: str) -> ServedModel:
+        """The model of that name; an empty name is the only model there is, or the loaded one.
+
+        Raises:
+            NotFoundError: there is none; says which there are, or where was looked if there is no model at all.
+        """
+        ...
+
+    async def lease(self, model_id: str) -> Lease:
+        """A lease on the model, after queueing and loading as needed. Cancelling leaves the queue.
+
+        Raises:
+            NotFoundError: no such model.
+            RefusedError: it does not fit.
+            ReadError: its file must not be loaded.
+            EngineError: its engine failed, with the last lines of the log.
+            StoppingError: the server is going down.
+        """
+        ...
+
+
+class Door(Protocol):
+    """What lets clients in."""
+
+    async def open(self, host: Host) -> str:
+        """Listen; the URL.
+
+        Raises:
+            ListenError: the address is taken or not ours.
+        """
+        ...
+
+    async def close(self, drain_s: float) -> int:
+        """Take no new requests, let running ones finish for ``drain_s``, cut the rest; how many were cut."""
+        ...
