@@ -1,4 +1,4 @@
-"""Every option and setting, once. The command line, the environment, the settings file and the reference derive from it.
+"""Every option and setting, once: command line, environment, settings file and reference derive from it.
 
 An option ``port`` of the group ``server`` is ``server.port`` in the settings file, ``BERCAIL_SERVER_PORT`` in the
 environment and ``--port`` on the command lines that take the group.
