@@ -1,60 +1,12 @@
 """What is launched, and the life of an engine: its state and the next step after each event."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias, assert_never
 
-from bercail.core.model import Pooling
-from bercail.core.units import Bytes, Tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """Every setting an engine is started with; nothing is left to its defaults.
-
-    Attributes:
-        context_tokens: KV cells over all slots together.
-        slots: requests that run at once.
-        kv_unified: one pool for all slots instead of an equal share each.
-        batch_tokens: logical batch.
-        ubatch_tokens: physical batch; drives the compute buffer.
-        kv_type_k: type of the key cache, a name of ``core.quant.CACHE_TYPES``.
-        kv_type_v: type of the value cache.
-        flash_attention: on or off, never automatic.
-        threads: for decode.
-        threads_batch: for prefill.
-        mmap: map the weights instead of reading them into memory.
-        repack: rearrange quantized weights for the CPU at load; they then live outside the file mapping.
-        embedding: start for embeddings; generation is then not served.
-        pooling: how embeddings are pooled, or None for the model's own.
-        prompt_cache_bytes: RAM for saved prompts of idle slots.
-        checkpoints: saved states per slot of models whose cache cannot be cut (sliding window, recurrent).
-        swa_full: a sliding-window cache of full size.
-        warmup: one empty run after loading.
-    """
-
-    context_tokens: Tokens
-    slots: int
-    kv_unified: bool
-    batch_tokens: Tokens
-    ubatch_tokens: Tokens
-    kv_type_k: str
-    kv_type_v: str
-    flash_attention: bool
-    threads: int
-    threads_batch: int
-    mmap: bool
-    repack: bool
-    embedding: bool = False
-    pooling: Pooling | None = None
-    prompt_cache_bytes: Bytes = 0
-    checkpoints: int = 0
-    swa_full: bool = False
-    warmup: bool = True
-
-    @property
-    def slot_context_tokens(self) -> Tokens:
-        """The longest prompt and answer one request may have."""
-        return self.context_tokens if self.kv_unified else self.context_tokens // self.slots
+from bercail.core.engine import EngineSettings
+from bercail.core.units import Bytes, Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,3 +80,120 @@ class TemplateVerdict:
     usable: bool
     why: str = ""
     tools: bool = False
+
+
+class Stage(StrEnum):
+    """Where an engine is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BACKING_OFF = "backing_off"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+FIRST_BACKOFF_S: Seconds = 1.0
+LONGEST_BACKOFF_S: Seconds = 60.0
+MOST_CRASHES = 6
+STEADY_S: Seconds = 60.0
+"""An engine that ran this long has left its earlier crashes behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """The life of one engine.
+
+    Attributes:
+        crashes: in a row, each within ``STEADY_S`` of becoming ready or before it.
+        error: what happened last, or empty.
+    """
+
+    stage: Stage = Stage.STARTING
+    crashes: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BecameReady:
+    """It answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed:
+    """It did not become ready."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Died:
+    """It was ready and ended by itself, ``uptime_s`` after it had become ready."""
+
+    error: str
+    uptime_s: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackoffOver:
+    """The pause before the next start has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAsked:
+    """Someone wants it gone."""
+
+
+LifeEvent: TypeAlias = BecameReady | StartFailed | Died | BackoffOver | StopAsked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spawn:
+    """Start the process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Wait before the next start."""
+
+    delay_s: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """Nothing to do."""
+
+
+LifeStep: TypeAlias = Spawn | Pause | Rest
+
+
+def next_step(life: Life, event: LifeEvent) -> tuple[Life, LifeStep]:
+    """What follows from an event.
+
+    A first start that fails is final, for the same file and settings fail again. An engine that was ready and died
+    is started again after 1, 2, 4 ... 60 s, and given up after ``MOST_CRASHES`` deaths in a row.
+    """
+    if life.stage is Stage.STOPPED:
+        return life, Rest()
+    match event:
+        case StopAsked():
+            return replace(life, stage=Stage.STOPPED), Rest()
+        case BecameReady():
+            return replace(life, stage=Stage.READY, error=""), Rest()
+        case BackoffOver():
+            return replace(life, stage=Stage.STARTING), Spawn()
+        case StartFailed(error=error):
+            return _after_crash(life, error) if life.crashes else (Life(stage=Stage.FAILED, error=error), Rest())
+        case Died(error=error, uptime_s=uptime_s):
+            return _after_crash(life if uptime_s < STEADY_S else Life(), error)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _after_crash(life: Life, error: str) -> tuple[Life, LifeStep]:
+    crashes = life.crashes + 1
+    if crashes >= MOST_CRASHES:
+        return Life(
+            stage=Stage.FAILED, crashes=crashes, error=f"{error}; gave up after {crashes} times in a row"
+        ), Rest()
+    delay_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (crashes - 1))
+    return Life(stage=Stage.BACKING_OFF, crashes=crashes, error=error), Pause(delay_s=delay_s)

@@ -1,0 +1,275 @@
+"""(machine, model, wish) -> Fits | NoFit: every byte explained, nothing shrunk in silence."""
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from bercail.core import memory
+from bercail.core.budget import Case, Device, most_context, with_context
+from bercail.core.engine import EngineSettings
+from bercail.core.machine import Machine
+from bercail.core.model import Model, Pooling, Role
+from bercail.core.options import EngineOptions
+from bercail.core.quant import TENSOR_TYPES_BY_NAME
+from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons
+from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_tokens
+
+LEAST_CONTEXT: Tokens = 4096
+"""A model that can hold fewer tokens than this by memory alone is refused, unless the user asked for so few."""
+
+MOST_SLOTS = 4
+MOST_PROMPT_CACHE_BYTES: Bytes = GIB
+CHECKPOINT_STEPS = (8, 4, 2, 1, 0)
+GENERATE_BATCH: Tokens = 256
+"""Prefill looks for a lost client once per batch, and on CPUs larger batches gain nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Something near the wish that does fit.
+
+    Attributes:
+        change: what to do differently, as words a user can act on.
+        context_tokens: context per slot it would give.
+        settings: the whole settings.
+        costs: what it costs in quality or speed.
+    """
+
+    change: str
+    context_tokens: Tokens
+    settings: EngineSettings
+    costs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fits:
+    """It fits, with these settings.
+
+    Attributes:
+        projector: the ``mmproj`` file to load as well, or None.
+    """
+
+    model_id: str
+    engine: str
+    settings: EngineSettings
+    devices: tuple[Device, ...]
+    reasons: tuple[Reason, ...]
+    alternatives: tuple[Alternative, ...] = ()
+    projector: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoFit:
+    """It does not fit.
+
+    Attributes:
+        why: one sentence.
+        settings: what was tried; its memory is in ``devices``.
+        alternatives: the nearest things that do fit.
+    """
+
+    model_id: str
+    engine: str
+    why: str
+    settings: EngineSettings
+    devices: tuple[Device, ...]
+    reasons: tuple[Reason, ...]
+    alternatives: tuple[Alternative, ...] = ()
+
+
+Verdict: TypeAlias = Fits | NoFit
+
+
+def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str = "llama.cpp") -> Verdict:
+    """The plan for one model on this machine.
+
+    Args:
+        machine: what may be used.
+        model: what is to run.
+        wish: what the user set; None there is decided here.
+        engine: name of the engine that will run it.
+    """
+    budget = _budget(machine, wish)
+    case = Case(model=model, budget_bytes=budget, projector_bytes=_projector_bytes(model, wish))
+    settings = _first_settings(machine, model, wish)
+    reasons = fixed_reasons(machine, wish, settings)
+    if illegal := _illegal(model, settings):
+        return _refuse(case, engine, settings, reasons, illegal)
+    if wish.context is None:
+        settings = _largest_context(case, settings)
+    if not case.fits(settings):
+        why = f"{_needs(case, settings)}; {format_bytes(budget)} may be used ({machine.memory.limited_by})"
+        return _refuse(case, engine, settings, reasons, why)
+    settings = _spend_the_rest(case, settings, wish)
+    return Fits(
+        model_id=model.id,
+        engine=engine,
+        settings=settings,
+        devices=(case.device(settings),),
+        reasons=(context_reason(case, settings, wish), *reasons, *budget_reasons(settings, wish)),
+        alternatives=_more_context(case, settings),
+        projector=model.projector if case.projector_bytes else None,
+    )
+
+
+def _budget(machine: Machine, wish: EngineOptions) -> Bytes:
+    available = machine.memory.available_bytes
+    return available if wish.memory is None else min(wish.memory, available)
+
+
+def _projector_bytes(model: Model, wish: EngineOptions) -> Bytes:
+    """Weights and working memory of the projector; 1.4 times the file was measured for image encoders."""
+    return model.projector_bytes * 14 // 10 if wish.vision is not False and model.projector else 0
+
+
+def usable_threads(machine: Machine) -> int:
+    """Physical cores (the fast ones of a hybrid processor), no more than the CPU quota grants in full."""
+    cpu = machine.cpu
+    cores = cpu.performance_cores or cpu.physical_cores or len(cpu.logical_cpus)
+    quota = int(cpu.quota_cpus) if cpu.quota_cpus is not None else cores
+    return max(1, min(cores, quota))
+
+
+def _prefill_threads(machine: Machine) -> int:
+    cpu = machine.cpu
+    cores = cpu.physical_cores or len(cpu.logical_cpus)
+    quota = int(cpu.quota_cpus) if cpu.quota_cpus is not None else cores
+    return max(1, min(cores, quota))
+
+
+def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> EngineSettings:
+    """Everything but the context, which starts at what was asked or what the model was made for."""
+    embedding = model.role is not Role.GENERATE if wish.embedding is None else wish.embedding
+    pooling = Pooling(wish.pooling) if wish.pooling else None
+    ubatch = wish.ubatch or wish.batch or GENERATE_BATCH
+    threads = wish.threads or usable_threads(machine)
+    settings = EngineSettings(
+        context_tokens=0,
+        slots=wish.slots or 1,
+        kv_unified=bool(wish.kv_unified),
+        batch_tokens=max(wish.batch or GENERATE_BATCH, ubatch),
+        ubatch_tokens=ubatch,
+        kv_type_k=wish.kv_type_k or "f16",
+        kv_type_v=wish.kv_type_v or "f16",
+        flash_attention=wish.flash_attention is not False,
+        threads=threads,
+        threads_batch=wish.threads_batch or (wish.threads or _prefill_threads(machine)),
+        mmap=wish.mmap is not False,
+        repack=wish.repack is not False,
+        embedding=embedding,
+        pooling=pooling,
+        prompt_cache_bytes=wish.prompt_cache or 0,
+    )
+    asked = wish.context or model.context_length
+    # The engine rounds up to whole steps; the plan does so first, where the model allows it, and says it.
+    return with_context(model, settings, max(asked, min(memory.pad(asked, memory.CELL_STEP), model.context_length)))
+
+
+def _illegal(model: Model, settings: EngineSettings) -> str:
+    """Why the engine would refuse these settings for this model, or empty."""
+    shape = model.shape
+    asked, own = settings.slot_context_tokens, model.context_length
+    if asked > own:
+        return f"context {format_tokens(asked)} is more than the {format_tokens(own)} tokens the model was made for"
+    if shape.mla_compressed and settings.kv_type_k != settings.kv_type_v:
+        return "this model keeps keys and values together: kv_type_k and kv_type_v must be equal"
+    if TENSOR_TYPES_BY_NAME[settings.kv_type_v].block_weights > 1 and not settings.flash_attention:
+        return f"a {settings.kv_type_v} value cache needs flash attention"
+    for kind, width in ((settings.kv_type_k, shape.key_length), (settings.kv_type_v, shape.value_length)):
+        if width % TENSOR_TYPES_BY_NAME[kind].block_weights:
+            return f"heads of {width} values do not fill the blocks of {kind}: use f16"
+    return ""
+
+
+def _more_context(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
+    """Ways to a longer context than the one chosen, if the model was made for more."""
+    lean = replace(settings, prompt_cache_bytes=0, checkpoints=0)
+    return tuple(row for row in _alternatives(case, lean) if row.context_tokens > settings.slot_context_tokens)
+
+
+def _largest_context(case: Case, settings: EngineSettings) -> EngineSettings:
+    """The most context per slot that fits, in whole steps, up to the model's own; the least one if none fits."""
+    own = case.model.context_length
+    if case.fits(case.at(settings, own)):
+        return case.at(settings, own)
+    least = min(LEAST_CONTEXT, own)
+    best = most_context(lambda context: case.fits(case.at(settings, context)), own)
+    return case.at(settings, max(best, least))
+
+
+def _spend_the_rest(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
+    """More slots, checkpoints and a prompt cache, where the machine has plenty left."""
+    if wish.slots is None and not settings.embedding:
+        for slots in range(MOST_SLOTS, 1, -1):
+            more = case.at(replace(settings, slots=slots), settings.slot_context_tokens)
+            if case.device(more).total_bytes <= case.budget_bytes // 2:
+                settings = more
+                break
+    if not memory.keeps_cache(case.model) or settings.embedding:
+        return settings
+    one = memory.checkpoint_bytes(case.model, settings) * settings.slots
+    if one:
+        room = case.free_bytes(settings) // 4
+        settings = replace(settings, checkpoints=next(n for n in CHECKPOINT_STEPS if n * one <= room or n == 0))
+    if wish.prompt_cache is None:
+        spare = min(MOST_PROMPT_CACHE_BYTES, case.free_bytes(settings) // 4) // MIB * MIB
+        settings = replace(settings, prompt_cache_bytes=max(0, spare))
+    return settings
+
+
+def _needs(case: Case, settings: EngineSettings) -> str:
+    total = format_bytes(case.device(settings).total_bytes)
+    slots = f" in {settings.slots} slots" if settings.slots > 1 else ""
+    return f"{case.model.id} with context {format_tokens(settings.slot_context_tokens)}{slots} needs {total}"
+
+
+def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Reason, ...], why: str) -> NoFit:
+    return NoFit(
+        model_id=case.model.id,
+        engine=engine,
+        why=why,
+        settings=settings,
+        devices=(case.device(settings),),
+        reasons=reasons,
+        alternatives=_alternatives(case, settings),
+    )
+
+
+def _alternatives(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
+    """The nearest things that fit, one change at a time, each with the longest context it gives."""
+    changes: list[tuple[str, EngineSettings, str]] = [
+        ("context {context} fits", settings, "a shorter conversation"),
+        ("with a q8_0 KV cache {context} fits", _quantized(case, settings, "q8_0"), "hardly any quality"),
+        ("with a q4_0 KV cache {context} fits", _quantized(case, settings, "q4_0"), "some quality in long contexts"),
+        ("with one slot {context} fits", replace(settings, slots=1), "requests wait for one another"),
+        ("with ubatch 128 {context} fits", replace(settings, ubatch_tokens=128, batch_tokens=128), "slower prefill"),
+    ]
+    rows: list[Alternative] = []
+    for words, changed, costs in changes:
+        row = _alternative(case, changed, words, costs)
+        if row and all(row.context_tokens > other.context_tokens for other in rows):
+            rows.append(row)
+    if not rows and case.projector_bytes:
+        text_only = replace(case, projector_bytes=0)
+        row = _alternative(text_only, settings, "without the projector {context} fits", "no images")
+        rows.extend([row] if row else [])
+    return tuple(rows)
+
+
+def _quantized(case: Case, settings: EngineSettings, kind: str) -> EngineSettings:
+    return replace(settings, kv_type_k=kind, kv_type_v=kind, flash_attention=True)
+
+
+def _alternative(case: Case, settings: EngineSettings, words: str, costs: str) -> Alternative | None:
+    own = case.model.context_length
+    if _illegal(case.model, settings):
+        return None
+    whole = case.fits(case.at(settings, own))
+    context = own if whole else most_context(lambda tokens: case.fits(case.at(settings, tokens)), own)
+    if context == 0:
+        return None
+    return Alternative(
+        change=words.format(context=format_tokens(context)),
+        context_tokens=context,
+        settings=case.at(settings, context),
+        costs=costs,
+    )

@@ -1,0 +1,87 @@
+"""Why each setting of a plan has its value."""
+
+from dataclasses import dataclass
+
+from bercail.core.budget import Case
+from bercail.core.engine import EngineSettings
+from bercail.core.machine import Machine
+from bercail.core.options import EngineOptions
+from bercail.core.units import format_bytes, format_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a setting has its value."""
+
+    setting: str
+    value: str
+    because: str
+
+
+def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSettings) -> tuple[Reason, ...]:
+    """Reasons for what does not depend on the budget."""
+    cpu = machine.cpu
+    cores = f"{cpu.physical_cores or '?'} physical cores behind {len(cpu.logical_cpus)} usable CPUs"
+    quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus is not None else ""
+    rows: list[tuple[str, object, bool, str]] = [
+        ("threads", settings.threads, wish.threads is not None, cores + quota),
+        ("threads_batch", settings.threads_batch, wish.threads_batch is not None, cores + quota),
+        ("kv_type_k", settings.kv_type_k, wish.kv_type_k is not None, "no loss; q8_0 halves the cache"),
+        ("kv_type_v", settings.kv_type_v, wish.kv_type_v is not None, "no loss; q8_0 halves the cache"),
+        ("flash_attention", settings.flash_attention, wish.flash_attention is not None, "less memory, no loss"),
+        ("mmap", settings.mmap, wish.mmap is not None, "weights are shared with the file cache"),
+        ("repack", settings.repack, wish.repack is not None, "faster decode; costs loading time"),
+        ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
+        ("embedding", settings.embedding, wish.embedding is not None, "what the model is for"),
+    ]
+    return tuple(
+        Reason(setting=name, value=_word(value), because="as asked" if asked else because)
+        for name, value, asked, because in rows
+    )
+
+
+def _word(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def context_reason(case: Case, settings: EngineSettings, wish: EngineOptions) -> Reason:
+    """Why the context is as long as it is."""
+    own, context = case.model.context_length, settings.slot_context_tokens
+    if wish.context is not None:
+        because = "as asked" if wish.context == context else f"{wish.context:,} as asked, rounded up to a whole step"
+    elif context >= own:
+        because = "all the model was made for"
+    else:
+        because = (
+            f"the most that fits in {format_bytes(case.budget_bytes)}; the model was made for {format_tokens(own)}"
+        )
+    return Reason(setting="context", value=format_tokens(context), because=because)
+
+
+def budget_reasons(settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
+    """Reasons for what is spent of the rest of the budget."""
+    slots = (
+        "as asked"
+        if wish.slots is not None
+        else (
+            "whole context for each, within half of the budget"
+            if settings.slots > 1
+            else "more would take over half of the budget"
+        )
+    )
+    batch = (
+        "as asked"
+        if wish.batch or wish.ubatch
+        else (
+            "pooling needs the whole text in one batch"
+            if settings.embedding
+            else "a lost client is noticed once per batch"
+        )
+    )
+    cache = "as asked" if wish.prompt_cache is not None else "at most a quarter of what is left"
+    return (
+        Reason(setting="slots", value=str(settings.slots), because=slots),
+        Reason(setting="batch", value=format_tokens(settings.batch_tokens), because=batch),
+        Reason(setting="ubatch", value=format_tokens(settings.ubatch_tokens), because=batch),
+        Reason(setting="prompt_cache", value=format_bytes(settings.prompt_cache_bytes), because=cache),
+    )

@@ -1,0 +1,17 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The material beside the checkout; tests that need it skip where it is absent."""
+    place = Path(os.environ.get("BERCAIL_SHARED", ROOT.parent / "shared"))
+    if not (place / "models").is_dir():
+        pytest.skip(f"no test material at {place} (set BERCAIL_SHARED)")
+    return place
