@@ -1,12 +1,14 @@
 """The shape of every plug. Adapters implement these; flows and doors know nothing else of the world."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
+from bercail.core.options import Settings
 from bercail.core.route import ServedModel
 
 
@@ -15,6 +17,10 @@ class Prober(Protocol):
 
     def probe(self) -> Machine:
         """What may be used of the machine right now; bandwidth only if it was measured before."""
+        ...
+
+    def fingerprint(self, machine: Machine) -> str:
+        """A key under which measurements of this machine may be kept."""
         ...
 
     def measure_bandwidth(self, machine: Machine) -> float | None:
@@ -202,6 +208,50 @@ class Host(Protocol):
         ...
 
 
+class Cache(Protocol):
+    """Small facts worth keeping between runs; losing them costs time, never correctness."""
+
+    def get(self, kind: str, key: str) -> dict[str, object] | None:
+        """What was kept, or None."""
+        ...
+
+    def put(self, kind: str, key: str, value: dict[str, object]) -> None:
+        """Keep it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """Remembers children on disk, so that the next start can end what outlived a killed server."""
+
+    def record(self, pid: int) -> None:
+        """A child runs."""
+        ...
+
+    def forget(self, pid: int) -> None:
+        """It has ended."""
+        ...
+
+    def reconcile(self) -> tuple[str, ...]:
+        """End what dead servers left running; what was ended, in words."""
+        ...
+
+
+class Clock(Protocol):
+    """Time as flows see it."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait."""
+        ...
+
+
 class Door(Protocol):
     """What lets clients in."""
 
@@ -216,3 +266,18 @@ class Door(Protocol):
     async def close(self, drain_s: float) -> int:
         """Take no new requests, let running ones finish for ``drain_s``, cut the rest; how many were cut."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """Every plug, filled: what the flows work with."""
+
+    settings: Settings
+    prober: Prober
+    reader: ModelReader
+    engine: Engine
+    upstream: Upstream
+    door: Door
+    cache: Cache
+    journal: Journal
+    clock: Clock

@@ -8,6 +8,9 @@ from typing import TypeAlias, assert_never
 from bercail.core.engine import EngineSettings
 from bercail.core.units import Bytes, Seconds
 
+PLAIN_TEMPLATE = "chatml"
+"""A template of the engine's own that is known to render; for models whose own one is unusable."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSpec:
@@ -75,11 +78,13 @@ class TemplateVerdict:
         usable: chat may be offered.
         why: if not, what went wrong, in words.
         tools: the renderer found that the template handles tools.
+        malformed: it is not even a template: it cannot be parsed.
     """
 
     usable: bool
     why: str = ""
     tools: bool = False
+    malformed: bool = False
 
 
 class Stage(StrEnum):

@@ -271,6 +271,7 @@ class FoundModel:
             ``llama.cpp`` or ``./models``.
         bytes: all parts together.
         projector: path of the ``mmproj`` file beside it, or None.
+        modified_s: when the (first) file was last changed, unix seconds; 0 if unknown.
     """
 
     id: str
@@ -278,6 +279,7 @@ class FoundModel:
     source: str
     bytes: Bytes
     projector: str | None = None
+    modified_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

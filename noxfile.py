@@ -1,0 +1,18 @@
+"""The checks of `make test` on every supported Python, and what is too long for it."""
+
+import nox
+
+nox.options.sessions = ["check"]
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def check(session: nox.Session) -> None:
+    session.install("-e", ".[dev]")
+    session.run("python", "tools/check.py")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    session.install("-e", ".[dev]", "gguf")
+    for script in ("bench/micro/gguf_header.py", "bench/micro/memory_bandwidth.py", "bench/scenarios/gateway.py"):
+        session.run("python", script)

@@ -1,0 +1,67 @@
+"""Command-line options, derived from ``core.options``."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from bercail.core.options import Kind, Option, options_of, read_value
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Value(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A value in the notation that the settings file and the environment use as well."""
+
+    def __init__(self, spec: Option) -> None:
+        self.spec = spec
+        self.name = spec.kind.value
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "|".join(self.spec.choices) or self.spec.kind.value.upper()
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        return read_value(self.spec, value, origin=self.spec.flag)
+
+
+def with_options(*groups: type) -> Callable[[F], F]:
+    """Give a command all options of ``groups``; what the user sets arrives in ``overrides`` by settings key."""
+
+    def decorate(function: F) -> F:
+        for spec in reversed([spec for group in groups for spec in options_of(group)]):
+            function = _click_option(spec)(function)
+        return function
+
+    return decorate
+
+
+def _click_option(spec: Option) -> Callable[[F], F]:
+    names = [_parameter(spec)]
+    if spec.kind is Kind.FLAG:
+        return click.option(f"{spec.flag}/--no-{spec.flag[2:]}", *names, default=None, help=_help(spec))
+    return click.option(spec.flag, *names, type=_Value(spec), default=None, help=_help(spec))
+
+
+def _parameter(spec: Option) -> str:
+    return spec.key.replace(".", "__")
+
+
+def _help(spec: Option) -> str:
+    default = "" if spec.default in (None, ()) else f" [default: {default_text(spec)}]"
+    return spec.help + default
+
+
+def default_text(spec: Option) -> str:
+    """The default as it would be written."""
+    if spec.default is None:
+        return "decided by the plan"
+    if isinstance(spec.default, tuple):
+        return ":".join(spec.default) or "none"
+    if isinstance(spec.default, float):
+        return f"{spec.default:g}"
+    return str(spec.default)
+
+
+def overrides(parameters: dict[str, object]) -> dict[str, object]:
+    """What the user set on the command line, by settings key."""
+    return {name.replace("__", "."): value for name, value in parameters.items() if "__" in name and value is not None}

@@ -1,0 +1,84 @@
+"""``bercail up [MODEL ...]``, the main job."""
+
+import asyncio
+import signal
+import sys
+
+import click
+
+from bercail.cli.options import overrides, with_options
+from bercail.cli.tell import JsonTeller, Teller, TerminalTeller
+from bercail.core.model import Findings, FoundModel
+from bercail.core.options import EngineOptions, ModelOptions, ServerOptions
+from bercail.core.units import format_bytes
+from bercail.flows import Request, up
+from bercail.ports import House
+from bercail.wiring import build_house, new_loop
+
+
+@click.command("up")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--json-log", is_flag=True, help="Tell every step as a line of JSON on stdout.")
+@click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
+@with_options(ServerOptions, EngineOptions, ModelOptions)
+def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **parameters: object) -> None:
+    """Serve MODELs (GGUF files or folders) to OpenAI-compatible clients on this machine.
+
+    Without MODEL, serves what is in the folders of the settings, or where other tools keep their models. The first
+    request for a model loads it; one is in memory at a time. Ctrl-C drains and stops; a second Ctrl-C stops at once.
+    """
+    teller: Teller = JsonTeller() if json_log else TerminalTeller()
+    house = build_house(config, overrides(parameters))
+    with asyncio.Runner(loop_factory=new_loop) as runner, teller:
+        runner.run(_serve(house, models, teller, ask=not json_log))
+
+
+async def _serve(house: House, models: tuple[str, ...], teller: Teller, *, ask: bool) -> None:
+    stop, stop_now = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+
+    async def choose(findings: Findings) -> FoundModel | None:
+        return await _choose(findings, named=bool(models), ask=ask and sys.stdin.isatty(), stop=stop)
+
+    await up(house, Request(paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now))
+
+
+async def _choose(findings: Findings, *, named: bool, ask: bool, stop: asyncio.Event) -> FoundModel | None:
+    """The only model, the first named one, or what the user picks; else none, and the first request decides."""
+    if not findings.models:
+        return None
+    if len(findings.models) == 1:
+        return findings.models[0]
+    if not ask:
+        return findings.models[0] if named else None
+    for number, found in enumerate(findings.models, 1):
+        click.echo(f"  {number:>3}  {found.id}  ({format_bytes(found.bytes)}, {found.source})", err=True)
+    click.echo("Which one first? A number, or Enter for none: ", err=True, nl=False)
+    answer = await _line(stop)
+    chosen = answer.strip()
+    if chosen.isdigit() and 1 <= int(chosen) <= len(findings.models):
+        return findings.models[int(chosen) - 1]
+    if chosen:
+        click.echo(f"{chosen!r} is no number of the list: none is loaded, the first request decides", err=True)
+    return None
+
+
+async def _line(stop: asyncio.Event) -> str:
+    """A line from the terminal; empty if we are told to stop meanwhile."""
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), typed.set)
+    waits = {asyncio.create_task(typed.wait()), asyncio.create_task(stop.wait())}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return sys.stdin.readline() if typed.is_set() else ""
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,150 @@
+"""What happens while Bercail works, as values: the steps a person or a log is told of."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bercail.core.launch import Progress
+from bercail.core.machine import Machine
+from bercail.core.model import Findings, Model
+from bercail.core.plan import Fits
+from bercail.core.units import Bytes, Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """Children of a killed server were ended."""
+
+    ended: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineProbed:
+    """The machine is known."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsFound:
+    """The search for models is over."""
+
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Clients can connect."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRead:
+    """A model's header was read and is sound."""
+
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something works less well than it could, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """It fits; the engine is about to start."""
+
+    plan: Fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Weights are being loaded."""
+
+    model_id: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A model answers.
+
+    Attributes:
+        seconds: from the start of loading.
+        resident_bytes: memory its process holds, or None if the system does not tell.
+    """
+
+    plan: Fits
+    seconds: Seconds
+    resident_bytes: Bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFailed:
+    """A model could not be loaded."""
+
+    model_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineDied:
+    """An engine that was ready ended by itself.
+
+    Attributes:
+        retry_s: until it is started again; None if it was given up.
+    """
+
+    model_id: str
+    error: str
+    log_tail: tuple[str, ...]
+    retry_s: Seconds | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unloaded:
+    """A model left memory."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """No new requests; running ones may finish.
+
+    Attributes:
+        drain_s: for how long.
+    """
+
+    drain_s: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Everything is down.
+
+    Attributes:
+        cut: requests that did not finish in time.
+    """
+
+    cut: int
+
+
+News: TypeAlias = (
+    Reconciled
+    | MachineProbed
+    | ModelsFound
+    | Listening
+    | ModelRead
+    | Warned
+    | Planned
+    | Loading
+    | Ready
+    | LoadFailed
+    | EngineDied
+    | Unloaded
+    | Stopping
+    | Stopped
+)

@@ -1,0 +1,266 @@
+"""Values as sections and rows for people; no colour, no terminal."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import assert_never
+
+from bercail.core import news
+from bercail.core.machine import Machine
+from bercail.core.measure import Turn
+from bercail.core.mix import layer_mix, type_shares
+from bercail.core.model import Findings, Model, Tokenizer
+from bercail.core.plan import Fits, NoFit, Verdict
+from bercail.core.units import (
+    format_bandwidth,
+    format_bytes,
+    format_count,
+    format_rate,
+    format_seconds,
+    format_tokens,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A titled table; without ``header`` the first column names the second."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    header: tuple[str, ...] = ()
+
+
+def inspect_sections(model: Model) -> tuple[Section, ...]:
+    """A model, a sensible summary first."""
+    sections = [Section(title=model.name or model.id, rows=_summary(model))]
+    sections.append(_types(model))
+    sections.append(_mix(model))
+    if len(model.files) > 1:
+        rows = tuple((file.path, format_bytes(file.bytes)) for file in model.files)
+        sections.append(Section(title="Files", rows=rows, header=("file", "size")))
+    if model.notes:
+        sections.append(Section(title="Notes", rows=tuple((note,) for note in model.notes), header=("note",)))
+    return tuple(sections)
+
+
+def _summary(model: Model) -> tuple[tuple[str, str], ...]:
+    experts = f", {model.shape.experts_used} of {model.shape.experts} experts" if model.shape.experts else ""
+    rows = [
+        ("id", model.id),
+        ("path", model.path),
+        ("architecture", f"{model.architecture}, {model.shape.layers} layers{experts}"),
+        ("parameters", format_count(model.parameter_count)),
+        ("context", f"{format_tokens(model.context_length)} tokens"),
+        ("quantization", f"{model.quantization}, {model.bits_per_weight:.2f} bits per weight{_qat(model)}"),
+        ("size", f"{format_bytes(model.file_bytes)}, of it weights {format_bytes(model.weights_bytes)}"),
+        ("capabilities", ", ".join(capability.value for capability in model.capabilities) or "none"),
+        ("tokenizer", _tokenizer(model.tokenizer)),
+        ("chat template", f"{len(model.chat_template):,} characters" if model.chat_template else "none"),
+        ("projector", model.projector or "none"),
+        ("license", model.license or "not stated"),
+    ]
+    return tuple(rows)
+
+
+def _qat(model: Model) -> str:
+    return ", quantization-aware training" if model.qat else ""
+
+
+def _tokenizer(tokenizer: Tokenizer) -> str:
+    if tokenizer.model is None:
+        return "none"
+    pre = f" ({tokenizer.pre})" if tokenizer.pre else ""
+    return f"{tokenizer.model}{pre}, {format_tokens(tokenizer.tokens or 0)} tokens"
+
+
+def _types(model: Model) -> Section:
+    total = model.weights_bytes or 1
+    rows = tuple(
+        (
+            share.type,
+            str(share.tensors),
+            format_bytes(share.bytes),
+            f"{share.bytes * 100 / total:.1f} %",
+            f"{share.bits_per_weight:.3g}",
+        )
+        for share in type_shares(model)
+    )
+    return Section(title="Tensor types", rows=rows, header=("type", "tensors", "size", "share", "bits/weight"))
+
+
+def _mix(model: Model) -> Section:
+    rows = tuple((row.tensor_class, row.type, row.layers or "-", format_bytes(row.bytes)) for row in layer_mix(model))
+    return Section(title="Mix by tensor class", rows=rows, header=("class", "type", "layers", "size"))
+
+
+def machine_lines(machine: Machine) -> tuple[str, ...]:
+    """The machine in a line or two, and what is odd about it."""
+    cpu, memory = machine.cpu, machine.memory
+    quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus is not None else ""
+    cores = f"{cpu.physical_cores} cores" if cpu.physical_cores else f"{len(cpu.logical_cpus)} CPUs"
+    speed = f", reads {format_bandwidth(memory.bandwidth_bytes_per_s)}" if memory.bandwidth_bytes_per_s else ""
+    limit = "" if memory.limited_by == "system" else f" (limited by {memory.limited_by})"
+    sets = " ".join(name for name in cpu.instruction_sets if name in _TELLING_SETS) or "no vector extensions known"
+    first = f"{cpu.model_name or cpu.architecture}: {cores}{quota}, {sets}"
+    second = (
+        f"{format_bytes(memory.available_bytes)} of {format_bytes(memory.total_bytes)} memory available{limit}{speed}"
+    )
+    return (first, second, *machine.notes)
+
+
+_TELLING_SETS = (
+    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimd", "i8mm", "sve", "sve2", "sme",
+)  # fmt: skip
+
+
+def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
+    """A plan: memory part by part, settings with reasons, alternatives."""
+    sections = [_device_section(device.name, verdict, index) for index, device in enumerate(verdict.devices)]
+    rows = tuple((reason.setting, reason.value, reason.because) for reason in verdict.reasons)
+    sections.append(Section(title="Settings", rows=rows, header=("setting", "value", "because")))
+    if verdict.alternatives:
+        choices = tuple((row.change, row.costs) for row in verdict.alternatives)
+        title = "What would fit" if isinstance(verdict, NoFit) else "Alternatives"
+        sections.append(Section(title=title, rows=choices, header=("change", "costs")))
+    return tuple(sections)
+
+
+def _device_section(name: str, verdict: Verdict, index: int) -> Section:
+    device = verdict.devices[index]
+    rows = [(part.name, format_bytes(part.bytes)) for part in device.parts]
+    rows.append(("total", format_bytes(device.total_bytes)))
+    rows.append(("available", format_bytes(device.budget_bytes)))
+    return Section(title=f"Memory ({name})", rows=tuple(rows), header=("part", "size"))
+
+
+def plan_line(verdict: Verdict) -> str:
+    """A plan in a line."""
+    settings = verdict.settings
+    match verdict:
+        case Fits():
+            taken = verdict.devices[0]
+            return (
+                f"fits: context {format_tokens(settings.slot_context_tokens)} x {_slots(settings.slots)}, "
+                f"{format_bytes(taken.total_bytes)} of {format_bytes(taken.budget_bytes)}, "
+                f"{settings.threads} threads, {verdict.engine}"
+            )
+        case NoFit(why=why):
+            return f"does not fit: {why}"
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _slots(count: int) -> str:
+    return f"{count} slot" if count == 1 else f"{count} slots"
+
+
+def no_fit_hint(verdict: NoFit) -> str:
+    """What to do about a plan that does not fit."""
+    if not verdict.alternatives:
+        return "free memory, or take a smaller model or a smaller quantization of it"
+    return "; ".join(f"{row.change} (costs {row.costs})" for row in verdict.alternatives)
+
+
+def turn_line(turn: Turn) -> str:
+    """One answer's figures: TTFT, prefill, decode, context."""
+    parts: list[str] = []
+    if turn.ttft_s is not None:
+        parts.append(f"TTFT {format_seconds(turn.ttft_s)}")
+    if turn.prefill_tokens_per_s:
+        parts.append(f"prefill {format_rate(turn.prefill_tokens_per_s)}")
+    if turn.decode_tokens_per_s:
+        parts.append(f"decode {format_rate(turn.decode_tokens_per_s)}")
+    if turn.used_tokens is not None:
+        limit = f" of {format_tokens(turn.context_tokens)}" if turn.context_tokens else ""
+        parts.append(f"context {format_tokens(turn.used_tokens)}{limit}")
+    if turn.finish_reason == "length":
+        parts.append("cut by the token limit")
+    return ", ".join(parts) or "no figures came with this answer"
+
+
+def nowhere_lines(findings: Findings) -> tuple[str, ...]:
+    """Why there is no model, where was looked, and what to do."""
+    looked: Iterable[str] = (f"looked in {place}" for place in findings.looked)
+    return ("no model found", *looked, *findings.problems, "name a GGUF file or folder: bercail up MODEL")
+
+
+def findings_section(findings: Findings) -> Section:
+    """The models a search found."""
+    rows = tuple(
+        (found.id, format_bytes(found.bytes), found.source, "yes" if found.projector else "-", found.path)
+        for found in findings.models
+    )
+    return Section(title="Models", rows=rows, header=("id", "size", "from", "mmproj", "path"))
+
+
+def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per kind of news
+    """A step in a line or a few; empty for what is shown otherwise."""
+    match item:
+        case news.Reconciled(ended=ended):
+            return tuple(f"left by a killed server, ended: {what}" for what in ended)
+        case news.MachineProbed(machine=machine):
+            return tuple(f"machine  {line}" for line in machine_lines(machine))
+        case news.ModelsFound(findings=findings):
+            return _found_lines(findings)
+        case news.Listening(url=url):
+            return (f"gateway  listening on {url}",)
+        case news.ModelRead(model=model):
+            return (
+                f"model    {model.id}: {model.architecture}, {format_count(model.parameter_count)} parameters, "
+                f"{model.quantization}, {format_bytes(model.file_bytes)}",
+                *(f"         {n}" for n in model.notes),
+            )
+        case news.Warned(text=text):
+            return (f"note     {text}",)
+        case news.Planned(plan=plan):
+            return (f"plan     {plan_line(plan)}",)
+        case news.Loading() | news.Ready():
+            return ()
+        case news.LoadFailed(model_id=model_id, error=error):
+            return (f"failed   {model_id}: {error}",)
+        case news.EngineDied(model_id=model_id, error=error, log_tail=tail, retry_s=retry_s):
+            after = "it was given up" if retry_s is None else f"starting it again in {format_seconds(retry_s)}"
+            return (f"died     {model_id}: {error}; {after}", *(f"         {line}" for line in tail[-8:]))
+        case news.Unloaded(model_id=model_id):
+            return (f"unloaded {model_id}",)
+        case news.Stopping(drain_s=drain_s):
+            return (f"stopping: running requests may finish within {format_seconds(drain_s)}; Ctrl-C stops at once",)
+        case news.Stopped(cut=cut):
+            return (f"stopped, {cut} requests were cut" if cut else "stopped",)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _found_lines(findings: Findings) -> tuple[str, ...]:
+    if not findings.models:
+        return nowhere_lines(findings)
+    count = len(findings.models)
+    names = ", ".join(found.id for found in findings.models[:8]) + (", ..." if count > 8 else "")
+    what = "1 model" if count == 1 else f"{count} models"
+    return (f"models   {what}: {names}", *(f"         {problem}" for problem in findings.problems))
+
+
+def ready_lines(item: news.Ready, url: str) -> tuple[str, ...]:
+    """What a person needs once a model answers."""
+    plan, settings = item.plan, item.plan.settings
+    planned = format_bytes(plan.devices[0].total_bytes)
+    held = f", {format_bytes(item.resident_bytes)} held now" if item.resident_bytes else ""
+    rows = (
+        ("ready", f"{plan.model_id} after {format_seconds(item.seconds)}"),
+        ("url", url),
+        ("context", f"{format_tokens(settings.slot_context_tokens)} tokens x {_slots(settings.slots)}"),
+        ("memory", f"{planned} planned{held}"),
+        ("engine", f"{plan.engine}, {settings.threads} threads"),
+        ("try", _curl(plan, url)),
+    )
+    return tuple(f"{name:<8} {value}" for name, value in rows if url or name not in ("url", "try"))
+
+
+def _curl(plan: Fits, url: str) -> str:
+    if plan.settings.embedding:
+        route, body = "embeddings", f'{{"model":"{plan.model_id}","input":"Hello"}}'
+    else:
+        route, body = (
+            "chat/completions",
+            (f'{{"model":"{plan.model_id}","messages":[{{"role":"user","content":"Hello"}}]}}'),
+        )
+    return f"curl {url}/v1/{route} -H 'Content-Type: application/json' -d '{body}'"

@@ -1,0 +1,171 @@
+"""``bercail chat``: a conversation with a model, on the server that runs or on an engine started for it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bercail.core import news
+from bercail.core.errors import BercailError, EngineError
+from bercail.core.launch import Address
+from bercail.core.measure import Turn
+from bercail.core.model import Findings
+from bercail.core.units import Tokens
+from bercail.flows.inspect import resolve
+from bercail.flows.supervise import Supervisor
+from bercail.ports import House, UpstreamResponse
+
+_JSON = ((b"content-type", b"application/json"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A place to talk to a model.
+
+    Attributes:
+        context_tokens: what one conversation may hold, or None if unknown.
+        running: it is a server that was there before.
+    """
+
+    address: Address
+    model_id: str
+    context_tokens: Tokens | None
+    running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A piece of an answer as it arrives; ``thought`` if the model thinks aloud."""
+
+    text: str
+    thought: bool = False
+
+
+Answer: TypeAlias = Piece | Turn
+
+
+@asynccontextmanager
+async def take_seat(house: House, name: str, tell: Callable[[news.News], None]) -> AsyncIterator[Seat]:
+    """A seat with the model that ``name`` means: at the running server if it serves it, else at an engine of our own.
+
+    Raises:
+        NotFoundError, ReadError, RefusedError, EngineError: the model cannot be had.
+    """
+    running = await _running(house, name)
+    if running is not None:
+        yield running
+        return
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    supervisor = Supervisor(house, Findings(models=(found,), looked=()), tell)
+    try:
+        lease = await supervisor.lease(found.id)
+        yield Seat(
+            address=lease.address,
+            model_id=found.id,
+            context_tokens=lease.model.slot_context_tokens,
+            running=False,
+        )
+    finally:
+        await supervisor.close()
+        await house.upstream.close()
+
+
+async def _running(house: House, name: str) -> Seat | None:
+    """The running server, if there is one and it serves ``name`` (any model, if ``name`` is empty)."""
+    address = Address(host=house.settings.server.host, port=house.settings.server.port)
+    try:
+        response = await house.upstream.send(address, "GET", "/v1/models", (), b"")
+        listing = json.loads(await _whole(response))
+        rows = {str(row["id"]): row for row in listing["data"]}
+    except (EngineError, ValueError, KeyError, TypeError):
+        return None  # nothing of ours listens there
+    if not name:
+        loaded = [key for key, row in rows.items() if row.get("loaded")]
+        name = next(iter(loaded or rows), "")
+    if name not in rows:
+        return None
+    context = rows[name].get("context_length")
+    return Seat(
+        address=address, model_id=name, context_tokens=context if isinstance(context, int) else None, running=True
+    )
+
+
+async def ask(house: House, seat: Seat, messages: list[dict[str, str]]) -> AsyncIterator[Answer]:
+    """The answer to a conversation, piece by piece, and its figures at the end.
+
+    Raises:
+        EngineError: the answer broke off, or was refused; carries the server's words.
+    """
+    body = json.dumps({"model": seat.model_id, "messages": messages, "stream": True}).encode()
+    started_s = house.clock.monotonic()
+    response = await house.upstream.send(seat.address, "POST", "/v1/chat/completions", _JSON, body)
+    if response.status != 200:
+        raise _refusal(await _whole(response))
+    ttft_s: float | None = None
+    figures: dict[str, Any] = {}
+    reason: str | None = None
+    try:
+        async for event in _events(response):
+            for piece in _pieces(event):
+                ttft_s = house.clock.monotonic() - started_s if ttft_s is None else ttft_s
+                yield piece
+            figures = event.get("timings") or figures
+            reason = next((c["finish_reason"] for c in event.get("choices", ()) if c.get("finish_reason")), reason)
+    finally:
+        response.abort()
+    yield _turn(figures, ttft_s, reason, seat)
+
+
+async def _whole(response: UpstreamResponse) -> bytes:
+    return b"".join([chunk async for chunk in response.chunks()])
+
+
+async def _events(response: UpstreamResponse) -> AsyncIterator[dict[str, Any]]:
+    """The JSON objects of a stream of server-sent events."""
+    rest = b""
+    async for chunk in response.chunks():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
+                event = json.loads(line[6:])
+                if "error" in event:
+                    raise _refusal(line[6:])
+                yield event
+
+
+def _pieces(event: dict[str, Any]) -> list[Piece]:
+    pieces: list[Piece] = []
+    for choice in event.get("choices", ()):
+        delta = choice.get("delta", {})
+        if delta.get("reasoning_content"):
+            pieces.append(Piece(text=delta["reasoning_content"], thought=True))
+        if delta.get("content"):
+            pieces.append(Piece(text=delta["content"]))
+    return pieces
+
+
+def _refusal(body: bytes) -> BercailError:
+    try:
+        error = json.loads(body)["error"]
+        message, code = str(error["message"]), str(error.get("code") or error.get("type"))
+    except (ValueError, KeyError, TypeError):
+        message, code = body.decode(errors="replace")[:500] or "an empty answer", "engine"
+    hint = "start afresh with /clear" if code in ("context_length_exceeded", "exceed_context_size_error", "400") else ""
+    return EngineError(message, hint=hint, code=code)
+
+
+def _turn(figures: dict[str, Any], ttft_s: float | None, reason: str | None, seat: Seat) -> Turn:
+    cached, computed = figures.get("cache_n"), figures.get("prompt_n")
+    prompt = cached + computed if isinstance(cached, int) and isinstance(computed, int) else None
+    return Turn(
+        ttft_s=ttft_s,
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        prefill_tokens_per_s=figures.get("prompt_per_second"),
+        decode_tokens=figures.get("predicted_n"),
+        decode_tokens_per_s=figures.get("predicted_per_second"),
+        context_tokens=seat.context_tokens,
+        finish_reason=reason,
+    )

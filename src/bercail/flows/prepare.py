@@ -1,0 +1,108 @@
+"""From a file to a launch: read, audit, try the chat template, plan."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bercail.core import news
+from bercail.core.errors import RefusedError, StoreError
+from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
+from bercail.core.model import FoundModel, Model, Role
+from bercail.core.plan import Fits, NoFit, decide
+from bercail.core.report import no_fit_hint
+from bercail.ports import House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything a launch needs.
+
+    Attributes:
+        chat_refusal: why chat is disabled, or empty.
+    """
+
+    model: Model
+    plan: Fits
+    spec: LaunchSpec
+    chat_refusal: str = ""
+
+
+async def read(house: House, found: FoundModel) -> Model:
+    """The model behind a find, header only.
+
+    Raises:
+        ReadError: its file cannot be read or must not be loaded.
+    """
+    model = await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
+    return replace(model, id=found.id)
+
+
+async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Prepared:
+    """The launch of a model under the wishes in the settings.
+
+    Raises:
+        ReadError: its file cannot be read or must not be loaded.
+        RefusedError: it cannot be served, or does not fit.
+    """
+    model = await read(house, found)
+    _refuse_unservable(model)
+    tell(news.ModelRead(model=model))
+    _, machine, chat_refusal = await asyncio.gather(
+        asyncio.to_thread(house.reader.audit_vocabulary, model),
+        asyncio.to_thread(house.prober.probe),
+        _chat_refusal(house, model, tell),
+    )
+    verdict = decide(machine, model, house.settings.engine, engine=house.engine.name)
+    if isinstance(verdict, NoFit):
+        raise RefusedError(verdict.why, hint=no_fit_hint(verdict))
+    spec = LaunchSpec(
+        model_id=found.id,
+        model_path=model.path,
+        weights_bytes=model.weights_bytes,
+        settings=verdict.settings,
+        projector_path=verdict.projector,
+        chat_template=PLAIN_TEMPLATE if chat_refusal else None,
+    )
+    return Prepared(model=model, plan=verdict, spec=spec, chat_refusal=chat_refusal)
+
+
+def _refuse_unservable(model: Model) -> None:
+    match model.role:
+        case Role.GENERATE | Role.EMBED | Role.RERANK:
+            return
+        case Role.PROJECTOR:
+            what, hint = "an image or audio encoder", "name the model it belongs to; it is found beside that"
+        case Role.ADAPTER:
+            what, hint = "an adapter", "name the model it was made for"
+        case Role.DRAFT:
+            what, hint = "a drafting head", "name the model it drafts for"
+    raise RefusedError(f"{model.path} is {what}, not a model that can be served alone", hint=hint, code="not_servable")
+
+
+async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], None]) -> str:
+    """Why chat must be disabled for this model, or empty. A verdict is kept per template and engine build."""
+    if model.role is not Role.GENERATE or house.settings.engine.embedding:
+        return ""
+    if model.chat_template is None:
+        tell(news.Warned(text=f"{model.id} brings no chat template: chats are written as ChatML"))
+        return ""
+    digest = hashlib.sha256(model.chat_template.encode("utf-8", "surrogatepass")).hexdigest()
+    key = f"{house.engine.name}-{house.engine.build}-{digest}"
+    kept = house.cache.get("template", key)
+    if kept is None:
+        verdict = await house.engine.try_template(model.chat_template, house.settings.models.template_timeout)
+        _keep(house, key, verdict, tell)
+    else:
+        verdict = TemplateVerdict(usable=bool(kept.get("usable")), why=str(kept.get("why", "")))
+    if verdict.usable:
+        return ""
+    tell(news.Warned(text=f"chat is disabled for {model.id}: its chat template {verdict.why}; completions work"))
+    return f"the chat template of this model {verdict.why}"
+
+
+def _keep(house: House, key: str, verdict: TemplateVerdict, tell: Callable[[news.News], None]) -> None:
+    try:
+        house.cache.put("template", key, {"usable": verdict.usable, "why": verdict.why})
+    except StoreError as error:
+        tell(news.Warned(text=str(error)))

@@ -1,0 +1,124 @@
+"""``bercail up``, the main job: probe the machine, find and read models, plan, launch, serve, stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from bercail.core import news
+from bercail.core.errors import BercailError, StoreError
+from bercail.core.machine import Machine
+from bercail.core.model import Findings, FoundModel
+from bercail.flows.supervise import Supervisor
+from bercail.ports import House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked of ``up``.
+
+    Attributes:
+        paths: models or folders; empty searches.
+        choose: picks the model to load first among several, or None for none.
+        tell: hears every step.
+        stop: set by the first Ctrl-C or SIGTERM.
+        stop_now: set by the second.
+    """
+
+    paths: tuple[str, ...]
+    choose: Callable[[Findings], Awaitable[FoundModel | None]]
+    tell: Callable[[news.News], None]
+    stop: asyncio.Event
+    stop_now: asyncio.Event
+
+
+async def up(house: House, request: Request) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        ListenError: the address cannot be used.
+        ReadError, RefusedError, EngineError: the only model there is cannot be served.
+    """
+    tell = request.tell
+    if ended := house.journal.reconcile():
+        tell(news.Reconciled(ended=ended))
+    machine, findings = await asyncio.gather(
+        asyncio.to_thread(_probe, house, tell),
+        asyncio.to_thread(house.reader.find, request.paths, house.settings.models.folders),
+    )
+    tell(news.MachineProbed(machine=machine))
+    tell(news.ModelsFound(findings=findings))
+    first = await request.choose(findings)
+    supervisor = Supervisor(house, findings, tell)
+    tell(news.Listening(url=await house.door.open(supervisor)))
+    try:
+        await _until_stopped(supervisor, first, findings, request)
+    finally:
+        await _shut(house, supervisor, request)
+
+
+def _probe(house: House, tell: Callable[[news.News], None]) -> Machine:
+    """The machine with its memory bandwidth, measured once and kept."""
+    machine = house.prober.probe()
+    key = house.prober.fingerprint(machine)
+    kept = house.cache.get("bandwidth", key)
+    measured = kept.get("bytes_per_s") if kept else None
+    if not isinstance(measured, int | float):
+        measured = house.prober.measure_bandwidth(machine)
+        if measured is None:
+            tell(news.Warned(text="memory bandwidth was not measured: too little memory is free"))
+            return machine
+        try:
+            house.cache.put("bandwidth", key, {"bytes_per_s": measured})
+        except StoreError as error:
+            tell(news.Warned(text=str(error)))
+    return replace(machine, memory=replace(machine.memory, bandwidth_bytes_per_s=float(measured)))
+
+
+async def _until_stopped(
+    supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request
+) -> None:
+    stop = asyncio.create_task(request.stop.wait())
+    start = asyncio.create_task(_start(supervisor, first, findings, request))
+    try:
+        await asyncio.wait({stop, start}, return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()  # an only model that cannot be served ends the server, with its reason
+            await stop
+    finally:
+        for task in (stop, start):
+            task.cancel()
+            with suppress(asyncio.CancelledError, BercailError):
+                await task
+
+
+async def _start(supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request) -> None:
+    """Load the first model, then read the headers of the others."""
+    if first is not None:
+        try:
+            lease = await supervisor.lease(first.id)
+            lease.release()
+        except BercailError:
+            if len(findings.models) == 1:
+                raise
+            request.tell(news.Warned(text=f"{first.id} could not be loaded; the other models are served"))
+    await supervisor.read_headers()
+
+
+async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
+    """Drain, then stop everything; a second signal stops at once."""
+    drain_s = house.settings.server.drain
+    request.tell(news.Stopping(drain_s=drain_s))
+    drain = asyncio.create_task(house.door.close(drain_s))
+    now = asyncio.create_task(request.stop_now.wait())
+    await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
+    now.cancel()
+    if not drain.done():
+        drain.cancel()
+        with suppress(asyncio.CancelledError):
+            await drain
+        await house.door.close(0)
+    cut = drain.result() if not drain.cancelled() else 0
+    await supervisor.close()
+    await house.upstream.close()
+    request.tell(news.Stopped(cut=cut))
