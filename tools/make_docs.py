@@ -1,0 +1,88 @@
+"""Writes the reference pages that derive from the code; with --check says which are stale instead."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from bercail.cli import group
+from bercail.cli.options import default_text
+from bercail.core.options import GROUPS, Option, options_of
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+NOTICE = "<!-- Written by tools/make_docs.py from the code; edit the code instead. -->"
+
+
+def cli_page() -> str:
+    lines = ["# Command line", "", NOTICE, "", "Exit status: 0 fine, 1 found a problem, 2 wrong usage, 3 could not start.", ""]
+    context = click.Context(group, info_name="bercail", max_content_width=110, terminal_width=110)
+    lines += ["## bercail", "", "```text", group.get_help(context), "```", ""]
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            raise LookupError(name)
+        inner = click.Context(command, info_name=name, parent=context, max_content_width=110, terminal_width=110)
+        lines += [f"## bercail {name}", "", "```text", command.get_help(inner), "```", ""]
+    return "\n".join(lines)
+
+
+def settings_page() -> str:
+    lines = [
+        "# Settings", "", NOTICE, "",
+        "Each setting can stand in the settings file, in the environment, and on the command lines that take its group.",
+        "The command line wins over the environment, the environment over the file, the file over the default. An unknown",
+        "key or variable is an error. The file is `bercail.yaml` in the configuration folder (`$XDG_CONFIG_HOME/bercail`,",
+        "usually `~/.config/bercail`), or what `--config` or `BERCAIL_CONFIG` names.", "",
+        "```yaml", "server:", "  port: 9000", "models:", "  folders: [/srv/models]", "engine:", "  context: 16k", "```", "",
+    ]  # fmt: skip
+    for options in GROUPS:
+        rows = list(options_of(options))
+        lines += [f"## {rows[0].group}", "", (options.__doc__ or "").strip(), ""]
+        lines += ["| key | flag | environment | values | default | meaning |", "|---|---|---|---|---|---|"]
+        lines += [_row(spec) for spec in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(spec: Option) -> str:
+    values = ", ".join(spec.choices) or spec.kind.value + _bounds(spec)
+    return f"| `{spec.key}` | `{spec.flag}` | `{spec.variable}` | {values} | {default_text(spec)} | {spec.help} |"
+
+
+def _bounds(spec: Option) -> str:
+    match spec.minimum, spec.maximum:
+        case None, None:
+            return ""
+        case low, None:
+            return f", at least {low:g}"
+        case None, high:
+            return f", at most {high:g}"
+        case low, high:
+            return f", {low:g} to {high:g}"
+
+
+PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": settings_page}
+
+
+def stale() -> Iterator[str]:
+    for name, make in PAGES.items():
+        path = REFERENCE / name
+        if not path.is_file() or path.read_text() != make():
+            yield name
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--check"]:
+        names = list(stale())
+        for name in names:
+            print(f"docs/reference/{name} is stale: run python tools/make_docs.py")
+        return 1 if names else 0
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, make in PAGES.items():
+        (REFERENCE / name).write_text(make())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
