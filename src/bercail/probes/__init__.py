@@ -1,0 +1,5 @@
+"""This machine -> ``core.machine``. Everything is read below a root folder, so recorded machines serve as tests."""
+
+from bercail.probes.local import LocalProber
+
+__all__ = ["LocalProber"]

@@ -1,0 +1,23 @@
+"""Our own files: settings, what is kept between runs, the journal of children."""
+
+from bercail.store.cache import FileCache
+from bercail.store.journal import Child, ChildJournal, Process, Scope
+from bercail.store.paths import Paths, find_paths, make_private
+from bercail.store.processes import look, read_scope
+from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, load_settings
+
+__all__ = [
+    "FILE_NAME",
+    "OTHER_VARIABLES",
+    "Child",
+    "ChildJournal",
+    "FileCache",
+    "Paths",
+    "Process",
+    "Scope",
+    "find_paths",
+    "load_settings",
+    "look",
+    "make_private",
+    "read_scope",
+]
