@@ -1,0 +1,33 @@
+"""Engines: what is launched becomes a running child that speaks HTTP.
+
+The names are looked up when they are asked for: the worker is a module of this package too, and the child that runs it
+must not pay for the HTTP client and asyncio of its parent (0.1 s of every start).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bercail.engines.fake import Behaviour, FakeEngine, FakeProcess, FakeServer
+    from bercail.engines.llama_cpp import LlamaCpp, Patience
+    from bercail.engines.orphans import end_orphan
+    from bercail.engines.upstream import HttpUpstream
+
+_HOMES = {
+    "Behaviour": "fake",
+    "FakeEngine": "fake",
+    "FakeProcess": "fake",
+    "FakeServer": "fake",
+    "HttpUpstream": "upstream",
+    "LlamaCpp": "llama_cpp",
+    "Patience": "llama_cpp",
+    "end_orphan": "orphans",
+}
+
+__all__ = ["Behaviour", "FakeEngine", "FakeProcess", "FakeServer", "HttpUpstream", "LlamaCpp", "Patience", "end_orphan"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,360 @@
+"""The HTTP/1.1 client towards engines, the only one on the hot path: pooled, streaming, cancelled by closing."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
+from typing import Protocol, cast
+
+import httptools
+
+from bercail.core.errors import EngineError, UsageError
+from bercail.core.launch import Address
+from bercail.core.units import KIB, Bytes
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+HIGH_WATER_BYTES = 256 * KIB
+"""A body that nobody reads is buffered up to here, then the socket is left alone."""
+
+CONNECT_TIMEOUT_S = 5.0
+IDLE_S = 4.0
+"""Engines built on cpp-httplib close a connection after 5 idle seconds; ours are given up before."""
+IDLE_CONNECTIONS = 64
+_BUSY_PAUSE_S = 0.002
+_JOIN_BYTES = 64 * KIB
+
+# Ours to say: a second opinion on how long a message is would be a way to smuggle another one.
+_FRAMING = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"expect", b"te",
+                      b"trailer", b"upgrade", b"proxy-connection"})  # fmt: skip
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class _StaleError(Exception):
+    """The connection ended before any byte of a response."""
+
+
+class _Parser(Protocol):
+    """The part of ``httptools.HttpResponseParser`` that is used; the library ships no types."""
+
+    def feed_data(self, data: bytes) -> None: ...
+    def get_status_code(self) -> int: ...
+    def should_keep_alive(self) -> bool: ...
+
+
+class Response:
+    """An answer whose headers have arrived; implements ``ports.UpstreamResponse``."""
+
+    __slots__ = ("_connection", "_error", "_pieces", "_waiter", "headers", "queued_bytes", "status")
+
+    def __init__(self, connection: "_Connection", status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.headers = headers
+        self.queued_bytes: Bytes = 0
+        self._connection: _Connection | None = connection
+        self._error: EngineError | None = None
+        self._pieces: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, queued pieces joined."""
+        return self
+
+    def abort(self) -> None:
+        """Close the connection now; harmless when the body has ended."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._pieces.clear()
+            self.end(EngineError("the request was given up", code="engine_aborted"))
+
+    def __aiter__(self) -> "Response":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self._connection is None:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self.queued_bytes = 0
+        if self._connection is not None:
+            self._connection.resume()
+        return data
+
+    def add(self, data: bytes) -> None:
+        """A piece of the body has come."""
+        self._pieces.append(data)
+        self.queued_bytes += len(data)
+        self._wake()
+
+    def end(self, error: EngineError | None = None) -> None:
+        """The body has ended, well or with ``error``; the first end counts."""
+        if self._connection is None:
+            return
+        self._connection = None
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one exchange at a time."""
+
+    def __init__(self, pool: list["_Connection"], name: str) -> None:
+        self._pool = pool
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser: _Parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[Response] | None = None
+        self._response: Response | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._framed = False
+        self._until_close = False
+        self._heard = False
+        self._paused = False
+        self.idle_since_s = 0.0
+        self.usable = True
+
+    async def exchange(self, head: bytes, body: bytes) -> Response:
+        """The response to one request once its headers have come."""
+        self._answer = self._loop.create_future()
+        self._heard = False
+        if len(body) <= _JOIN_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Close at once; the other side sees it now."""
+        self.usable = False
+        self._transport.abort()
+
+    def resume(self) -> None:
+        """The queue has been emptied."""
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the methods, not the class
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"the engine at {self._name} answered something that is not HTTP: {error}")
+            self.abort()
+            return
+        response = self._response
+        if response is not None and response.queued_bytes > HIGH_WATER_BYTES and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.usable = False
+        if self in self._pool:
+            self._pool.remove(self)
+        if self._until_close and exc is None and self._response is not None:
+            self._response.end()
+        elif self._answer is not None and not self._heard and not self._answer.done():
+            self._answer.set_exception(_StaleError())
+        else:
+            self._fail(f"the engine at {self._name} broke off in the middle of an answer")
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._headers = []
+        self._framed = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._headers.append((name, value))
+        if name == b"content-length" or name == b"transfer-encoding":
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            return
+        if self._answer is None or self._answer.done():
+            self.abort()  # an answer nobody asked for, or one that came after the asker had gone
+            return
+        self._until_close = not self._framed and status not in (204, 304)
+        self._response = Response(self, status, self._headers)
+        self._answer.set_result(self._response)
+        self._answer = None
+
+    def on_body(self, data: bytes) -> None:
+        if self._response is not None:
+            self._response.add(data)
+
+    def on_message_complete(self) -> None:
+        response = self._response
+        if response is None:
+            return
+        self._response = None
+        # An answer that came before the whole question had been taken: the rest of the question is in the way.
+        clean = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
+        response.end()
+        if self._paused:
+            self.resume()
+        if clean and self.usable and len(self._pool) < IDLE_CONNECTIONS:
+            self.idle_since_s = self._loop.time()
+            self._pool.append(self)
+        else:
+            self.usable = False
+            self._transport.close()
+
+    def _fail(self, message: str) -> None:
+        error = EngineError(message, hint="its log says why, if it has died", code="engine_broke_off")
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+        if self._response is not None:
+            self._response.end(error)
+            self._response = None
+
+
+class HttpUpstream:
+    """Implements ``ports.Upstream``. HEAD is not spoken."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[_Connection]] = {}
+        self._open: set[_Connection] = set()
+
+    async def send(self, address: Address, method: str, target: str, headers: Headers, body: bytes) -> Response:
+        """The response once its headers have come. Cancelling aborts the connection.
+
+        A kept connection that turns out to have been closed meanwhile is replaced by a new one, once: the request was
+        not answered and, by all signs, not read.
+
+        Raises:
+            EngineError: nobody listens, or the connection broke before the headers.
+            UsageError: a header or the target would break the request's framing.
+        """
+        head = render_head(method, target, headers, len(body))
+        connection = self._take(address)
+        if connection is not None:
+            with contextlib.suppress(_StaleError):
+                return await connection.exchange(head, body)
+        connection = await self._connect(address)
+        try:
+            return await connection.exchange(head, body)
+        except _StaleError:
+            raise EngineError(
+                f"the engine at {address} closed the connection without an answer",
+                hint="its log says why, if it has died",
+                code="engine_broke_off",
+            ) from None
+
+    async def close(self) -> None:
+        """Abort what is open."""
+        for connection in tuple(self._open):
+            connection.abort()
+        self._open.clear()
+        self._idle.clear()
+        await asyncio.sleep(0)  # transports close their sockets in the next turn of the loop
+
+    def _take(self, address: Address) -> _Connection | None:
+        pool = self._idle.get(address.unix_path or str(address))
+        oldest_s = asyncio.get_running_loop().time() - IDLE_S
+        while pool:
+            connection = pool.pop()
+            if connection.usable and connection.idle_since_s > oldest_s:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, address: Address) -> _Connection:
+        pool = self._idle.setdefault(address.unix_path or str(address), [])
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                plug = await _plug(address)
+                try:
+                    _, connection = await loop.create_connection(lambda: _Connection(pool, str(address)), sock=plug)
+                except BaseException:
+                    plug.close()
+                    raise
+        except (OSError, TimeoutError) as error:
+            self._idle.pop(address.unix_path or str(address), None)
+            why = getattr(error, "strerror", None) or "no connection in time"
+            raise EngineError(
+                f"the engine at {address} does not answer: {why}",
+                hint="it is not running, or still starting",
+                code="engine_unreachable",
+            ) from error
+        self._open = {other for other in self._open if other.usable}
+        self._open.add(connection)
+        return connection
+
+
+async def _plug(address: Address) -> socket.socket:
+    """A connected socket that does not block."""
+    family = socket.AF_UNIX if address.unix_path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    plug = socket.socket(family, socket.SOCK_STREAM)
+    plug.settimeout(0)
+    try:
+        if address.unix_path is None:
+            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().sock_connect(plug, (address.host, address.port))
+            return plug
+        while True:
+            # EAGAIN here means a full backlog, not "in progress" (unix(7)); asyncio takes it for the latter.
+            try:
+                plug.connect(address.unix_path)
+            except BlockingIOError:
+                await asyncio.sleep(_BUSY_PAUSE_S)
+            else:
+                return plug
+    except BaseException:
+        plug.close()
+        raise
+
+
+def render_head(method: str, target: str, headers: Headers, body_bytes: Bytes) -> bytes:
+    """The head of a request; headers that frame it are ours, the caller's are left out.
+
+    Raises:
+        UsageError: something in it would break out of its line.
+    """
+    start = _render_start(method, target, tuple(headers))
+    if body_bytes or method not in ("GET", "DELETE"):
+        return b"%scontent-length: %d\r\n\r\n" % (start, body_bytes)
+    return start + b"\r\n"
+
+
+@lru_cache(maxsize=256)  # a gateway sends the same few headers all day: 8 us less per request
+def _render_start(method: str, target: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1".encode("ascii", "replace"), b"host: localhost"]
+    for name, value in headers:
+        if not name or name.translate(None, _TOKEN):
+            raise UsageError(f"{name!r} is not a header name", hint="send plain HTTP headers")
+        if name.lower() not in _FRAMING:
+            lines.append(name + b": " + value)
+    start = b"".join(line + b"\r\n" for line in lines)
+    breaks = len(lines)
+    if start.count(b"\n") != breaks or start.count(b"\r") != breaks or b"\0" in start or lines[0].count(b" ") != 2:
+        raise UsageError("a header or the path of the request holds a line break", hint="send plain HTTP headers")
+    return start

@@ -1,0 +1,127 @@
+"""The model reader: finds model files and reads them."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bercail.core.errors import ReadError
+from bercail.core.model import Findings, FoundModel, Model
+from bercail.readers import places
+from bercail.readers.folders import Folder, Listing, is_folder, models_in, search, walk
+from bercail.readers.gguf import describe, source, vocabulary
+from bercail.readers.gguf.split import part_of, part_path
+from bercail.readers.naming import Candidate, unique
+
+
+class Readers:
+    """Reads GGUF models from files, folders and the stores of other tools; implements ``ports.ModelReader``."""
+
+    def __init__(self, environment: Mapping[str, str], home: Path, cwd: Path) -> None:
+        """Look around from here.
+
+        Args:
+            environment: variables that move other tools' stores: ``HF_HUB_CACHE``, ``HF_HOME``, ``OLLAMA_MODELS``,
+                ``LLAMA_CACHE``, ``XDG_CACHE_HOME``.
+            home: the user's home folder.
+            cwd: what relative paths are relative to.
+        """
+        self._environment = environment
+        self._home = home
+        self._cwd = cwd
+
+    def find(self, paths: Sequence[str], folders: Sequence[str]) -> Findings:
+        """Models at ``paths`` (files or folders); else in ``folders``; else where other tools keep theirs."""
+        if paths:
+            return _findings((path, self._at(path)) for path in paths)
+        if folders:
+            return _findings((folder, search(self._absolute(folder), "settings")) for folder in folders)
+        known = places.known(self._environment, self._home, self._cwd)
+        return _findings((str(place.path), place.look(place.path)) for place in known)
+
+    def read(self, path: str, *, projector: str | None = None) -> Model:
+        """The model at ``path``, checked for everything that would harm an engine short of reading token arrays.
+
+        Raises:
+            ReadError: it cannot be read or must not be loaded.
+        """
+        beside = str(self._absolute(projector)) if projector is not None else None
+        return describe.read_model(str(self._absolute(path)), beside)
+
+    def audit_vocabulary(self, model: Model) -> None:
+        """Read the token arrays and check what an engine would not survive (about 0.1 s for 150,000 tokens).
+
+        A big-endian file, which can be read but not loaded, is refused here, too.
+
+        Raises:
+            ReadError: the vocabulary would abort an engine, or the file changed since it was read.
+        """
+        vocabulary.audit(model)
+
+    def _absolute(self, path: str) -> Path:
+        if path == "~" or path.startswith("~/"):
+            return self._home / path[2:]
+        # No resolving: a link in a snapshot keeps the name that says what it is.
+        return Path(os.path.normpath(self._cwd / path)) if path else self._cwd
+
+    def _at(self, path: str) -> Listing:
+        """What an argument names: a file, or a folder to search."""
+        place = self._absolute(path)
+        if is_folder(place):
+            return search(place, "argument")
+        listing = Listing()
+        named = part_of(place.name)
+        if named is not None and named.number > 1:
+            place = Path(part_path(str(place), 1))
+        try:
+            size = source.file_bytes(str(place))
+        except ReadError as error:
+            listing.problems.append(str(error))
+            listing.verdict = "cannot be used"
+            return listing
+        listing.models.extend(_alone(place, size, listing.problems))
+        return listing.conclude()
+
+
+def _alone(place: Path, size: int, problems: list[str]) -> Iterator[Candidate]:
+    """The one model of a folder that the argument names, with its projector."""
+    folder = next(walk(place.parent, []), None) if place.name.lower().endswith(".gguf") else None
+    if folder is None or folder.path != place.parent or place.name not in folder.files:
+        folder = Folder(path=place.parent, files={place.name: size})
+    told: list[str] = []
+    found = [model for model in models_in(folder, "argument", told) if Path(model.path).name == place.name]
+    problems.extend(word for word in told if place.name in word)
+    if not found and not problems:
+        # A projector or importance matrix by name; reading it says what it is.
+        found = [
+            Candidate(
+                id=describe.identity(str(place)), path=str(place), real_path=os.path.realpath(place),
+                owner=place.parent.name, source="argument", bytes=size,
+            )
+        ]  # fmt: skip
+    yield from found
+
+
+def _findings(listings: Iterable[tuple[str, Listing]]) -> Findings:
+    """One result of all places: each file once, every id once."""
+    candidates: list[Candidate] = []
+    looked: list[str] = []
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    for name, listing in listings:
+        again = 0
+        for model in listing.models:
+            if model.real_path in seen:
+                again += 1
+                continue
+            seen[model.real_path] = name
+            candidates.append(model)
+        looked.append(f"{name}: {listing.verdict}" + (f" ({again} of them seen before)" if again else ""))
+        problems.extend(listing.problems)
+    models, words = unique(candidates)
+    return Findings(
+        models=tuple(
+            FoundModel(id=m.id, path=m.path, source=m.source, bytes=m.bytes, projector=m.projector) for m in models
+        ),
+        looked=(*looked, *words),
+        problems=tuple(problems),
+    )

@@ -1,0 +1,256 @@
+"""What every engine promises: one suite, run against the fake and the embedded llama.cpp."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bercail.core.engine import EngineSettings
+from bercail.core.errors import EngineError
+from bercail.core.launch import LaunchSpec, Progress
+from bercail.engines import FakeEngine, FakeProcess, HttpUpstream, LlamaCpp
+from bercail.engines.llama_cpp.tiny import write_llama
+from bercail.ports import Engine, EngineProcess
+
+SETTINGS = EngineSettings(
+    context_tokens=512, slots=2, kv_unified=False, batch_tokens=64, ubatch_tokens=64, kv_type_k="f16",
+    kv_type_v="f16", flash_attention=True, threads=1, threads_batch=1, mmap=True, repack=False, warmup=False,
+)  # fmt: skip
+
+
+async def kill_fake(process: EngineProcess) -> None:
+    assert isinstance(process, FakeProcess)
+    await process.crash()
+
+
+async def kill_child(process: EngineProcess) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+
+
+@dataclass
+class Bench:
+    """One engine on the bench."""
+
+    engine: Engine
+    folder: Path
+    runtime: Path
+    model: Path
+    kill: Callable[[EngineProcess], Awaitable[None]]
+    progress: list[Progress] = field(default_factory=list)
+
+    def spec(self, model: Path | None = None) -> LaunchSpec:
+        return LaunchSpec(model_id="tiny", model_path=str(model or self.model), weights_bytes=1, settings=SETTINGS)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[tuple[EngineProcess, HttpUpstream]]:
+        process = await self.engine.start(self.spec(), self.progress.append)
+        upstream = HttpUpstream()
+        try:
+            yield process, upstream
+        finally:
+            await upstream.close()
+            await process.stop(2.0)
+
+
+@pytest.fixture(params=["fake", pytest.param("llama.cpp", marks=pytest.mark.engine)])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    model = tmp_path_factory.getbasetemp() / "tiny.gguf"
+    if not model.exists():
+        write_llama(model)
+    runtime = tmp_path / "r"
+    runtime.mkdir()
+    if request.param == "fake":
+        return Bench(FakeEngine(runtime_dir=runtime), tmp_path, runtime, model, kill_fake)
+    return Bench(LlamaCpp(runtime_dir=runtime), tmp_path, runtime, model, kill_child)
+
+
+async def ask(
+    upstream: HttpUpstream, process: EngineProcess, method: str, target: str, body: dict[str, object] | None = None
+) -> tuple[int, bytes]:
+    data = b"" if body is None else json.dumps(body).encode()
+    response = await upstream.send(process.address, method, target, [(b"content-type", b"application/json")], data)
+    return response.status, b"".join([piece async for piece in response.chunks()])
+
+
+def gone(pid: int) -> bool:
+    return pid == os.getpid() or not Path(f"/proc/{pid}").exists()
+
+
+def test_engine_has_a_name_and_a_build(bench: Bench) -> None:
+    assert bench.engine.name
+    assert bench.engine.build
+
+
+def test_started_engine_answers_its_health_check(bench: Bench) -> None:
+    async def story() -> None:
+        async with bench.running() as (process, upstream):
+            status, body = await ask(upstream, process, "GET", "/health")
+            assert (status, json.loads(body)) == (200, {"status": "ok"})
+
+    asyncio.run(story())
+
+
+def test_start_reports_progress_that_ends_at_one(bench: Bench) -> None:
+    async def story() -> None:
+        async with bench.running():
+            pass
+
+    asyncio.run(story())
+    fractions = [step.fraction for step in bench.progress if step.stage == "weights"]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+def test_generation_at_temperature_0_is_deterministic(bench: Bench) -> None:
+    question: dict[str, object] = {"prompt": "abc", "max_tokens": 6, "temperature": 0}
+
+    async def story() -> list[str]:
+        async with bench.running() as (process, upstream):
+            answers = [await ask(upstream, process, "POST", "/v1/completions", question) for _ in range(2)]
+            assert [status for status, _ in answers] == [200, 200]
+            return [json.loads(body)["choices"][0]["text"] for _, body in answers]
+
+    first, second = asyncio.run(story())
+    assert first == second != ""
+
+
+def test_stream_carries_progress_then_tokens_then_usage_and_ends_with_done(bench: Bench) -> None:
+    question: dict[str, object] = {
+        "messages": [{"role": "user", "content": "abc"}], "max_tokens": 4, "temperature": 0, "stream": True,
+        "return_progress": True, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+
+    async def story() -> bytes:
+        async with bench.running() as (process, upstream):
+            status, body = await ask(upstream, process, "POST", "/v1/chat/completions", question)
+            assert status == 200
+            return body
+
+    events = [line[6:] for line in asyncio.run(story()).decode().splitlines() if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    parsed = [json.loads(event) for event in events[:-1]]
+    assert "prompt_progress" in parsed[0]
+    assert parsed[-1]["choices"] == []
+    assert parsed[-1]["usage"]["completion_tokens"] == 4
+    assert parsed[-1]["timings"]["predicted_n"] == 4
+    assert parsed[-2]["choices"][0]["finish_reason"] == "length"
+
+
+def test_prompt_over_the_context_is_refused_with_its_numbers(bench: Bench) -> None:
+    question: dict[str, object] = {"prompt": "a b c d " * 1000, "max_tokens": 1}
+
+    async def story() -> tuple[int, bytes]:
+        async with bench.running() as (process, upstream):
+            return await ask(upstream, process, "POST", "/v1/completions", question)
+
+    status, body = asyncio.run(story())
+    error = json.loads(body)["error"]
+    assert (status, error["type"], error["n_ctx"]) == (400, "exceed_context_size_error", 256)
+    assert error["n_prompt_tokens"] > 256
+
+
+def test_stopped_engine_leaves_neither_process_nor_socket(bench: Bench) -> None:
+    async def story() -> int:
+        process = await bench.engine.start(bench.spec(), bench.progress.append)
+        end = await process.stop(2.0)
+        assert end.code == 0
+        assert await process.wait() == end
+        return process.pid
+
+    pid = asyncio.run(story())
+    assert gone(pid)
+    assert list(bench.runtime.iterdir()) == []
+
+
+def test_stopping_twice_is_harmless(bench: Bench) -> None:
+    async def story() -> None:
+        process = await bench.engine.start(bench.spec(), bench.progress.append)
+        assert await process.stop(2.0) == await process.stop(2.0)
+
+    asyncio.run(story())
+
+
+def test_killed_engine_is_seen_to_end_by_that_signal(bench: Bench) -> None:
+    async def story() -> None:
+        process = await bench.engine.start(bench.spec(), bench.progress.append)
+        waiting = asyncio.create_task(process.wait())
+        await bench.kill(process)
+        end = await asyncio.wait_for(waiting, 10)
+        assert end.code == -signal.SIGKILL
+        assert end.log_tail
+        upstream = HttpUpstream()
+        with pytest.raises(EngineError):
+            await ask(upstream, process, "GET", "/health")
+
+    asyncio.run(story())
+    assert list(bench.runtime.iterdir()) == []
+
+
+def test_bad_model_is_an_error_that_names_it_says_why_and_shows_the_log(bench: Bench) -> None:
+    bad = bench.folder / "bad.gguf"
+    bad.write_bytes(b"nothing of the kind")
+    with pytest.raises(EngineError, match=r"tiny could not be loaded: .*cannot read it as GGUF") as caught:
+        asyncio.run(bench.engine.start(bench.spec(bad), bench.progress.append))
+    assert caught.value.hint
+    assert caught.value.log_tail
+    assert list(bench.runtime.iterdir()) == []
+
+
+def test_missing_model_is_an_error(bench: Bench) -> None:
+    with pytest.raises(EngineError, match="tiny could not be loaded"):
+        asyncio.run(bench.engine.start(bench.spec(bench.folder / "none.gguf"), bench.progress.append))
+
+
+def test_cancelled_start_leaves_neither_process_nor_socket(bench: Bench) -> None:
+    async def story() -> None:
+        seen = asyncio.Event()
+        start = asyncio.create_task(bench.engine.start(bench.spec(), lambda _: seen.set()))
+        await seen.wait()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+
+    asyncio.run(story())
+    assert children() == []
+    assert list(bench.runtime.iterdir()) == []
+
+
+def children() -> list[int]:
+    """Processes whose parent we are, zombies included."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid():
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_embeddings_or_a_clear_refusal(bench: Bench) -> None:
+    async def story() -> tuple[int, bytes]:
+        async with bench.running() as (process, upstream):
+            return await ask(upstream, process, "POST", "/v1/embeddings", {"input": "abc"})
+
+    status, body = asyncio.run(story())
+    assert status in (200, 501)
+    assert ("data" if status == 200 else "error") in json.loads(body)
+
+
+def test_template_verdicts(bench: Bench) -> None:
+    fine = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+
+    async def story() -> None:
+        assert (await bench.engine.try_template(fine, 20.0)).usable
+        verdict = await bench.engine.try_template("{{ raise_exception('no such thing') }}", 20.0)
+        assert not verdict.usable
+        assert verdict.why
+
+    asyncio.run(story())

@@ -1,0 +1,108 @@
+"""A host whose models, waits and failures a test decides, and which counts its leases."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bercail.core.errors import BercailError, EngineError, NotFoundError
+from bercail.core.launch import Address
+from bercail.core.model import Capability
+from bercail.core.route import Phase, ServedModel
+
+TEXT = (Capability.CHAT, Capability.COMPLETION, Capability.TOOLS)
+ENGINE = Address(host="127.0.0.1", port=1)
+
+
+def served(name: str = "tiny", **changes: object) -> ServedModel:
+    """A loaded text model."""
+    plain = ServedModel(
+        id=name, phase=Phase.LOADED, created=1_700_000_000, file_bytes=1_000_000, context_length=4096,
+        slot_context_tokens=512, slots=2, capabilities=TEXT, architecture="llama", quantization="Q8_0",
+        parameter_count=260_000, vocabulary=512,
+    )  # fmt: skip
+    return replace(plain, **changes)  # type: ignore[arg-type] # a test names what it changes
+
+
+class FakeLease:
+    """Counts its release with the host."""
+
+    def __init__(self, host: "FakeHost", model: ServedModel) -> None:
+        self._host = host
+        self._model = model
+        self._released = False
+
+    @property
+    def address(self) -> Address:
+        return self._host.address
+
+    @property
+    def model(self) -> ServedModel:
+        return self._model
+
+    def release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._host.out -= 1
+
+    def failure(self) -> EngineError | None:
+        return self._host.death
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeHost:
+    """What a door serves from.
+
+    Attributes:
+        known: its models.
+        gate: leases wait for it.
+        refusal: what a lease raises instead.
+        death: what a lease says of its engine.
+        out: leases that have not been released.
+        granted: leases so far.
+        waiting: callers that wait for a lease.
+        lookups: calls that ask about models.
+    """
+
+    known: Sequence[ServedModel] = field(default_factory=lambda: (served(),))
+    address: Address = ENGINE
+    gate: asyncio.Event | None = None
+    refusal: BercailError | None = None
+    death: EngineError | None = None
+    out: int = 0
+    granted: int = 0
+    waiting: int = 0
+    lookups: int = 0
+
+    def models(self) -> tuple[ServedModel, ...]:
+        self.lookups += 1
+        return tuple(self.known)
+
+    def find(self, model_id: str) -> ServedModel:
+        self.lookups += 1
+        if not self.known:
+            raise NotFoundError("no model was found in /models", hint="put a GGUF file there")
+        loaded = [model for model in self.known if model.phase is Phase.LOADED]
+        if not model_id and len(self.known) == 1:
+            return self.known[0]
+        if not model_id and len(loaded) == 1:
+            return loaded[0]
+        for model in self.known:
+            if model.id == model_id:
+                return model
+        names = ", ".join(model.id for model in self.known)
+        what = f"there is no model {model_id!r}" if model_id else "the request names no model"
+        raise NotFoundError(what, hint=f"there are {names}")
+
+    async def lease(self, model_id: str) -> FakeLease:
+        model = self.find(model_id)
+        if self.gate is not None:
+            self.waiting += 1
+            try:
+                await self.gate.wait()
+            finally:
+                self.waiting -= 1
+        if self.refusal is not None:
+            raise self.refusal
+        self.out += 1
+        self.granted += 1
+        return FakeLease(self, model)

@@ -1,0 +1,320 @@
+"""Every plug of a house, filled with things that a test commands; nothing here waits for real time."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from bercail.core.errors import BercailError, ListenError, ReadError, StoreError
+from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.machine import Machine
+from bercail.core.model import Findings, FoundModel, Model
+from bercail.core.options import Settings
+from bercail.ports import Host, House
+from fakes.models import a_found, a_machine, a_model
+from fakes.upstream import FakeUpstream, Scripted
+
+T = TypeVar("T")
+SAFETY_S = 20.0
+
+
+class _Inline(ThreadPoolExecutor):
+    """Runs at once what would run in a thread, so that tests see one order of things."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the caller
+            future.set_exception(error)
+        return future
+
+
+def run(main: Callable[[], Coroutine[None, None, T]]) -> T:
+    """Run a test; tasks it leaves behind and exceptions nobody saw are errors."""
+    unseen: list[str] = []
+
+    def complain(loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+        unseen.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    async def watched() -> T:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(_Inline(max_workers=1))
+        loop.set_exception_handler(complain)
+        result = await asyncio.wait_for(main(), SAFETY_S)
+        await settle()
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert not left, f"tasks left behind: {left}"
+        return result
+
+    result = asyncio.run(watched())
+    assert not unseen, unseen
+    return result
+
+
+async def settle() -> None:
+    """Let everything happen that can happen without time passing."""
+    for _ in range(60):
+        await asyncio.sleep(0)
+
+
+class FakeClock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.sleeps: list[float] = []
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, delay_s: float) -> None:
+        self.sleeps.append(delay_s)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.now_s + delay_s, waiter))
+        await waiter
+
+    async def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+        for until_s, waiter in self._sleepers:
+            if until_s <= self.now_s and not waiter.done():
+                waiter.set_result(None)
+        await settle()
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeProber:
+    """A machine whose bandwidth is measured at most once per call."""
+
+    machine: Machine = field(default_factory=a_machine)
+    bandwidth: float | None = 30e9
+    measured: int = 0
+
+    def probe(self) -> Machine:
+        return self.machine
+
+    def fingerprint(self, machine: Machine) -> str:
+        return f"{machine.cpu.model_name}"
+
+    def measure_bandwidth(self, machine: Machine) -> float | None:
+        self.measured += 1
+        return self.bandwidth
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeReader:
+    """Models by path; what is not there cannot be read.
+
+    Attributes:
+        refusals: errors by path.
+        bad_vocabulary: what the audit raises.
+        read_paths: what was read, with the projector asked for.
+    """
+
+    models: dict[str, Model] = field(default_factory=dict)
+    findings: Findings = field(default_factory=lambda: Findings(models=(), looked=()))
+    by_path: dict[str, Findings] = field(default_factory=dict)
+    refusals: dict[str, BercailError] = field(default_factory=dict)
+    bad_vocabulary: BercailError | None = None
+    read_paths: list[tuple[str, str | None]] = field(default_factory=list)
+    searches: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
+
+    def find(self, paths: Sequence[str], folders: Sequence[str]) -> Findings:
+        self.searches.append((tuple(paths), tuple(folders)))
+        if paths:
+            return self.by_path.get(paths[0], Findings(models=(), looked=(f"{paths[0]}: absent",)))
+        return self.findings
+
+    def read(self, path: str, *, projector: str | None = None) -> Model:
+        self.read_paths.append((path, projector))
+        if path in self.refusals:
+            raise self.refusals[path]
+        if path not in self.models:
+            raise ReadError("no such file", path=path)
+        return self.models[path]
+
+    def audit_vocabulary(self, model: Model) -> None:
+        if self.bad_vocabulary is not None:
+            raise self.bad_vocabulary
+
+
+class FakeProcess:
+    """An engine process that dies when a test says so."""
+
+    def __init__(self, engine: "FakeEngine", pid: int, spec: LaunchSpec) -> None:
+        self._engine = engine
+        self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.pid = pid
+        self.spec = spec
+        self.address = Address(port=pid)
+        self.stopped_within_s: float | None = None
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._ended)
+
+    async def stop(self, grace_s: float) -> Exit:
+        self.stopped_within_s = grace_s
+        if self._engine.stop_gate is not None:
+            await self._engine.stop_gate.wait()
+        self.die(code=0)
+        return await self.wait()
+
+    def die(self, code: int = -9) -> None:
+        if not self._ended.done():
+            self._ended.set_result(Exit(code=code, log_tail=("last words",)))
+            self._engine.alive.discard(self.pid)
+
+    def log_tail(self, lines: int = 40) -> tuple[str, ...]:
+        return ("last words",)
+
+    def resident_bytes(self) -> int | None:
+        return 123
+
+
+class FakeEngine:
+    """Starts processes that do nothing; fails as told; never lets two live at once.
+
+    Attributes:
+        outcomes: errors that the next starts raise; None is success.
+        gate: starts wait for it.
+        stop_gate: stops wait for it.
+    """
+
+    name = "fake"
+    build = "b1"
+
+    def __init__(self) -> None:
+        self.outcomes: list[Exception | None] = []
+        self.gate: asyncio.Event | None = None
+        self.stop_gate: asyncio.Event | None = None
+        self.verdict = TemplateVerdict(usable=True)
+        self.tried: list[tuple[str, float]] = []
+        self.processes: list[FakeProcess] = []
+        self.starts: list[LaunchSpec] = []
+        self.cancelled = 0
+        self.alive: set[int] = set()
+
+    async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
+        self.tried.append((template, timeout_s))
+        return self.verdict
+
+    async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> FakeProcess:
+        self.starts.append(spec)
+        on_progress(Progress(stage="weights", fraction=0.5))
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if outcome is not None:
+            raise outcome
+        assert not self.alive, "two engines at once"
+        process = FakeProcess(self, 100 + len(self.processes), spec)
+        self.processes.append(process)
+        self.alive.add(process.pid)
+        return process
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeCache:
+    """Keeps facts, or refuses to write."""
+
+    facts: dict[tuple[str, str], dict[str, object]] = field(default_factory=dict)
+    refusal: StoreError | None = None
+
+    def get(self, kind: str, key: str) -> dict[str, object] | None:
+        return self.facts.get((kind, key))
+
+    def put(self, kind: str, key: str, value: dict[str, object]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.facts[kind, key] = value
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeJournal:
+    """Remembers who runs."""
+
+    running: set[int] = field(default_factory=set)
+    ended: tuple[str, ...] = ()
+
+    def record(self, pid: int) -> None:
+        self.running.add(pid)
+
+    def forget(self, pid: int) -> None:
+        self.running.discard(pid)
+
+    def reconcile(self) -> tuple[str, ...]:
+        return self.ended
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeDoor:
+    """A door that notes when it was opened and shut.
+
+    Attributes:
+        refusal: what opening raises.
+        busy: draining waits for it; None is an idle door.
+        cut: requests that are running when it is shut at once.
+    """
+
+    refusal: ListenError | None = None
+    busy: asyncio.Event | None = None
+    cut: int = 0
+    host: Host | None = None
+    closed_within_s: list[float] = field(default_factory=list)
+
+    async def open(self, host: Host) -> str:
+        if self.refusal is not None:
+            raise self.refusal
+        self.host = host
+        return "http://127.0.0.1:8123"
+
+    async def close(self, drain_s: float) -> int:
+        self.closed_within_s.append(drain_s)
+        if drain_s and self.busy is not None:
+            await self.busy.wait()
+            return 0
+        return self.cut
+
+
+class ClosingUpstream(FakeUpstream):
+    """Notes that it was closed."""
+
+    closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@dataclass(slots=True, kw_only=True)
+class Fakes:
+    """The parts of a fake house, at hand for the test."""
+
+    prober: FakeProber = field(default_factory=FakeProber)
+    reader: FakeReader = field(default_factory=FakeReader)
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    upstream: ClosingUpstream = field(default_factory=lambda: ClosingUpstream(Scripted()))
+    door: FakeDoor = field(default_factory=FakeDoor)
+    cache: FakeCache = field(default_factory=FakeCache)
+    journal: FakeJournal = field(default_factory=FakeJournal)
+    clock: FakeClock = field(default_factory=FakeClock)
+    settings: Settings = field(default_factory=Settings)
+
+    def house(self) -> House:
+        return House(
+            settings=self.settings, prober=self.prober, reader=self.reader, engine=self.engine,
+            upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal, clock=self.clock,
+        )  # fmt: skip
+
+    def add(self, *names: str) -> tuple[FoundModel, ...]:
+        """Sound models of these names, found by any search."""
+        found = tuple(a_found(name) for name in names)
+        self.reader.findings = Findings(models=found, looked=("/m: looked",))
+        for item in found:
+            self.reader.models[item.path] = a_model(item.id)
+        return found
