@@ -44,13 +44,15 @@ async def _serve(house: House, models: tuple[str, ...], teller: Teller, *, ask: 
         loop.add_signal_handler(number, on_signal)
 
     async def choose(findings: Findings) -> FoundModel | None:
-        return await _choose(findings, named=bool(models), ask=ask and sys.stdin.isatty(), stop=stop)
+        return await _choose(
+            findings, named=bool(models) and models[0].endswith(".gguf"), ask=ask and sys.stdin.isatty(), stop=stop
+        )
 
     await up(house, Request(paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now))
 
 
 async def _choose(findings: Findings, *, named: bool, ask: bool, stop: asyncio.Event) -> FoundModel | None:
-    """The only model, the first named one, or what the user picks; else none, and the first request decides."""
+    """The only model, what the user picks, or the first file named; else none, and the first request decides."""
     if not findings.models:
         return None
     if len(findings.models) == 1:

@@ -5,6 +5,7 @@ Within a schema version keys are only added. Sizes are bytes, contexts are token
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import TypeAlias, assert_never
 
 from bercail.core import news
@@ -62,9 +63,11 @@ def inspect_document(model: Model) -> dict[str, Json]:
 def _metadata(value: MetadataValue) -> Json:
     if isinstance(value, ArraySummary):
         return {"array": value.element, "count": value.count}
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, tuple):
+        return [_metadata(part) for part in value]
+    if isinstance(value, float) and not isfinite(value):
         return str(value)  # JSON has no word for these
-    return list(value) if isinstance(value, tuple) else value
+    return value
 
 
 def settings_document(settings: EngineSettings) -> dict[str, Json]:
@@ -155,4 +158,4 @@ def _news_facts(item: news.News) -> dict[str, Json]:
             return {"model": model_id, "stage": progress.stage, "fraction": progress.fraction}
         case _:
             facts: dict[str, Json] = asdict(item)
-            return facts
+            return {"model" if key == "model_id" else key: value for key, value in facts.items()}

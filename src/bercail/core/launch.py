@@ -79,12 +79,14 @@ class TemplateVerdict:
         why: if not, what went wrong, in words.
         tools: the renderer found that the template handles tools.
         malformed: it is not even a template: it cannot be parsed.
+        lasting: another try would end alike; False where the machine may just have been busy or its disk full.
     """
 
     usable: bool
     why: str = ""
     tools: bool = False
     malformed: bool = False
+    lasting: bool = True
 
 
 class Stage(StrEnum):

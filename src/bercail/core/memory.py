@@ -135,7 +135,7 @@ def _mask_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes:
 def _score_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes:
     if settings.flash_attention:
         return 0
-    return _attended(model, settings) * batch * (4 * max(model.shape.heads, default=0) + 4)
+    return _attended(model, settings) * batch * max(model.shape.heads, default=0) * _F32
 
 
 def output_bytes(model: Model, settings: EngineSettings) -> Bytes:

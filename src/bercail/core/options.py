@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from bercail.core.errors import SettingsError, UsageError
 from bercail.core.quant import CACHE_TYPES
-from bercail.core.units import MIB, Bytes, Seconds, Tokens, parse_bytes, parse_seconds, parse_tokens
+from bercail.core.units import MIB, Bytes, Seconds, Tokens, format_bytes, parse_bytes, parse_seconds, parse_tokens
 
 T = TypeVar("T")
 
@@ -187,21 +187,30 @@ def read_value(spec: Option, raw: object, *, origin: str) -> object:
     """
     try:
         value = _convert(spec, raw)
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, OverflowError) as error:
         detail = error.message if isinstance(error, UsageError) else f"{raw!r} is not a {spec.kind}"
         raise SettingsError(f"{origin}: {spec.key}: {detail}", hint=spec.help) from error
     if isinstance(value, int | float) and not isinstance(value, bool):
         if spec.minimum is not None and value < spec.minimum:
-            raise SettingsError(f"{origin}: {spec.key}: {raw} is less than {spec.minimum:g}", hint=spec.help)
+            raise SettingsError(
+                f"{origin}: {spec.key}: {raw} is less than {_bound(spec, spec.minimum)}", hint=spec.help
+            )
         if spec.maximum is not None and value > spec.maximum:
-            raise SettingsError(f"{origin}: {spec.key}: {raw} is more than {spec.maximum:g}", hint=spec.help)
+            raise SettingsError(
+                f"{origin}: {spec.key}: {raw} is more than {_bound(spec, spec.maximum)}", hint=spec.help
+            )
     return value
+
+
+def _bound(spec: Option, number: float) -> str:
+    return format_bytes(int(number)) if spec.kind is Kind.BYTES else f"{number:g}"
 
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def _convert(spec: Option, raw: object) -> object:  # noqa: C901 - one branch per kind
+    _refuse_shapes(spec, raw)
     text = str(raw).strip()
     match spec.kind:
         case Kind.TEXT:
@@ -225,6 +234,16 @@ def _convert(spec: Option, raw: object) -> object:  # noqa: C901 - one branch pe
         case Kind.PATHS:
             parts = raw if isinstance(raw, list | tuple) else text.split(":")
             return tuple(str(part) for part in parts if str(part))
+
+
+def _refuse_shapes(spec: Option, raw: object) -> None:
+    """Refuse what YAML may hold and a single value may not be: nothing, lists, mappings."""
+    parts = raw if isinstance(raw, list | tuple) and spec.kind is Kind.PATHS else (raw,)
+    for part in parts:
+        if part is None:
+            raise UsageError("it has no value: leave the line out, or write one")
+        if isinstance(part, list | tuple | Mapping):
+            raise UsageError(f"one value is wanted, not {'a mapping' if isinstance(part, Mapping) else 'a list'}")
 
 
 def unknown_key(name: str, known: tuple[str, ...], *, origin: str) -> SettingsError:

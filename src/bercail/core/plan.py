@@ -7,7 +7,7 @@ from bercail.core import memory
 from bercail.core.budget import Case, Device, most_context, with_context
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
-from bercail.core.model import Model, Pooling, Role
+from bercail.core.model import Model, Pooling, Role, Shape
 from bercail.core.options import EngineOptions
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons
@@ -21,6 +21,8 @@ MOST_PROMPT_CACHE_BYTES: Bytes = GIB
 CHECKPOINT_STEPS = (8, 4, 2, 1, 0)
 GENERATE_BATCH: Tokens = 256
 """Prefill looks for a lost client once per batch, and on CPUs larger batches gain nothing."""
+LEAN_UBATCH: Tokens = 128
+_SHORTER = "a shorter conversation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         engine=engine,
         settings=settings,
         devices=(case.device(settings),),
-        reasons=(context_reason(case, settings, wish), *reasons, *budget_reasons(settings, wish)),
+        reasons=(context_reason(case, settings, wish), *reasons, *budget_reasons(case, settings, wish)),
         alternatives=_more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
     )
@@ -146,7 +148,7 @@ def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> Engi
         context_tokens=0,
         slots=wish.slots or 1,
         kv_unified=bool(wish.kv_unified),
-        batch_tokens=max(wish.batch or GENERATE_BATCH, ubatch),
+        batch_tokens=wish.batch or max(GENERATE_BATCH, ubatch),
         ubatch_tokens=ubatch,
         kv_type_k=wish.kv_type_k or "f16",
         kv_type_v=wish.kv_type_v or "f16",
@@ -174,16 +176,27 @@ def _illegal(model: Model, settings: EngineSettings) -> str:
         return "this model keeps keys and values together: kv_type_k and kv_type_v must be equal"
     if TENSOR_TYPES_BY_NAME[settings.kv_type_v].block_weights > 1 and not settings.flash_attention:
         return f"a {settings.kv_type_v} value cache needs flash attention"
-    for kind, width in ((settings.kv_type_k, shape.key_length), (settings.kv_type_v, shape.value_length)):
+    if settings.ubatch_tokens > settings.batch_tokens:
+        return f"ubatch {settings.ubatch_tokens} is more than batch {settings.batch_tokens}"
+    for kind, width in _cached_widths(shape, settings):
         if width % TENSOR_TYPES_BY_NAME[kind].block_weights:
             return f"heads of {width} values do not fill the blocks of {kind}: use f16"
     return ""
 
 
+def _cached_widths(shape: Shape, settings: EngineSettings) -> tuple[tuple[str, int], ...]:
+    """Each cache type with each width of heads it must hold."""
+    widths = ((settings.kv_type_k, shape.key_length), (settings.kv_type_v, shape.value_length))
+    if not any(shape.swa_layers):
+        return widths
+    return (*widths, (settings.kv_type_k, shape.key_length_swa), (settings.kv_type_v, shape.value_length_swa))
+
+
 def _more_context(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
     """Ways to a longer context than the one chosen, if the model was made for more."""
     lean = replace(settings, prompt_cache_bytes=0, checkpoints=0)
-    return tuple(row for row in _alternatives(case, lean) if row.context_tokens > settings.slot_context_tokens)
+    more = (row for row in _alternatives(case, lean) if row.context_tokens > settings.slot_context_tokens)
+    return tuple(replace(row, costs="memory") if row.costs == _SHORTER else row for row in more)
 
 
 def _largest_context(case: Case, settings: EngineSettings) -> EngineSettings:
@@ -236,12 +249,22 @@ def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Re
 
 def _alternatives(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
     """The nearest things that fit, one change at a time, each with the longest context it gives."""
+    fast = replace(settings, flash_attention=True)
+    flash = "" if settings.flash_attention else " and flash attention"
+    wide = TENSOR_TYPES_BY_NAME[settings.kv_type_k].bits_per_weight > 16
+    ubatch = min(LEAN_UBATCH, settings.ubatch_tokens, settings.batch_tokens)
     changes: list[tuple[str, EngineSettings, str]] = [
-        ("context {context} fits", settings, "a shorter conversation"),
-        ("with a q8_0 KV cache {context} fits", _quantized(case, settings, "q8_0"), "hardly any quality"),
-        ("with a q4_0 KV cache {context} fits", _quantized(case, settings, "q4_0"), "some quality in long contexts"),
+        ("context {context} fits", settings, _SHORTER),
+        ("with flash attention {context} fits", fast, "no quality"),
+        (
+            "with an f16 KV cache {context} fits",
+            _cached_as(settings, "f16"),
+            "hardly any quality" if wide else "memory",
+        ),
+        (f"with a q8_0 KV cache{flash} {{context}} fits", _cached_as(fast, "q8_0"), "hardly any quality"),
+        (f"with a q4_0 KV cache{flash} {{context}} fits", _cached_as(fast, "q4_0"), "some quality in long contexts"),
         ("with one slot {context} fits", replace(settings, slots=1), "requests wait for one another"),
-        ("with ubatch 128 {context} fits", replace(settings, ubatch_tokens=128, batch_tokens=128), "slower prefill"),
+        (f"with ubatch {ubatch} {{context}} fits", replace(settings, ubatch_tokens=ubatch), "slower prefill"),
     ]
     rows: list[Alternative] = []
     for words, changed, costs in changes:
@@ -255,13 +278,13 @@ def _alternatives(case: Case, settings: EngineSettings) -> tuple[Alternative, ..
     return tuple(rows)
 
 
-def _quantized(case: Case, settings: EngineSettings, kind: str) -> EngineSettings:
-    return replace(settings, kv_type_k=kind, kv_type_v=kind, flash_attention=True)
+def _cached_as(settings: EngineSettings, kind: str) -> EngineSettings:
+    return replace(settings, kv_type_k=kind, kv_type_v=kind)
 
 
 def _alternative(case: Case, settings: EngineSettings, words: str, costs: str) -> Alternative | None:
     own = case.model.context_length
-    if _illegal(case.model, settings):
+    if _illegal(case.model, case.at(settings, own)):
         return None
     whole = case.fits(case.at(settings, own))
     context = own if whole else most_context(lambda tokens: case.fits(case.at(settings, tokens)), own)

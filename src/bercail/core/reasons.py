@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from bercail.core import memory
 from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.options import EngineOptions
-from bercail.core.units import format_bytes, format_tokens
+from bercail.core.units import Tokens, format_bytes, format_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,10 @@ def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSetting
     cpu = machine.cpu
     cores = f"{cpu.physical_cores or '?'} physical cores behind {len(cpu.logical_cpus)} usable CPUs"
     quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus is not None else ""
+    prefill = cores + quota if wish.threads is None else "as asked for decode"
     rows: list[tuple[str, object, bool, str]] = [
         ("threads", settings.threads, wish.threads is not None, cores + quota),
-        ("threads_batch", settings.threads_batch, wish.threads_batch is not None, cores + quota),
+        ("threads_batch", settings.threads_batch, wish.threads_batch is not None, prefill),
         ("kv_type_k", settings.kv_type_k, wish.kv_type_k is not None, "no loss; q8_0 halves the cache"),
         ("kv_type_v", settings.kv_type_v, wish.kv_type_v is not None, "no loss; q8_0 halves the cache"),
         ("flash_attention", settings.flash_attention, wish.flash_attention is not None, "less memory, no loss"),
@@ -33,6 +35,9 @@ def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSetting
         ("repack", settings.repack, wish.repack is not None, "faster decode; costs loading time"),
         ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
         ("embedding", settings.embedding, wish.embedding is not None, "what the model is for"),
+        ("pooling", settings.pooling or "own", wish.pooling is not None, "as the model was made"),
+        ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
+        ("warmup", settings.warmup, False, "the first request is as fast as the next"),
     ]
     return tuple(
         Reason(setting=name, value=_word(value), because="as asked" if asked else because)
@@ -58,7 +63,7 @@ def context_reason(case: Case, settings: EngineSettings, wish: EngineOptions) ->
     return Reason(setting="context", value=format_tokens(context), because=because)
 
 
-def budget_reasons(settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
+def budget_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
     """Reasons for what is spent of the rest of the budget."""
     slots = (
         "as asked"
@@ -69,19 +74,31 @@ def budget_reasons(settings: EngineSettings, wish: EngineOptions) -> tuple[Reaso
             else "more would take over half of the budget"
         )
     )
-    batch = (
-        "as asked"
-        if wish.batch or wish.ubatch
-        else (
-            "pooling needs the whole text in one batch"
-            if settings.embedding
-            else "a lost client is noticed once per batch"
-        )
-    )
+    cut = memory.checkpoint_bytes(case.model, settings) == 0
+    kept = "the cache can be cut anywhere" if cut else "the cache cannot be cut; at most a quarter of what is left"
     cache = "as asked" if wish.prompt_cache is not None else "at most a quarter of what is left"
     return (
         Reason(setting="slots", value=str(settings.slots), because=slots),
-        Reason(setting="batch", value=format_tokens(settings.batch_tokens), because=batch),
-        Reason(setting="ubatch", value=format_tokens(settings.ubatch_tokens), because=batch),
+        Reason(
+            setting="batch",
+            value=format_tokens(settings.batch_tokens),
+            because=_batch(settings, wish.batch, wish.ubatch),
+        ),
+        Reason(
+            setting="ubatch",
+            value=format_tokens(settings.ubatch_tokens),
+            because=_batch(settings, wish.ubatch, wish.batch),
+        ),
+        Reason(setting="checkpoints", value=str(settings.checkpoints), because=kept),
         Reason(setting="prompt_cache", value=format_bytes(settings.prompt_cache_bytes), because=cache),
     )
+
+
+def _batch(settings: EngineSettings, asked: Tokens | None, other: Tokens | None) -> str:
+    """Why a batch is as large as it is, if ``asked`` for it and ``other`` for the other kind of batch."""
+    if settings.embedding:
+        whole = "pooling needs the whole text in one batch"
+        return whole if asked in (None, settings.batch_tokens) else f"{whole}, so not as asked"
+    if asked is not None:
+        return "as asked"
+    return "a lost client is noticed once per batch" if other is None else "goes with the other batch, as asked"

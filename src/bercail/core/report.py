@@ -1,5 +1,7 @@
 """Values as sections and rows for people; no colour, no terminal."""
 
+import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
@@ -256,11 +258,11 @@ def ready_lines(item: news.Ready, url: str) -> tuple[str, ...]:
 
 
 def _curl(plan: Fits, url: str) -> str:
+    body: dict[str, object] = {"model": plan.model_id}
     if plan.settings.embedding:
-        route, body = "embeddings", f'{{"model":"{plan.model_id}","input":"Hello"}}'
+        route, body["input"] = "embeddings", "Hello"
     else:
-        route, body = (
-            "chat/completions",
-            (f'{{"model":"{plan.model_id}","messages":[{{"role":"user","content":"Hello"}}]}}'),
-        )
-    return f"curl {url}/v1/{route} -H 'Content-Type: application/json' -d '{body}'"
+        route, body["messages"] = "chat/completions", [{"role": "user", "content": "Hello"}]
+    # Quoted, for a file may be named so that pasting the line would run something else.
+    text = shlex.quote(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+    return f"curl {url}/v1/{route} -H 'Content-Type: application/json' -d {text}"

@@ -1,6 +1,8 @@
 """Quantities: the only parser and formatter of bytes, tokens and seconds."""
 
 import re
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import TypeAlias
 
 from bercail.core.errors import UsageError
@@ -19,7 +21,8 @@ _BYTE_UNITS = {
     "g": GIB, "gib": GIB, "gb": 1000**3, "t": 1024 * GIB, "tib": 1024 * GIB, "tb": 1000**4,
 }  # fmt: skip
 _TOKEN_UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
-_SECOND_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SECOND_UNITS: Mapping[str, int | Fraction] = {"": 1, "ms": Fraction(1, 1000), "s": 1, "m": 60, "min": 60, "h": 3600}
+_LONGEST_TEXT = 64
 
 
 def parse_bytes(text: str) -> Bytes:
@@ -51,15 +54,15 @@ def parse_seconds(text: str) -> Seconds:
         UsageError: the text is not a duration.
     """
     number, factor = _split(text, _SECOND_UNITS, "a duration, such as 30, 250ms or 5m")
-    return number * factor
+    return float(number * factor)
 
 
-def _split(text: str, units: dict[str, int] | dict[str, float], wanted: str) -> tuple[float, float]:
-    match = _QUANTITY.fullmatch(text)
+def _split(text: str, units: Mapping[str, int | Fraction], wanted: str) -> tuple[Fraction, int | Fraction]:
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
     factor = units.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise UsageError(f"{text!r} is not {wanted}", hint=f"write {wanted}")
-    return float(match[1].replace("_", "").replace(",", "")), factor
+    return Fraction(match[1].replace("_", "").replace(",", "")), factor
 
 
 def format_bytes(count: Bytes) -> str:
@@ -74,7 +77,7 @@ def format_bytes(count: Bytes) -> str:
 def format_count(count: int) -> str:
     """A large count for people: ``8.03 B``, ``260 K``, ``512``."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if abs(count) >= size:
+        if abs(count) >= 0.9995 * size:  # what rounds to 1,000 of a unit is 1 of the next
             return f"{count / size:.3g} {unit}"
     return str(count)
 

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bercail.core import news
-from bercail.core.errors import RefusedError, StoreError
+from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
 from bercail.core.model import FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
 from bercail.ports import House
+
+
+_REMAKE = "download the model again, or convert it with a template that works"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,28 +84,43 @@ def _refuse_unservable(model: Model) -> None:
 
 
 async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], None]) -> str:
-    """Why chat must be disabled for this model, or empty. A verdict is kept per template and engine build."""
+    """Why chat must be disabled for this model, or empty.
+
+    Raises:
+        ReadError: its chat template cannot even be parsed.
+    """
     if model.role is not Role.GENERATE or house.settings.engine.embedding:
         return ""
     if model.chat_template is None:
         tell(news.Warned(text=f"{model.id} brings no chat template: chats are written as ChatML"))
         return ""
-    digest = hashlib.sha256(model.chat_template.encode("utf-8", "surrogatepass")).hexdigest()
-    key = f"{house.engine.name}-{house.engine.build}-{digest}"
-    kept = house.cache.get("template", key)
-    if kept is None:
-        verdict = await house.engine.try_template(model.chat_template, house.settings.models.template_timeout)
-        _keep(house, key, verdict, tell)
-    else:
-        verdict = TemplateVerdict(usable=bool(kept.get("usable")), why=str(kept.get("why", "")))
+    verdict = await _verdict(house, model.chat_template, tell)
+    if verdict.malformed:
+        raise ReadError(
+            f"not a chat template: {verdict.why}", path=model.path, field="tokenizer.chat_template", hint=_REMAKE
+        )
     if verdict.usable:
         return ""
-    tell(news.Warned(text=f"chat is disabled for {model.id}: its chat template {verdict.why}; completions work"))
-    return f"the chat template of this model {verdict.why}"
+    tell(news.Warned(text=f"chat is disabled for {model.id}, completions work; its chat template fails: {verdict.why}"))
+    return f"its chat template fails: {verdict.why}"
 
 
-def _keep(house: House, key: str, verdict: TemplateVerdict, tell: Callable[[news.News], None]) -> None:
+async def _verdict(house: House, template: str, tell: Callable[[news.News], None]) -> TemplateVerdict:
+    """The engine's verdict on a template; a lasting one is kept per template and engine build."""
+    digest = hashlib.sha256(template.encode("utf-8", "surrogatepass")).hexdigest()
+    key = f"{house.engine.name}-{house.engine.build}-{digest}"
+    if kept := house.cache.get("template", key):
+        return TemplateVerdict(
+            usable=bool(kept.get("usable")), why=str(kept.get("why", "")), malformed=bool(kept.get("malformed"))
+        )
     try:
-        house.cache.put("template", key, {"usable": verdict.usable, "why": verdict.why})
-    except StoreError as error:
-        tell(news.Warned(text=str(error)))
+        verdict = await house.engine.try_template(template, house.settings.models.template_timeout)
+    except EngineError as error:
+        return TemplateVerdict(usable=False, why=f"it could not be tried: {error}", lasting=False)
+    if verdict.lasting:
+        try:
+            kept = {"usable": verdict.usable, "why": verdict.why, "malformed": verdict.malformed}
+            house.cache.put("template", key, kept)
+        except StoreError as error:
+            tell(news.Warned(text=str(error)))
+    return verdict

@@ -252,6 +252,9 @@ class Supervisor:
         except BercailError as error:
             self._start_failed(entry, error)
             return
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not leave clients waiting for ever
+            self._start_failed(entry, EngineError(f"internal error: {error!r}", code="internal"))
+            return
         finally:
             self._progress = None
         self._house.journal.record(process.pid)

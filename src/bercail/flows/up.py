@@ -40,7 +40,7 @@ async def up(house: House, request: Request) -> None:
         ReadError, RefusedError, EngineError: the only model there is cannot be served.
     """
     tell = request.tell
-    if ended := house.journal.reconcile():
+    if ended := await asyncio.to_thread(house.journal.reconcile):
         tell(news.Reconciled(ended=ended))
     machine, findings = await asyncio.gather(
         asyncio.to_thread(_probe, house, tell),

@@ -4,7 +4,6 @@ Sources: XDG Base Directory Specification 0.8; Apple's File System Programming G
 """
 
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,5 +94,6 @@ def _xdg_runtime(environment: Mapping[str, str], user_id: int | None) -> Path:
 def _temporary(environment: Mapping[str, str], user_id: int | None) -> Path:
     # Not below the home folder: the path of a unix socket has room for 107 bytes, and home may be a network share.
     named = Path(environment.get("TMPDIR", ""))
-    folder = named if named.is_absolute() else Path(tempfile.gettempdir())
+    # tempfile.gettempdir() tries to write, and fails on a full disk; a socket needs no room.
+    folder = named if named.is_absolute() else Path("/tmp")  # noqa: S108 - a folder of our own below it, checked
     return folder / (_NAME if user_id is None else f"{_NAME}-{user_id}")

@@ -1,0 +1,5 @@
+"""``python -m bercail`` is ``bercail``."""
+
+from bercail.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""The one place that picks adapters: Settings -> House."""
+
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bercail.engines import HttpUpstream, LlamaCpp, Patience, end_orphan
+from bercail.ports import House
+from bercail.probes import LocalProber
+from bercail.readers import Readers
+from bercail.store import Child, ChildJournal, FileCache, Paths, find_paths, load_settings, look, read_scope
+from bercail.web import Gateway
+
+
+def build_house(config: str | None, given: Mapping[str, object]) -> House:
+    """Every plug filled for this machine, this user and these settings.
+
+    Args:
+        config: a settings file named on the command line, or None.
+        given: settings of the command line by key.
+
+    Raises:
+        SettingsError: a file or variable is wrong.
+    """
+    environment, home = os.environ, Path.home()
+    paths = find_paths(environment, home=home, system=platform.system(), user_id=_user_id())
+    settings = load_settings(
+        file=Path(config) if config else None,
+        default_file=paths.config / "bercail.yaml",
+        environment=environment,
+        given=given,
+        home=home,
+    )
+    upstream = HttpUpstream()
+    return House(
+        settings=settings,
+        prober=LocalProber(),
+        reader=Readers(environment, home, Path.cwd()),
+        engine=LlamaCpp(
+            runtime_dir=paths.runtime,
+            log_dir=paths.state / "log",
+            patience=Patience(silence_s=settings.engine.startup_timeout),
+        ),
+        upstream=upstream,
+        door=Gateway(settings.server, upstream),
+        cache=FileCache(paths.cache, _warn),
+        journal=_journal(paths),
+        clock=SystemClock(),
+    )
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The fastest event loop there is here."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class SystemClock:
+    """The clock of the event loop."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait."""
+        await asyncio.sleep(delay_s)
+
+
+def _journal(paths: Paths) -> ChildJournal:
+    return ChildJournal(
+        paths.state / "children", owner=look(os.getpid()), scope=read_scope(), look=look, end=_end, warn=_warn
+    )
+
+
+def _end(child: Child) -> bool:
+    return end_orphan(child.process.pid, child.stop_argv, lambda: look(child.process.pid) == child.process)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"note     {text}\n")
+
+
+def _user_id() -> int | None:
+    return os.getuid() if hasattr(os, "getuid") else None

@@ -1,0 +1,218 @@
+"""Bad input gets its own sentence with what to do, and never a traceback."""
+
+import json
+import os
+import resource
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bercail.engines.llama_cpp.tiny import LlamaShape, write_llama
+from e2e.conftest import BERCAIL, PATIENCE_S
+
+Run = Callable[..., Any]
+Up = Callable[..., Any]
+
+FOREIGN = {
+    "text": (b"just a note to self, quite long enough to be read\n" * 9, "text"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4661211808\n", "git lfs"),
+    "html": (b"<!DOCTYPE html>\n<html><head><title>404</title></head><body>gone</body></html>\n", "html"),
+    "safetensors": (
+        b"\x40" + b"\0" * 7 + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}          ',
+        "safetensors",
+    ),
+    "empty": (b"", "empty"),
+}
+
+
+def refusal(done: Any) -> dict[str, str]:
+    """The error document on stderr."""
+    assert "Traceback" not in done.err
+    error = json.loads(done.err.splitlines()[-1])
+    assert error["schema"] == "bercail.error/1"
+    assert set(error) == {"schema", "code", "message", "hint"}
+    assert error["hint"], error
+    return dict(error)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_that_are_no_models_are_named_for_what_they_are(run: Run, tmp_path: Path, name: str) -> None:
+    content, word = FOREIGN[name]
+    path = tmp_path / f"{name}.gguf"
+    path.write_bytes(content)
+    messages = set()
+    for command in ("inspect", "plan"):
+        done = run(command, str(path), "--json")
+        assert done.status == 1
+        error = refusal(done)
+        assert str(path) in error["message"]
+        assert word in (error["message"] + error["hint"]).lower()
+        messages.add(error["message"])
+    assert len(messages) == 1
+
+
+def test_a_missing_path_a_folder_without_models_and_no_permission_differ(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    closed = tmp_path / "closed.gguf"
+    closed.write_bytes(b"GGUF")
+    closed.chmod(0)
+    errors = {}
+    for name in ("missing.gguf", "folder", "closed.gguf"):
+        done = run("inspect", str(tmp_path / name), "--json")
+        assert done.status == 1
+        errors[name] = refusal(done)
+    assert len({error["message"] for error in errors.values()}) == 3
+    if os.getuid() != 0:  # root reads everything
+        assert "permission" in errors["closed.gguf"]["message"]
+
+
+def test_up_on_a_bad_only_model_ends_with_its_sentence(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "page.gguf"
+    path.write_bytes(FOREIGN["html"][0])
+    done = run("up", "--port", "0", "--json-log", str(path))
+    assert done.status == 1
+    assert "web page" in refusal(done)["message"]
+
+
+def test_a_model_that_does_not_fit_is_refused_with_what_would(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "long.gguf"
+    write_llama(path, LlamaShape(layers=8, embedding=512, heads=8, kv_heads=8, feed_forward=512, context_tokens=131072))
+    done = run("plan", str(path), "--json", "--context", "131072", "--memory", "512 MiB")
+    assert done.status == 1
+    plan = json.loads(done.out)
+    assert plan["verdict"] == "no_fit"
+    assert plan["devices"][0]["total_bytes"] == sum(part["bytes"] for part in plan["devices"][0]["parts"])
+    assert plan["devices"][0]["total_bytes"] > plan["devices"][0]["budget_bytes"]
+    assert plan["alternatives"]
+    longest = plan["alternatives"][0]["context_tokens"]
+    again = run("plan", str(path), "--json", "--context", str(longest), "--memory", "512 MiB")
+    assert (again.status, json.loads(again.out)["verdict"]) == (0, "fits")
+    served = run("up", str(path), "--port", "0", "--json-log", "--context", "131072", "--memory", "512 MiB")
+    assert served.status == 1
+    error = refusal(served)
+    assert error["code"] == "does_not_fit"
+    assert f"{longest:,}" in error["hint"]
+
+
+def test_settings_that_do_not_exist_name_the_nearest(run: Run, tmp_path: Path, tiny: Path) -> None:
+    config = tmp_path / "bercail.yaml"
+    config.write_text("server:\n  prot: 9000\n")
+    in_file = run("inspect", str(tiny), "--json", "--config", str(config))
+    assert in_file.status == 2
+    error = refusal(in_file)
+    assert "port" in error["hint"]
+    assert "2" in error["message"]  # the line
+    variable = run("inspect", str(tiny), "--json", BERCAIL_SERVER_PROT="1")
+    assert variable.status == 2
+    assert "BERCAIL_SERVER_PORT" in refusal(variable)["hint"]
+    flag = run("plan", str(tiny), "--json", "--contxt", "5")
+    assert flag.status == 2
+    assert "--context" in refusal(flag)["message"]
+    value = run("plan", str(tiny), "--json", "--context", "many")
+    assert value.status == 2
+    assert "context" in refusal(value)["message"]
+
+
+def test_a_full_disk_costs_the_cache_and_nothing_else(environment: dict[str, str], tmp_path: Path, tiny: Path) -> None:
+    """No file may grow at all: what is kept between runs cannot be written, and serving goes on with a word."""
+
+    def no_writing() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    with subprocess.Popen(
+        [*BERCAIL, "up", str(tiny), "--port", "0", "--json-log"], preexec_fn=no_writing, env=environment, cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        events = []
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if events[-1]["event"] == "ready":
+                process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert [event for event in events if event["event"] == "warned" and "full" in event["text"].lower()]
+    assert events[-1]["event"] == "stopped"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ raise_exception('not today') }}", "not today"),
+        (
+            "{%- for i in range(100000000) -%}{%- for j in range(100000000) -%}x{%- endfor -%}{%- endfor -%}",
+            "more than 2 s",
+        ),
+    ],
+)
+def test_a_bad_chat_template_disables_chat_and_leaves_completions(
+    up: Up, tmp_path: Path, template: str, words: str
+) -> None:
+    path = tmp_path / "odd.gguf"
+    write_llama(path, template=template)
+    server = up(path, "--template-timeout", "2s")
+    server.wait_for("ready")
+    warned = [item["text"] for item in server.news if item["event"] == "warned"]
+    assert any("chat is disabled" in text for text in warned), warned
+    row = server.request("GET", "/v1/models")[1]["data"][0]
+    assert "chat" not in row["capabilities"]
+    chat = {"model": "odd", "messages": [{"role": "user", "content": "Hi"}]}
+    status, answer = server.request("POST", "/v1/chat/completions", chat)
+    assert status == 400
+    assert answer["error"]["code"] == "chat_disabled"
+    assert words in answer["error"]["message"], answer
+    completion = {"model": "odd", "prompt": "Hi", "max_tokens": 3}
+    assert server.request("POST", "/v1/completions", completion)[0] == 200
+
+
+@pytest.mark.engine
+def test_requests_that_are_wrong_get_openai_shaped_errors(up: Up, tiny: Path) -> None:
+    server = up(tiny, "--body-limit", "4k")
+    server.wait_for("ready")
+    hello = [{"role": "user", "content": "Hi"}]
+    cases: list[tuple[str, str, object, int]] = [
+        ("POST", "/v1/chat/completions", b"{not json", 400),
+        ("POST", "/v1/chat/completions", b"[1]", 400),
+        ("POST", "/v1/chat/completions", {"model": "none", "messages": hello}, 404),
+        ("POST", "/v1/chat/completions", {"model": "tiny", "messages": "x" * 5000}, 413),
+        ("POST", "/v1/nothing", {}, 404),
+        ("GET", "/v1/chat/completions", None, 405),
+    ]
+    for method, path, body, wanted in cases:
+        status, answer = server.request(method, path, body)
+        assert status == wanted, (method, path, answer)
+        assert answer["error"]["message"]
+        assert set(answer["error"]) >= {"message", "type", "param", "code"}
+
+
+@pytest.mark.engine
+@pytest.mark.shared
+def test_damaged_models_end_as_their_description_says(up: Up, shared: Path, tmp_path: Path) -> None:
+    """The ones an engine would not survive, and the ones that must be served, in one server."""
+    bad = shared / "models" / "bad"
+    cases = json.loads((bad / "cases.json").read_text())
+    crashing = [f"m20-block_count-{n}" for n in ("0", "2147483648")] + ["m20-context_length-0", "m23-rms-eps-nan"]
+    crashing += ["m24-rms-eps-negative", "m26-experts-used-more", "m37-tokens-duplicate"]
+    served = ["m00-good", "m51-template-raises", "m52-template-undefined", "m53-template-private-attribute"]
+    served += ["m54-template-long-loop", "m63-nan", "m64-inf", "m65-zero"]
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    for name in (*crashing, *served):
+        (folder / f"{name}.gguf").symlink_to(bad / f"{name}.gguf")
+    server = up(folder, "--template-timeout", "2s", "--startup-timeout", "30s")
+    for name in crashing:
+        status, answer = server.request("POST", "/v1/completions", {"model": name, "prompt": "Once", "max_tokens": 4})
+        assert status == 503, (name, answer)
+        assert ".gguf" in answer["error"]["message"], answer
+        assert "Traceback" not in json.dumps(answer)
+    assert not [item for item in server.news if item["event"] in ("engine_died", "planned")]
+    for name in served:
+        assert cases[name]["expect"].startswith("accept")
+        status, answer = server.request("POST", "/v1/completions", {"model": name, "prompt": "Once", "max_tokens": 4})
+        assert status in (200, 500), (name, answer)  # a model of nothing but NaN may end in an error, not in silence
+    assert server.end() == 0
