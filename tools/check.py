@@ -45,7 +45,7 @@ def main() -> int:
 def run(command: tuple[str, ...]) -> tuple[int, str]:
     """Run one step of the environment, its output as it comes; exit status and last line."""
     last = ""
-    argv = [BIN / command[0], *command[1:]]
+    argv = [str(BIN / command[0]), *command[1:]]
     with subprocess.Popen(argv, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)

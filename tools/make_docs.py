@@ -13,9 +13,32 @@ from bercail.core.options import GROUPS, Option, options_of
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 NOTICE = "<!-- Written by tools/make_docs.py from the code; edit the code instead. -->"
 
+SETTINGS_HEAD = """\
+Each setting can stand in the settings file, in the environment, and on the command lines that take its group. The
+command line wins over the environment, the environment over the file, the file over the default. An unknown key or
+variable is an error. The file is `bercail.yaml` in the configuration folder (`$XDG_CONFIG_HOME/bercail`, usually
+`~/.config/bercail`), or what `--config` or `BERCAIL_CONFIG` names.
+
+```yaml
+server:
+  port: 9000
+models:
+  folders: [/srv/models]
+engine:
+  context: 16k
+```
+"""
+
 
 def cli_page() -> str:
-    lines = ["# Command line", "", NOTICE, "", "Exit status: 0 fine, 1 found a problem, 2 wrong usage, 3 could not start.", ""]
+    lines = [
+        "# Command line",
+        "",
+        NOTICE,
+        "",
+        "Exit status: 0 fine, 1 found a problem, 2 wrong usage, 3 could not start.",
+        "",
+    ]
     context = click.Context(group, info_name="bercail", max_content_width=110, terminal_width=110)
     lines += ["## bercail", "", "```text", group.get_help(context), "```", ""]
     for name in group.list_commands(context):
@@ -28,14 +51,7 @@ def cli_page() -> str:
 
 
 def settings_page() -> str:
-    lines = [
-        "# Settings", "", NOTICE, "",
-        "Each setting can stand in the settings file, in the environment, and on the command lines that take its group.",
-        "The command line wins over the environment, the environment over the file, the file over the default. An unknown",
-        "key or variable is an error. The file is `bercail.yaml` in the configuration folder (`$XDG_CONFIG_HOME/bercail`,",
-        "usually `~/.config/bercail`), or what `--config` or `BERCAIL_CONFIG` names.", "",
-        "```yaml", "server:", "  port: 9000", "models:", "  folders: [/srv/models]", "engine:", "  context: 16k", "```", "",
-    ]  # fmt: skip
+    lines = ["# Settings", "", NOTICE, "", SETTINGS_HEAD]
     for options in GROUPS:
         rows = list(options_of(options))
         lines += [f"## {rows[0].group}", "", (options.__doc__ or "").strip(), ""]

@@ -55,7 +55,7 @@ def build_house(config: str | None, given: Mapping[str, object]) -> House:
 def new_loop() -> asyncio.AbstractEventLoop:
     """The fastest event loop there is here."""
     try:
-        import uvloop  # noqa: PLC0415 - not on every system
+        import uvloop
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

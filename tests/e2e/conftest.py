@@ -154,7 +154,7 @@ def up(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Se
                 text=True,
                 env={**environment, **variables},
                 cwd=tmp_path,
-            )  # fmt: skip
+            )
         )
         servers.append(server)
         return server

@@ -3,7 +3,7 @@
 import struct
 from pathlib import Path
 
-from readers.gguf_writer import TensorSpec, Typed, write_gguf
+from readers.gguf_writer import TensorSpec, Typed, Value, write_gguf
 
 _WIDTH = 32
 _SHARPNESS = 6.0
@@ -31,11 +31,12 @@ def write_parrot(path: Path, sentence: str, *, template: str, context_tokens: in
         *(TensorSpec(f"blk.0.{name}.weight", (_WIDTH,), "f32", ones) for name in ("attn_norm", "ffn_norm")),
         *(TensorSpec(f"blk.0.{name}.weight", (_WIDTH, width), "f32") for name, width in layer.items()),
     ]
-    metadata = {
+    metadata: dict[str, Value] = {
         "general.architecture": "llama", "general.name": "parrot", "llama.block_count": 1,
         "llama.context_length": context_tokens, "llama.embedding_length": _WIDTH, "llama.feed_forward_length": 32,
         "llama.attention.head_count": 2, "llama.attention.head_count_kv": 2, "llama.rope.dimension_count": 16,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.scores": Typed("array[float32]", [0.0] * len(tokens)),
         "tokenizer.ggml.token_type": [2, 3, 3, *([6] * 256), *([1] * (len(tokens) - 259))],
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.chat_template": template,

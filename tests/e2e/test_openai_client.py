@@ -18,7 +18,8 @@ TOOL_TEMPLATE = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
     "{%- if message.content -%}{{ message.content }}{%- endif -%}"
     "{%- for call in message.tool_calls or [] -%}"
-    "{{ '<tool_call>' + ({'name': call.function.name, 'arguments': call.function.arguments} | tojson) + '</tool_call>' }}"
+    "{{ '<tool_call>' + ({'name': call.function.name, 'arguments': call.function.arguments} | tojson) }}"
+    "{{ '</tool_call>' }}"
     "{%- endfor -%}{{ '<|im_end|>\n' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )

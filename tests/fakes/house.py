@@ -16,7 +16,7 @@ from fakes.models import a_found, a_machine, a_model
 from fakes.upstream import FakeUpstream, Scripted
 
 T = TypeVar("T")
-SAFETY_S = 20.0
+SAFETY_S = 5.0
 
 
 class _Inline(ThreadPoolExecutor):

@@ -20,7 +20,7 @@ def put(path: Path, size: int = 10) -> Path:
     return path
 
 
-def find(tmp_path: Path, *paths: str, folders: list[str] | None = None, **environment: str) -> Findings:
+def find(tmp_path: Path, *paths: str, folders: list[str] | None = None, **environment: Any) -> Findings:
     home, cwd = tmp_path / "home", tmp_path / "here"
     cwd.mkdir(exist_ok=True)
     return Readers(environment, home, cwd).find(list(paths), folders or [])
@@ -175,7 +175,7 @@ def test_hugging_face_cache_gives_names_of_snapshots(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "below"), [("HF_HUB_CACHE", ""), ("HF_HOME", "hub")])
 def test_variables_move_the_hugging_face_cache(tmp_path: Path, key: str, below: str) -> None:
     hub_file(tmp_path / "elsewhere" / below, "org/name", "m.gguf", "aa")
-    assert only(find(tmp_path, **{key: str(tmp_path / "elsewhere")})).id == "m"
+    assert only(find(tmp_path, folders=None, **{key: str(tmp_path / "elsewhere")})).id == "m"
 
 
 def test_lm_studio_keeps_models_by_publisher(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_huge_string_is_measured_not_read() -> None:
 )
 @settings(max_examples=40, deadline=None)
 def test_skipping_strings_lands_on_the_next_key(lengths: list[int], again: int, big_endian: bool) -> None:
-    words: list[str | bytes] = [b"\0" * length for length in lengths] * again
+    words = [b"\0" * length for length in lengths] * again
     read = parse(whole({"words": Typed("array[string]", words), "after": 42}, big_endian=big_endian), "x.gguf")
     assert read.metadata["after"] == 42
 

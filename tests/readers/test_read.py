@@ -15,7 +15,7 @@ from bercail.core.model import Capability, Model, Role
 from bercail.ports import ModelReader
 from bercail.readers import Readers
 from bercail.readers.gguf.template import syntax_error
-from readers.gguf_writer import TensorSpec, Typed, write_gguf
+from readers.gguf_writer import TensorSpec, Typed, Value, write_gguf
 from readers.shapes import Known, metadata_of, tiny, vocabulary
 
 
@@ -149,7 +149,7 @@ def test_template_and_keys_tell_what_it_can_do(tmp_path: Path) -> None:
 
 
 def test_projector_gives_sight_and_hearing(tmp_path: Path) -> None:
-    keys = {"general.architecture": "clip", "general.type": "mmproj", "clip.has_vision_encoder": True,
+    keys: dict[str, Value] = {"general.architecture": "clip", "general.type": "mmproj", "clip.has_vision_encoder": True,
             "clip.has_audio_encoder": True}  # fmt: skip
     write_gguf(tmp_path / "mmproj.gguf", keys, [TensorSpec("v.a", (32,), "f32")])
     write_gguf(tmp_path / "m.gguf", *tiny())
@@ -163,7 +163,7 @@ def test_projector_gives_sight_and_hearing(tmp_path: Path) -> None:
 
 
 def test_adapter_is_told_from_a_model(tmp_path: Path) -> None:
-    keys = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
+    keys: dict[str, Value] = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
     model = read(tmp_path, Known(keys, [TensorSpec("blk.0.attn_q.weight.lora_a", (8, 4))]))
     assert (model.role, model.capabilities) == (Role.ADAPTER, ())
 
@@ -260,14 +260,14 @@ def test_big_endian_model_can_be_inspected_but_not_loaded(tmp_path: Path) -> Non
     assert caught.value.code == "big_endian"
 
 
-def split(tmp_path: Path, count: int = 3, **changes: Any) -> list[Path]:
+def split(tmp_path: Path, count: int = 3, tensors: int | None = None) -> list[Path]:
     known = tiny()
     size = -(-len(known.tensors) // count)
     paths = []
     for part in range(count):
         keys: dict[str, Any] = dict(known.metadata) if part == 0 else {}
         keys |= {"split.no": Typed("uint16", part), "split.count": Typed("uint16", count),
-                 "split.tensors.count": Typed("int32", len(known.tensors)), **changes}  # fmt: skip
+                 "split.tensors.count": Typed("int32", tensors or len(known.tensors))}  # fmt: skip
         path = tmp_path / f"m-{part + 1:05d}-of-{count:05d}.gguf"
         paths.append(write_gguf(path, keys, known.tensors[part * size : (part + 1) * size]))
     return paths
@@ -294,7 +294,7 @@ def test_missing_part_is_named(tmp_path: Path, readers: ModelReader, missing: in
 
 
 def test_parts_that_disagree_are_refused(tmp_path: Path, readers: ModelReader) -> None:
-    paths = split(tmp_path, **{"split.tensors.count": Typed("int32", 99)})
+    paths = split(tmp_path, tensors=99)
     with pytest.raises(ReadError, match="says 99 tensors"):
         readers.read(str(paths[0]))
     split(tmp_path)

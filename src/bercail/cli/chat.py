@@ -6,7 +6,7 @@ import sys
 import click
 
 from bercail.cli.options import overrides, with_options
-from bercail.cli.render import err, show_error
+from bercail.cli.render import Style, say, show_error
 from bercail.cli.tell import TerminalTeller
 from bercail.core.errors import EngineError
 from bercail.core.measure import Turn
@@ -38,7 +38,7 @@ def command(model: str, *, system: str | None, config: str | None, **parameters:
 async def _talk(house: House, model: str, opening: list[dict[str, str]], teller: TerminalTeller) -> None:
     async with take_seat(house, model, teller.tell) as seat:
         where = f"the server at {seat.address}" if seat.running else "an engine of its own"
-        err().print(f"{seat.model_id} on {where}; {_HELP}", markup=False, soft_wrap=True)
+        say(f"{seat.model_id} on {where}; {_HELP}")
         messages = list(opening)
         while (line := await asyncio.to_thread(_read_line)) is not None:
             text = line.strip()
@@ -46,7 +46,7 @@ async def _talk(house: House, model: str, opening: list[dict[str, str]], teller:
                 break
             if text == "/clear":
                 messages = list(opening)
-                err().print("the conversation is empty again")
+                say("the conversation is empty again")
             elif text:
                 await _turn(house, seat, messages, text)
 
@@ -88,4 +88,4 @@ def _write(piece: Piece) -> None:
 def _finish(turn: Turn) -> None:
     sys.stdout.write("\n")
     sys.stdout.flush()
-    err().print(f"[{turn_line(turn)}]", style="dim", markup=False, soft_wrap=True)
+    say(f"[{turn_line(turn)}]", Style.DIM)

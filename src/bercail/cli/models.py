@@ -3,7 +3,7 @@
 import click
 
 from bercail.cli.options import overrides, with_options
-from bercail.cli.render import err, show_json, show_sections
+from bercail.cli.render import say, show_json, show_sections
 from bercail.core.document import findings_document
 from bercail.core.options import ModelOptions
 from bercail.core.report import findings_section, nowhere_lines
@@ -25,8 +25,8 @@ def command(paths: tuple[str, ...], *, as_json: bool, config: str | None, **para
     if findings.models:
         show_sections((findings_section(findings),))
         for problem in findings.problems:
-            err().print(f"note: {problem}", markup=False, soft_wrap=True)
+            say(f"note: {problem}")
         return 0
     for line in nowhere_lines(findings):
-        err().print(line, markup=False, soft_wrap=True)
+        say(line)
     return 1

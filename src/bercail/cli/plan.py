@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from bercail.cli.options import overrides, with_options
-from bercail.cli.render import out, show_json, show_sections
+from bercail.cli.render import show, show_json, show_sections
 from bercail.core.document import plan_document
 from bercail.core.options import EngineOptions, ModelOptions
 from bercail.core.plan import NoFit
@@ -25,6 +25,6 @@ def command(model: str, *, as_json: bool, config: str | None, **parameters: obje
     if as_json:
         show_json(plan_document(verdict))
     else:
-        out().print(f"{verdict.model_id} {plan_line(verdict)}", soft_wrap=True, markup=False)
+        show(f"{verdict.model_id} {plan_line(verdict)}")
         show_sections(plan_sections(verdict))
     return 1 if isinstance(verdict, NoFit) else 0

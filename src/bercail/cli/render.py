@@ -1,58 +1,80 @@
-"""Values to the terminal: results to stdout, everything else to stderr. Readable without colour."""
+"""Values to the terminal: results to stdout, everything else to stderr. Readable without colour.
+
+Lines are written plainly; ``rich`` is imported where a table or a bar is drawn, for it takes a while to load.
+"""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from enum import StrEnum
+from typing import TYPE_CHECKING, TextIO
 
 from bercail.core.document import error_document
 from bercail.core.errors import BercailError, EngineError
 from bercail.core.report import Section
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
 WIDEST = 140
 
 
-def out() -> Console:
-    """Where results go."""
-    return _console(stderr=False)
+class Style(StrEnum):
+    """How a line looks where colour is wanted; SGR parameters of ECMA-48."""
+
+    PLAIN = ""
+    DIM = "2"
+    WARNING = "33"
+    ERROR = "1;31"
 
 
-def err() -> Console:
-    """Where everything else goes."""
-    return _console(stderr=True)
+def say(text: str, style: Style = Style.PLAIN) -> None:
+    """A line on stderr."""
+    _write(sys.stderr, text, style)
 
 
-def _console(*, stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else WIDEST
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False, width=width)
-    return Console(stderr=stderr, highlight=False, width=min(console.width, WIDEST))
+def show(text: str) -> None:
+    """A line of a result on stdout."""
+    _write(sys.stdout, text, Style.PLAIN)
+
+
+def _write(stream: TextIO, text: str, style: Style) -> None:
+    coloured = bool(style) and stream.isatty() and not os.environ.get("NO_COLOR")
+    stream.write(f"\x1b[{style}m{text}\x1b[0m\n" if coloured else text + "\n")
+    stream.flush()
 
 
 def show_json(document: Mapping[str, object]) -> None:
     """A document on stdout."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    show(json.dumps(document, ensure_ascii=False))
 
 
 def show_sections(sections: Iterable[Section]) -> None:
     """Sections as tables on stdout."""
-    console = out()
+    console = make_console(sys.stdout)
     for section in sections:
         console.print()
-        console.print(Text(section.title, style="bold"))
+        console.print(section.title, style="bold", markup=False)
         console.print(_table(section))
 
 
-def _table(section: Section) -> Table:
+def make_console(stream: TextIO) -> "Console":
+    """A console of ``rich`` on a stream, never wider than is pleasant to read."""
+    from rich.console import Console
+
+    width = min(Console(file=stream).width, WIDEST) if stream.isatty() else WIDEST
+    return Console(file=stream, highlight=False, width=width)
+
+
+def _table(section: Section) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(show_header=bool(section.header), box=None, pad_edge=False, padding=(0, 2), header_style="dim")
-    columns = section.header or tuple("" for _ in section.rows[0])
-    for index, title in enumerate(columns):
-        last = index == len(columns) - 1
-        table.add_column(title, overflow="fold", no_wrap=not last and index > 0)
+    for title in section.header or tuple("" for _ in section.rows[0]):
+        table.add_column(title, overflow="fold")
     for row in section.rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
@@ -61,13 +83,12 @@ def _table(section: Section) -> Table:
 def show_error(error: BercailError, *, as_json: bool) -> None:
     """An error on stderr: what happened, what to do, and the engine's last lines if it was the engine."""
     if as_json:
-        sys.stderr.write(json.dumps(error_document(error), ensure_ascii=False) + "\n")
+        say(json.dumps(error_document(error), ensure_ascii=False))
         return
-    console = err()
-    console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    say(f"error: {error.message}", Style.ERROR)
     if error.hint:
-        console.print(Text(f"  {error.hint}"), soft_wrap=True)
+        say(f"  {error.hint}")
     if isinstance(error, EngineError) and error.log_tail:
-        console.print(Text("  the engine's last lines:", style="dim"))
+        say("  the engine's last lines:", Style.DIM)
         for line in error.log_tail:
-            console.print(Text(f"    {line}", style="dim"), soft_wrap=True)
+            say(f"    {line}", Style.DIM)

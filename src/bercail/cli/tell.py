@@ -1,15 +1,16 @@
 """Telling what happens, step by step: to a person on stderr, or to a program as lines of JSON on stdout."""
 
+import sys
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.text import Text
-
-from bercail.cli.render import err, out, show_json
+from bercail.cli.render import Style, make_console, say, show, show_json
 from bercail.core import news
 from bercail.core.document import news_document
 from bercail.core.report import news_lines, ready_lines
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class Teller(Protocol):
@@ -46,8 +47,7 @@ class TerminalTeller:
     """A line per step on stderr, a bar while weights load, the summary on stdout."""
 
     def __init__(self) -> None:
-        self._console = err()
-        self._progress: Progress | None = None
+        self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._url = ""
 
@@ -59,34 +59,28 @@ class TerminalTeller:
         self._end_bar()
         if isinstance(item, news.Listening):
             self._url = item.url
+        style = Style.WARNING if isinstance(item, news.Warned | news.EngineDied | news.LoadFailed) else Style.PLAIN
         for line in news_lines(item):
-            style = "yellow" if isinstance(item, news.Warned | news.EngineDied | news.LoadFailed) else ""
-            self._console.print(Text(line, style=style), soft_wrap=True)
+            say(line, style)
         if isinstance(item, news.Ready):
             for line in ready_lines(item, self._url):
-                out().print(Text(line), soft_wrap=True)
+                show(line)
 
     def _load(self, item: news.Loading) -> None:
-        if not self._console.is_terminal:
+        if not sys.stderr.isatty():
             return  # without a terminal the lines before and after say enough
-        if self._progress is None:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:.0f} %"),
-                TimeElapsedColumn(),
-            )
-            self._progress = Progress(*columns, console=self._console, transient=True)
-            self._task = self._progress.add_task(f"loading {item.model_id}", total=1.0)
-            self._progress.start()
+        if self._bar is None:
+            self._bar = _make_bar()
+            self._task = self._bar.add_task("", total=1.0)
+            self._bar.start()
         if self._task is not None:
             stage = f"loading {item.model_id} ({item.progress.stage})"
-            self._progress.update(self._task, completed=item.progress.fraction, description=stage)
+            self._bar.update(self._task, completed=item.progress.fraction, description=stage)
 
     def _end_bar(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def __enter__(self) -> Self:
         return self
@@ -96,3 +90,11 @@ class TerminalTeller:
     ) -> None:
         """Take the bar away."""
         self._end_bar()
+
+
+def _make_bar() -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    percentage = TextColumn("{task.percentage:.0f} %")
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), percentage, TimeElapsedColumn())
+    return Progress(*columns, console=make_console(sys.stderr), transient=True)

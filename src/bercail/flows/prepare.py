@@ -13,7 +13,6 @@ from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
 from bercail.ports import House
 
-
 _REMAKE = "download the model again, or convert it with a template that works"
 
 

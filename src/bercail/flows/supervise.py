@@ -227,6 +227,8 @@ class Supervisor:
                     self._life = Life()
                     self._work = asyncio.create_task(self._load(self._entries[model_id]))
                 case Unload():
+                    if self._resident is not None:
+                        self._resident.leaving = True  # at once: its death from now on is no crash
                     self._work = asyncio.create_task(self._unload())
                 case _ as unreachable:
                     assert_never(unreachable)
@@ -284,9 +286,9 @@ class Supervisor:
 
     def _follow(self, entry: _Entry, step: launch.LifeStep) -> None:
         match step:
-            case Pause(delay_s=delay_s):
+            case Pause(delay_s=delay_s) if not self._state.waiting:
                 self._work = asyncio.create_task(self._restart(entry, delay_s))
-            case Rest() | Spawn():
+            case Pause() | Rest() | Spawn():  # given up, or its place is wanted by another model
                 self._feed(route.Gone())
             case _ as unreachable:
                 assert_never(unreachable)
@@ -307,11 +309,11 @@ class Supervisor:
         self._resident = None
         uptime_s = self._house.clock.monotonic() - resident.ready_at_s
         self._life, step = launch.next_step(self._life, launch.Died(error=error.message, uptime_s=uptime_s))
-        retry_s = step.delay_s if isinstance(step, Pause) else None
         name = resident.entry.found.id
         resident.entry.error = error.message
-        self._tell(news.EngineDied(model_id=name, error=error.message, log_tail=ended.log_tail, retry_s=retry_s))
         self._fail_waiting(name, error)
+        retry_s = step.delay_s if isinstance(step, Pause) and not self._state.waiting else None
+        self._tell(news.EngineDied(model_id=name, error=error.message, log_tail=ended.log_tail, retry_s=retry_s))
         if isinstance(step, Pause):
             self._feed(route.Crashed())
         self._follow(resident.entry, step)
@@ -329,10 +331,12 @@ class Supervisor:
         self._tell(news.Unloaded(model_id=resident.entry.found.id))
 
     def _fail_waiting(self, model_id: str | None, error: BercailError) -> None:
-        for waiter in list(self._waiting.values()):
-            if (model_id is None or waiter.ticket.model_id == model_id) and not waiter.granted.done():
-                waiter.granted.set_exception(error)
-                self._feed(route.Left(ticket=waiter.ticket))
+        open_ones = [waiter for waiter in self._waiting.values() if not waiter.granted.done()]
+        failing = [waiter for waiter in open_ones if model_id in (None, waiter.ticket.model_id)]
+        for waiter in failing:
+            waiter.granted.set_exception(error)
+        for waiter in failing:  # only now, for whoever leaves may let the next one through
+            self._feed(route.Left(ticket=waiter.ticket))
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)

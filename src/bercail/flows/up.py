@@ -113,12 +113,13 @@ async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
     now = asyncio.create_task(request.stop_now.wait())
     await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
     now.cancel()
-    if not drain.done():
+    if drain.done():
+        cut = drain.result()
+    else:
         drain.cancel()
         with suppress(asyncio.CancelledError):
             await drain
-        await house.door.close(0)
-    cut = drain.result() if not drain.cancelled() else 0
+        cut = await house.door.close(0)
     await supervisor.close()
     await house.upstream.close()
     request.tell(news.Stopped(cut=cut))

@@ -95,5 +95,5 @@ def _temporary(environment: Mapping[str, str], user_id: int | None) -> Path:
     # Not below the home folder: the path of a unix socket has room for 107 bytes, and home may be a network share.
     named = Path(environment.get("TMPDIR", ""))
     # tempfile.gettempdir() tries to write, and fails on a full disk; a socket needs no room.
-    folder = named if named.is_absolute() else Path("/tmp")  # noqa: S108 - a folder of our own below it, checked
+    folder = named if named.is_absolute() else Path("/tmp")
     return folder / (_NAME if user_id is None else f"{_NAME}-{user_id}")

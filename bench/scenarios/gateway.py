@@ -1,0 +1,345 @@
+"""What the gateway costs: CPU per request and per chunk, added latency, time to abort, memory.
+
+The gateway runs alone on one core; the fake engine and this load generator share another. Latency through the gateway
+and straight to the engine is measured in the same run, requests alternating, so that both meet the same noise.
+
+    python bench/scenarios/gateway.py [--json FILE] [--seconds S]
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import signal
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import uvloop
+
+from bercail.core.launch import Address
+from bercail.core.model import Capability
+from bercail.core.options import ServerOptions
+from bercail.core.route import Phase, ServedModel
+from bercail.engines.upstream import HttpUpstream
+from bercail.ports import Lease
+from bercail.web import Gateway
+
+JSON = [(b"content-type", b"application/json")]
+CHAT = "/v1/chat/completions"
+PROMPT = [{"role": "user", "content": "Tell me something about sheep. " * 32}]  # about 1.1 KB with its frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One result against its target."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None
+    count: int
+
+    @property
+    def met(self) -> str:
+        """Yes, no, or nothing where there is no target."""
+        return "" if self.target is None else "yes" if self.value <= self.target else "NO"
+
+
+# The gateway's process
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A lease without an end."""
+
+    address: Address
+    model: ServedModel
+
+    def release(self) -> None:
+        """Nothing to give back."""
+
+    def failure(self) -> None:
+        """The fake engine does not die here."""
+
+
+class OneModel:
+    """A host of one model that is always ready: what is measured is the gateway, not the queue."""
+
+    def __init__(self, engine: Address) -> None:
+        self._model = ServedModel(
+            id="fake", phase=Phase.LOADED, created=0, file_bytes=1, context_length=1_000_000,
+            slot_context_tokens=1_000_000, slots=256, capabilities=(Capability.CHAT, Capability.COMPLETION),
+        )  # fmt: skip
+        self._ticket = Ticket(engine, self._model)
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """What there is."""
+        return (self._model,)
+
+    def find(self, model_id: str) -> ServedModel:
+        """The one."""
+        return self._model
+
+    async def lease(self, model_id: str) -> Lease:
+        """At once."""
+        return self._ticket
+
+
+async def serve(engine_port: int) -> None:
+    gateway = Gateway(ServerOptions(port=0), HttpUpstream())
+    url = await gateway.open(OneModel(Address(port=engine_port)))
+    print(url.rpartition(":")[2], flush=True)
+    await asyncio.Event().wait()
+
+
+# The load generator
+
+
+@contextlib.asynccontextmanager
+async def program(core: int, *argv: str) -> AsyncIterator[tuple[int, int]]:
+    """A child on one core; its process id and the port that it prints."""
+    process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
+    os.sched_setaffinity(process.pid, {core})
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        yield process.pid, int(line.decode().strip().rpartition(":")[2])
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of all threads of a process, to the nanosecond where the kernel tells."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def memory_mb(pid: int, name: str) -> float:
+    """A line of ``/proc/PID/status`` in MB (10^6 bytes)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise KeyError(name)
+
+
+def question(*, stream: bool, tokens: int, **fake: object) -> bytes:
+    asked = {"model": "fake", "messages": PROMPT, "stream": stream, "max_tokens": tokens}
+    return json.dumps(asked | ({"fake": fake} if fake else {})).encode()
+
+
+class Load:
+    """Requests to one address."""
+
+    def __init__(self, port: int) -> None:
+        self._client = HttpUpstream()
+        self._address = Address(port=port)
+
+    async def ask(self, body: bytes) -> tuple[float, int]:
+        """Seconds until the answer was whole, and the number of events in it."""
+        begun_s = time.perf_counter()
+        response = await self._client.send(self._address, "POST", CHAT, JSON, body)
+        events = 0
+        async for chunk in response.chunks():
+            events += chunk.count(b"\n\n")
+        assert response.status == 200, response.status
+        return time.perf_counter() - begun_s, events
+
+    async def look(self) -> None:
+        """A request that needs no engine: what the HTTP server alone costs."""
+        response = await self._client.send(self._address, "GET", "/nowhere", [], b"")
+        async for _ in response.chunks():
+            pass
+
+    async def leave(self, body: bytes, after_s: float) -> float:
+        """Ask, leave after a while; when that was."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(after_s):
+                response = await self._client.send(self._address, "POST", CHAT, JSON, body)
+                async for _ in response.chunks():
+                    pass
+        left_s = time.monotonic()
+        await self._client.close()
+        return left_s
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
+
+
+async def repeated(count: int, width: int, action: Callable[[], Awaitable[object]]) -> None:
+    """Do something ``count`` times, ``width`` at a time."""
+    left = iter(range(count))
+
+    async def worker() -> None:
+        for _ in left:
+            await action()
+
+    await asyncio.gather(*(worker() for _ in range(width)))
+
+
+async def request_cost(pid: int, load: Load, *, stream: bool, count: int) -> Figure:
+    """CPU per request of one token, 16 at a time."""
+    body = question(stream=stream, tokens=1)
+    await repeated(200, 16, lambda: load.ask(body))
+    rounds = []
+    for _ in range(5):
+        before_s = cpu_s(pid)
+        await repeated(count // 5, 16, lambda: load.ask(body))
+        rounds.append((cpu_s(pid) - before_s) / (count // 5) * 1e6)
+    name = "CPU per request, streaming" if stream else "CPU per request, one answer"
+    return Figure(name=name, value=statistics.median(rounds), unit="us", target=100, count=count)
+
+
+async def bare_cost(pid: int, load: Load) -> Figure:
+    """CPU of a request that is answered at once, as a measure of the HTTP server and of the machine's present speed."""
+    await repeated(200, 16, load.look)
+    before_s = cpu_s(pid)
+    await repeated(1000, 16, load.look)
+    value = (cpu_s(pid) - before_s) / 1000 * 1e6
+    return Figure(name="CPU per bare answer (a 404)", value=value, unit="us", target=None, count=1000)
+
+
+async def chunk_cost(pid: int, load: Load, seconds: float) -> Figure:
+    """CPU per chunk of 64 streams with 50 tokens/s each; chunks of one read are counted as they were sent."""
+    tokens = int(50 * seconds)
+    body = question(stream=True, tokens=tokens, delay_s=0.02)
+    before_s = cpu_s(pid)
+    await asyncio.gather(*(load.ask(body) for _ in range(64)))
+    value = (cpu_s(pid) - before_s) / (64 * tokens) * 1e6
+    return Figure(name="CPU per chunk, 64 streams", value=value, unit="us", target=40, count=64 * tokens)
+
+
+async def added_latency(direct: Load, through: Load, seconds: float) -> list[Figure]:
+    """200 requests/s each to the gateway and to the engine, alternating every 2.5 ms."""
+    body = question(stream=False, tokens=1)
+    times: dict[Load, list[float]] = {direct: [], through: []}
+    tasks = []
+
+    async def one(load: Load) -> None:
+        times[load].append((await load.ask(body))[0])
+
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    for index in range(int(400 * seconds)):
+        await asyncio.sleep(max(0.0, begun_s + index * 0.0025 - loop.time()))
+        tasks.append(asyncio.create_task(one(through if index % 2 else direct)))
+    await asyncio.gather(*tasks)
+    figures = []
+    for percent, target in ((50, 0.3), (99, 1.5)):
+        ours, theirs = (statistics.quantiles(times[load], n=100)[percent - 1] * 1e3 for load in (through, direct))
+        figures.append(
+            Figure(name=f"p{percent} straight", value=theirs, unit="ms", target=None, count=len(times[direct]))
+        )
+        figures.append(
+            Figure(name=f"p{percent} added", value=ours - theirs, unit="ms", target=target, count=len(times[through]))
+        )
+    return figures
+
+
+async def abort_times(engine: Load, engine_port: int, port: int) -> list[Figure]:
+    """From the client's close to the engine's seeing it, in each phase of a request."""
+    phases = {
+        "prefill": question(stream=True, tokens=10, prefill_s=5.0),
+        "decode": question(stream=True, tokens=500, delay_s=0.01),
+        "one answer": question(stream=False, tokens=500, delay_s=0.01),
+    }
+    figures = []
+    for name, body in phases.items():
+        waits = []
+        for _ in range(10):
+            left_s = await Load(port).leave(body, 0.05)
+            await asyncio.sleep(0.08)
+            waits.append((await _seen_leaving(engine_port) - left_s) * 1e3)
+        figures.append(Figure(name=f"abort, {name} (worst)", value=max(waits), unit="ms", target=50, count=len(waits)))
+    return figures
+
+
+async def _seen_leaving(engine_port: int) -> float:
+    client = HttpUpstream()
+    response = await client.send(Address(port=engine_port), "GET", "/fake/journal", [], b"")
+    journal = json.loads(b"".join([chunk async for chunk in response.chunks()]))
+    await client.close()
+    left_s: float | None = journal[-1]["left_s"]
+    return left_s if left_s is not None else float("inf")
+
+
+async def memory(pid: int, load: Load) -> list[Figure]:
+    """Resident memory before anything else, and its peak while 64 bodies of 1 MB are under way at once."""
+    body = json.dumps({
+        "model": "fake", "messages": [{"role": "user", "content": "x" * 1_000_000}], "stream": False, "max_tokens": 1,
+        "fake": {"prefill_s": 1.0},
+    }).encode()  # fmt: skip
+    await asyncio.gather(*(load.ask(body) for _ in range(64)))
+    return [
+        Figure(name="memory peak, 64 bodies of 1 MB", value=memory_mb(pid, "VmHWM"), unit="MB", target=250, count=64)
+    ]
+
+
+async def measure(seconds: float) -> list[Figure]:
+    cores = sorted(os.sched_getaffinity(0))
+    ours, theirs = cores[0], cores[-1]
+    os.sched_setaffinity(0, {theirs})
+    engine = program(theirs, "-m", "bercail.engines.fake", "--port", "0", "--context", "1000000")
+    async with engine as (_, engine_port), program(ours, __file__, "--serve", str(engine_port)) as (pid, port):
+        direct, through = Load(engine_port), Load(port)
+        await through.ask(question(stream=False, tokens=1))
+        figures = [Figure(name="memory idle", value=memory_mb(pid, "VmRSS"), unit="MB", target=80, count=1)]
+        figures.append(await bare_cost(pid, through))
+        figures.append(await request_cost(pid, through, stream=True, count=2500))
+        figures.append(await request_cost(pid, through, stream=False, count=2500))
+        figures.append(await chunk_cost(pid, through, seconds))
+        figures += await added_latency(direct, through, seconds)
+        figures += await abort_times(direct, engine_port, port)
+        figures += await memory(pid, through)
+        await direct.close()
+        await through.close()
+    return figures
+
+
+def loop_ms() -> float:
+    """CPU time of a fixed piece of Python: how fast this machine is right now, to compare runs by."""
+    begun_s = time.process_time()
+    sum(number * number for number in range(500_000))
+    return (time.process_time() - begun_s) * 1e3
+
+
+def table(figures: list[Figure]) -> str:
+    lines = [f"{'':34} {'value':>9}      {'target':>7}  met   n"]
+    for one in figures:
+        target = "" if one.target is None else f"{one.target:g}"
+        lines.append(f"{one.name:34} {one.value:9.3f} {one.unit:3}  {target:>7}  {one.met:4}  {one.count}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each timed part")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    given = parser.parse_args()
+    if given.serve is not None:
+        uvloop.run(serve(given.serve))
+    before_ms = loop_ms()
+    figures = uvloop.run(measure(given.seconds))
+    print(table(figures))
+    machine = {"python": platform.python_version(), "machine": platform.machine(), "kernel": platform.release(),
+               "cores": os.cpu_count(), "load_1m": os.getloadavg()[0],
+               "loop_ms": [round(before_ms, 1), round(loop_ms(), 1)]}  # fmt: skip
+    made = {"schema": "bercail.bench.gateway/1", "machine": machine, "figures": [asdict(one) for one in figures]}
+    if given.json is not None:
+        given.json.write_text(json.dumps(made, indent=1) + "\n")
+    print(json.dumps(made))
+
+
+if __name__ == "__main__":
+    main()

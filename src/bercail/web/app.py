@@ -1,0 +1,185 @@
+"""The ASGI callable: which request goes where."""
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Callable
+
+from msgspec import json
+
+from bercail.core.chat import ApiError, Ask, Endpoint, Json, Way, error_from, forwarded
+from bercail.core.errors import BercailError, NotFoundError, StoppingError
+from bercail.core.options import ServerOptions
+from bercail.core.route import ServedModel
+from bercail.core.units import Seconds
+from bercail.ports import Host, Upstream
+from bercail.web.asgi import CLOSE, JSON, Headers, Receive, Scope, Send, answer
+from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
+from bercail.web.metrics import CONTENT_TYPE, Metrics, Record
+from bercail.web.models import entry, health, listing
+from bercail.web.relay import Relay
+from bercail.web.request import ClientGoneError, peek, read_body
+from bercail.web.turn import Stream, Turn
+
+_log = logging.getLogger(__name__)
+
+_POSTS: dict[str, Endpoint] = {f"{root}/{one.value}": one for one in Endpoint for root in ("/v1", "")}
+_GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", "/")
+_MODEL = ("/v1/models/", "/models/")
+_ROUTES = (
+    "GET /v1/models, GET /v1/models/{id}, POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, "
+    "GET /health, GET /metrics"
+)
+CLIENT_GONE = 499
+"""Status in the metrics for a client that left before it was answered; never sent."""
+
+
+class App:
+    """Answers what can be answered here and hands the rest to engines.
+
+    Attributes:
+        turns: requests that are running.
+        stopping: no new request is taken any more.
+    """
+
+    def __init__(self, host: Host, upstream: Upstream, options: ServerOptions, clock: Callable[[], Seconds]) -> None:
+        self._host = host
+        self._options = options
+        self._relay = Relay(upstream, clock)
+        self.metrics = Metrics()
+        self.turns: set[Turn] = set()
+        self.stopping = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"].rstrip("/") or "/"
+        endpoint = _POSTS.get(path)
+        if endpoint is None or scope["method"] != "POST":
+            await answer(send, *self._look_up(scope["method"], path))
+        elif self.stopping:
+            error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
+            headers, body = written(error)
+            await answer(send, error.status, [*headers, CLOSE], body)
+        else:
+            await self._serve(endpoint, scope, receive, send)
+
+    def _look_up(self, method: str, path: str) -> tuple[int, Headers, bytes]:
+        """Everything that needs no engine."""
+        known = path in _GETS or path.startswith(_MODEL)
+        allowed = "GET, HEAD, OPTIONS" if known else "POST, OPTIONS" if path in _POSTS else ""
+        if not allowed:
+            message = f"there is no {path[:200]} here; there are {_ROUTES}"
+            return _failed(ApiError(status=404, message=message, code="unknown_route"))
+        allow = (b"allow", allowed.encode())
+        if method == "OPTIONS":
+            return 204, [allow], b""
+        if method not in allowed.split(", "):
+            message = f"{path[:200]} takes {allowed}, not {method}"
+            status, headers, body = _failed(ApiError(status=405, message=message, code="method_not_allowed"))
+            return status, [*headers, allow], body
+        try:
+            return self._get(path)
+        except BercailError as error:
+            return _failed(api_error(error, started=False))
+
+    def _get(self, path: str) -> tuple[int, Headers, bytes]:
+        models = self._host.models()
+        match path:
+            case "/v1/models" | "/models":
+                return 200, [JSON], json.encode(listing(models))
+            case "/v1/health" | "/health":
+                status, found = (503, _STOPPING) if self.stopping else health(models)
+                return status, [JSON], json.encode(found)
+            case "/metrics":
+                return 200, [(b"content-type", CONTENT_TYPE)], self.metrics.text(models)
+            case "/":
+                hint = {"server": "bercail", "routes": _ROUTES, "models": [model.id for model in models]}
+                return 200, [JSON], json.encode(hint)
+            case _:
+                return 200, [JSON], json.encode(entry(self._host.find(path.partition("models/")[2])))
+
+    async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        turn = Turn(receive, send, Record(endpoint=endpoint.value))
+        self.turns.add(turn)
+        try:
+            await self._attempt(turn, endpoint, scope)
+        except CancelledError:
+            if not turn.was_stopped():
+                raise
+            if turn.cut is not None:
+                await turn.fail_cut(turn.cut)
+        finally:
+            turn.close()
+            self.turns.discard(turn)
+            if turn.gone:
+                turn.record.aborted = True
+                turn.record.status = turn.record.status or CLIENT_GONE
+            self.metrics.add(turn.record)
+
+    async def _attempt(self, turn: Turn, endpoint: Endpoint, scope: Scope) -> None:
+        try:
+            body = await read_body(scope, turn, self._options.body_limit)
+            turn.watch(scope.get("watch"))
+            turn.record.request_bytes = len(body)
+            ask = peek(endpoint, body)
+            model = self._find(ask)
+            turn.record.model = model.id
+            check_capability(endpoint, model)
+            turn.payload = forwarded(body, ask)
+            del body  # up to the body limit each, and a request may wait for long
+            if ask.way is Way.STREAM:
+                options = self._options
+                turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
+            await self._lend(turn, model, ask)
+        except ClientGoneError:
+            turn.gone = True
+        except ReplyError as fault:
+            await turn.fail(fault.error)
+        except BercailError as error:
+            await turn.fail(api_error(error, started=False))
+        except Exception:  # noqa: BLE001 - whatever breaks, the client gets an answer and the log the trace
+            _log.exception("a request failed inside the gateway")
+            message = "the gateway failed on this request; the server's log has the details"
+            await turn.fail(ApiError(status=500, message=message, kind="server_error", code="internal"))
+
+    def _find(self, ask: Ask) -> ServedModel:
+        """The model that is meant.
+
+        Raises:
+            ReplyError: no model at all, none of that name, or none named where there are several.
+        """
+        try:
+            return self._host.find(ask.model)
+        except NotFoundError as error:
+            if not self._host.models():
+                empty = NotFoundError(error.message, hint=error.hint, code="no_model")
+                raise ReplyError(error_from(empty, 503, final=True)) from error
+            if not ask.model:
+                unnamed = NotFoundError(error.message, hint=error.hint, code="model_required")
+                raise ReplyError(error_from(unnamed, 400, param="model")) from error
+            raise ReplyError(error_from(error, 404, param="model")) from error
+
+    async def _lend(self, turn: Turn, model: ServedModel, ask: Ask) -> None:
+        """Wait for the model and its turn there, then relay."""
+        metrics = self.metrics
+        metrics.queued += 1
+        try:
+            lease = await self._host.lease(model.id)
+        finally:
+            metrics.queued -= 1
+        metrics.running += 1
+        try:
+            check_capability(ask.endpoint, lease.model)
+            await self._relay.run(turn, lease, ask)
+        finally:
+            metrics.running -= 1
+            lease.release()
+
+
+_STOPPING: Json = {"status": "stopping"}
+
+
+def _failed(error: ApiError) -> tuple[int, Headers, bytes]:
+    headers, body = written(error)
+    return error.status, headers, body

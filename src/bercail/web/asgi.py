@@ -1,0 +1,38 @@
+"""The shapes that an ASGI server and its application exchange."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NotRequired, TypeAlias, TypedDict
+
+Watch: TypeAlias = Callable[[Callable[[], None]], None]
+"""Takes what to call when the connection ends; it is called at once if that has happened."""
+
+
+class Scope(TypedDict):
+    """A request's line and headers.
+
+    Attributes:
+        watch: an extension of our own server; with any other the end of a connection is waited for by ``receive``.
+    """
+
+    type: str
+    method: str
+    path: str
+    headers: list[tuple[bytes, bytes]]
+    watch: NotRequired[Watch]
+
+
+Message: TypeAlias = MutableMapping[str, Any]
+"""An event; its members depend on its ``type``, which is why they have no narrower type than Any."""
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+CLOSE: tuple[bytes, bytes] = (b"connection", b"close")
+
+
+async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a whole answer."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,104 @@
+"""Errors of ours as answers: which status each gets, and how it is written."""
+
+from msgspec import json
+
+from bercail.core.chat import ApiError, Endpoint, error_from
+from bercail.core.errors import (
+    BercailError,
+    EngineError,
+    NotFoundError,
+    ReadError,
+    RefusedError,
+    StoppingError,
+    UsageError,
+)
+from bercail.core.model import Capability
+from bercail.core.route import ServedModel
+from bercail.web.asgi import JSON, Headers
+
+STOPPING_RETRY_S = 5
+ENGINE_RETRY_S = 2
+
+
+class ReplyError(Exception):
+    """Carries an API error to where it is answered.
+
+    Attributes:
+        error: what to answer.
+    """
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def api_error(error: BercailError, *, started: bool) -> ApiError:
+    """The API error for an error of ours.
+
+    Args:
+        error: what was raised.
+        started: the request had already been sent to an engine.
+    """
+    match error:
+        case NotFoundError():
+            return error_from(error, 404)
+        case UsageError():
+            return error_from(error, 400)
+        case StoppingError():
+            return error_from(error, 503, retry_after_s=STOPPING_RETRY_S)
+        case RefusedError() | ReadError():
+            return error_from(error, 503, final=True)
+        case EngineError():
+            return error_from(error, 502) if started else error_from(error, 503, retry_after_s=ENGINE_RETRY_S)
+        case _:
+            return error_from(error, 500)
+
+
+def written(error: ApiError) -> tuple[Headers, bytes]:
+    """Headers and body of an error."""
+    headers: Headers = [JSON]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(error.retry_after_s).encode()))
+    if error.final:
+        # Read by OpenAI's own clients, which otherwise try every 5xx again.
+        headers.append((b"x-should-retry", b"false"))
+    return headers, json.encode(error.body())
+
+
+def event(error: ApiError) -> bytes:
+    """An error as a server-sent event."""
+    return b"data: " + json.encode(error.body()) + b"\n\n"
+
+
+_NEEDED = {
+    Endpoint.CHAT: Capability.CHAT,
+    Endpoint.COMPLETION: Capability.COMPLETION,
+    Endpoint.EMBEDDINGS: Capability.EMBEDDINGS,
+}
+
+
+def check_capability(endpoint: Endpoint, model: ServedModel) -> None:
+    """Refuse what the model cannot do; nothing is refused while its capabilities are unknown.
+
+    Raises:
+        ReplyError: in words, with status 400.
+    """
+    if endpoint is Endpoint.CHAT and model.chat_refusal:
+        message = f"chat is disabled for {model.id}: {model.chat_refusal}; /v1/completions still works"
+        raise ReplyError(ApiError(status=400, message=message, param="model", code="chat_disabled"))
+    needed = _NEEDED[endpoint]
+    if not model.capabilities or needed in model.capabilities:
+        return
+    if endpoint is Endpoint.EMBEDDINGS:
+        words = (
+            "generates text and was not started for embeddings; start it with --embedding, or ask an embedding model"
+        )
+    elif Capability.EMBEDDINGS in model.capabilities:
+        words = "is an embedding model and generates no text; use /v1/embeddings"
+    elif Capability.COMPLETION in model.capabilities:
+        words = "has no chat template; use /v1/completions"
+    else:
+        words = f"offers only {', '.join(model.capabilities)}"
+    raise ReplyError(
+        ApiError(status=400, message=f"{model.id} {words}", param="model", code=f"{needed.value}_unsupported")
+    )

@@ -1,0 +1,186 @@
+"""The door: a socket of our own, an HTTP server in the loop that is already running, and an orderly end."""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from bercail.core.chat import ApiError, error_from
+from bercail.core.errors import ListenError, StoppingError
+from bercail.core.options import ServerOptions
+from bercail.core.units import Seconds
+from bercail.ports import Host, Upstream
+from bercail.web.app import App
+from bercail.web.asgi import CLOSE
+from bercail.web.errors import STOPPING_RETRY_S, written
+
+BACKLOG = 1024
+KEEP_ALIVE_S = 75
+"""Idle connections live longer here than in clients' pools, so that no request meets a connection being closed."""
+CUT_WAIT_S: Seconds = 2.0
+
+
+class Gateway:
+    """Lets HTTP clients in (``ports.Door``)."""
+
+    def __init__(
+        self, options: ServerOptions, upstream: Upstream, *, clock: Callable[[], Seconds] = time.monotonic
+    ) -> None:
+        self._options = options
+        self._upstream = upstream
+        self._clock = clock
+        self._state = ServerState()
+        self._app: App | None = None
+        self._server: asyncio.Server | None = None
+
+    async def open(self, host: Host) -> str:
+        """Listen; the URL to reach it on this machine.
+
+        Raises:
+            ListenError: the address is taken, not ours, or not allowed.
+        """
+        app = App(host, self._upstream, self._options, self._clock)
+        listener = bind(self._options.host, self._options.port)
+        config = Config(
+            app, http=HttpToolsProtocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None,
+            access_log=False, proxy_headers=False, server_header=False, date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )  # fmt: skip
+        config.load()
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Protocol(config, self._state, {}, loop), sock=listener, backlog=BACKLOG
+        )
+        self._app = app
+        return _url(listener)
+
+    async def close(self, drain_s: float) -> int:
+        """Refuse new requests, let running ones finish for ``drain_s``, cut the rest; how many were cut.
+
+        May be called again while it runs, with less patience.
+        """
+        app, server = self._app, self._server
+        if app is None or server is None:
+            return 0
+        app.stopping = True
+        await _finish(app, drain_s)
+        why = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
+        cut = sum(turn.stop(why) for turn in list(app.turns))
+        await _finish(app, CUT_WAIT_S)
+        server.close()
+        for connection in list(self._state.connections):
+            if isinstance(connection, HttpToolsProtocol) and connection.transport is not None:
+                connection.transport.close()
+        self._server = None
+        return cut
+
+
+async def _finish(app: App, timeout_s: Seconds) -> None:
+    tasks = [turn.task for turn in app.turns]
+    if tasks:
+        await asyncio.wait(tasks, timeout=timeout_s)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's, with an answer in JSON to what is no HTTP, and no request forgotten when pipelined ones follow it."""
+
+    _active: RequestResponseCycle | None = None
+    _on_end: Callable[[], None] | None = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
+        self._active, self._on_end = cycle, None
+        cycle.scope["watch"] = self._watch  # type: ignore[typeddict-unknown-key] # an extension of ours
+        super()._start_asgi_task(cycle, self.app)
+
+    def _watch(self, on_end: Callable[[], None]) -> None:
+        """Tell of the end of the connection; it is noticed only while reading, which a long body has paused."""
+        self.flow.resume_reading()
+        self._on_end = on_end
+        if self._active is not None and self._active.disconnected:
+            self.loop.call_soon(on_end)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        active = self._active
+        if active is not None and active is not self.cycle and not active.response_complete:
+            active.disconnected = True
+            active.message_event.set()
+        super().connection_lost(exc)
+        if self._on_end is not None:
+            self._on_end()
+            self._on_end = None
+
+    def send_400_response(self, msg: str) -> None:
+        headers, body = written(ApiError(status=400, message=msg.rstrip("."), code="invalid_http"))
+        lines = [name + b": " + value for name, value in [*headers, CLOSE]]
+        lines.append(b"content-length: " + str(len(body)).encode())
+        self.transport.write(b"\r\n".join([b"HTTP/1.1 400 Bad Request", *lines, b"", body]))
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Such a request is answered as if no upgrade had been offered, which needs no words."""
+
+
+_EXPECTED = ("ASGI callable returned without completing response.", "Invalid HTTP request received.")
+"""What uvicorn calls an error and we do on purpose: to break a stream off, and to be talked to in no HTTP."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg not in _EXPECTED
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening address of ours, not yet listening.
+
+    Raises:
+        ListenError: with what to do about it.
+    """
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        hint = "name an address of this machine with --host, such as 127.0.0.1 or 0.0.0.0"
+        raise ListenError(f"{host!r} is neither an address nor a name that this machine knows", hint=hint) from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # A second program on the same port is noticed here, not when the first client comes.
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _listen_error(error, place) from error
+    listener.setblocking(False)  # noqa: FBT003 - the library's own signature
+    return listener
+
+
+def _listen_error(error: OSError, place: str) -> ListenError:
+    match error.errno:
+        case errno.EADDRINUSE:
+            hint = "choose another port with --port, or --port 0 for a free one; maybe Bercail is running already"
+            return ListenError(f"{place} is already in use", hint=hint, code="port_in_use")
+        case errno.EACCES | errno.EPERM:
+            hint = "ports below 1024 need a privilege; choose another with --port, such as 8123"
+            return ListenError(f"no permission to listen on {place}", hint=hint)
+        case errno.EADDRNOTAVAIL:
+            hint = "name an address of this machine with --host, such as 127.0.0.1 or 0.0.0.0"
+            return ListenError(f"{place} is not an address of this machine", hint=hint)
+        case _:
+            return ListenError(f"cannot listen on {place}: {error.strerror}", hint="see --host and --port")
+
+
+def _url(listener: socket.socket) -> str:
+    """Where a program on this machine reaches the socket, also one that listens on every address."""
+    name, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(name)
+    if address.is_unspecified:
+        address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"

@@ -1,0 +1,114 @@
+"""The list of models in the dialects that clients read, and the state of the whole server."""
+
+from datetime import UTC, datetime
+
+from bercail.core.chat import Json
+from bercail.core.model import Capability
+from bercail.core.route import Phase, ServedModel
+
+_OWNER = "bercail"
+_STATUS = {Phase.LOADED: "loaded", Phase.LOADING: "loading", Phase.UNLOADED: "unloaded", Phase.FAILED: "unloaded"}
+
+
+def listing(models: tuple[ServedModel, ...]) -> Json:
+    """The answer of ``/v1/models``: ``data`` for OpenAI clients, ``models`` for those of Ollama and Codex."""
+    return {
+        "object": "list",
+        "data": [entry(model) for model in models],
+        "models": [_ollama_entry(model) for model in models],
+    }
+
+
+def entry(model: ServedModel) -> Json:
+    """One model; members that are not known are left out.
+
+    ``context_length`` and ``max_model_len`` are what one request may use now, ``max_context_length`` what the model
+    was made for, ``loaded_context_length`` what it was loaded with.
+    """
+    status: Json = {"value": _STATUS[model.phase]}
+    if model.progress is not None:
+        status["progress"] = model.progress
+    if model.phase is Phase.FAILED:
+        status["failed"] = True
+    if model.error:
+        status["error"] = model.error
+    usable = model.slot_context_tokens or model.context_length
+    known: Json = {
+        "context_length": usable,
+        "max_model_len": usable,
+        "max_context_length": model.context_length,
+        "loaded_context_length": model.slot_context_tokens,
+        "slots": model.slots,
+        "arch": model.architecture,
+        "quantization": model.quantization,
+        "chat_disabled": model.chat_refusal or None,
+    }
+    made: Json = {"id": model.id, "object": "model", "created": model.created, "owned_by": _OWNER}
+    made |= _without_unknown(known)
+    return made | {
+        "status": status,
+        "loaded": model.phase is Phase.LOADED,
+        "capabilities": [capability.value for capability in model.capabilities],
+        "architecture": _modalities(model),
+        "meta": _without_unknown({
+            "n_ctx_train": model.context_length,
+            "n_params": model.parameter_count,
+            "n_vocab": model.vocabulary,
+            "size": model.file_bytes,
+        }),
+    }  # fmt: skip
+
+
+def _modalities(model: ServedModel) -> Json:
+    inputs = ["text"]
+    inputs += ["image"] if Capability.VISION in model.capabilities else []
+    inputs += ["audio"] if Capability.AUDIO in model.capabilities else []
+    embeds = Capability.EMBEDDINGS in model.capabilities and Capability.COMPLETION not in model.capabilities
+    return {"input_modalities": inputs, "output_modalities": ["embeddings" if embeds else "text"]}
+
+
+def _ollama_entry(model: ServedModel) -> Json:
+    details = {
+        "format": "gguf",
+        "family": model.architecture or "",
+        "families": [model.architecture] if model.architecture else [],
+        "parameter_size": f"{model.parameter_count / 1e9:.1f}B" if model.parameter_count else "",
+        "quantization_level": model.quantization or "",
+    }
+    known: Json = {"context_window": model.slot_context_tokens or model.context_length}
+    return {
+        "name": model.id,
+        "model": model.id,
+        "slug": model.id,
+        "display_name": model.id,
+        "modified_at": datetime.fromtimestamp(model.created, UTC).isoformat(),
+        "size": model.file_bytes,
+        "digest": "",
+        "details": details,
+        "capabilities": [capability.value for capability in model.capabilities],
+    } | _without_unknown(known)
+
+
+def _without_unknown(members: Json) -> Json:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def health(models: tuple[ServedModel, ...]) -> tuple[int, Json]:
+    """Status code and answer of ``/health``: 200 when a request can be served, 503 while none can."""
+    phases = {model.phase for model in models}
+    if not models:
+        status, word = 200, "empty"
+    elif Phase.LOADED in phases:
+        status, word = 200, "ok"
+    elif Phase.LOADING in phases:
+        status, word = 503, "loading"
+    elif Phase.UNLOADED in phases:
+        status, word = 200, "ok"
+    else:
+        status, word = 503, "failed"
+    return status, {"status": word, "models": [_state(model) for model in models]}
+
+
+def _state(model: ServedModel) -> Json:
+    made: Json = {"id": model.id, "status": model.phase.value, "progress": model.progress, "error": model.error or None}
+    return _without_unknown(made)

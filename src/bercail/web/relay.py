@@ -1,0 +1,161 @@
+"""From a lease on an engine to the client: the request goes out, the answer comes back the way it was asked for."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
+
+from msgspec import DecodeError, json
+
+from bercail.core.chat import Ask, Fold, Way, engine_refusal
+from bercail.core.errors import EngineError
+from bercail.core.units import Bytes, Seconds
+from bercail.ports import Lease, Upstream, UpstreamResponse
+from bercail.web.asgi import JSON, Headers
+from bercail.web.errors import ReplyError, api_error
+from bercail.web.metrics import TAIL_BYTES
+from bercail.web.sse import DONE, Sieve, Splitter, is_mere_progress, parse, split
+from bercail.web.turn import Turn
+
+_HEADERS: Headers = [JSON]
+_REFUSAL_BYTES: Bytes = 64 * 1024
+DRAIN_S: Seconds = 1.0
+FAILURE_POLLS = 10
+FAILURE_POLL_S: Seconds = 0.02
+
+
+class Relay:
+    """Sends one request to an engine and brings its answer to the client."""
+
+    def __init__(self, upstream: Upstream, clock: Callable[[], Seconds]) -> None:
+        self._upstream = upstream
+        self._clock = clock
+
+    async def run(self, turn: Turn, lease: Lease, ask: Ask) -> None:
+        """The whole exchange; whatever happens, the engine's connection is closed or given back at the end.
+
+        Raises:
+            ReplyError: the engine refused the request, or failed.
+        """
+        begun_s = self._clock()
+        try:
+            await self._exchange(turn, lease, ask, begun_s)
+        except EngineError as error:
+            raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
+
+    async def _exchange(self, turn: Turn, lease: Lease, ask: Ask, begun_s: Seconds) -> None:
+        target = "/v1/" + ask.endpoint.value
+        payload, turn.payload = turn.payload, b""
+        response = await self._upstream.send(lease.address, "POST", target, _HEADERS, payload)
+        del payload  # up to the body limit, and not needed while the answer comes
+        chunks = response.chunks()
+        try:
+            if response.status != 200:
+                raise await _refusal(response.status, chunks)
+            match ask.way:
+                case Way.STREAM:
+                    await self._stream(turn, ask, chunks, begun_s)
+                case Way.FOLD:
+                    await self._fold(turn, ask, chunks, begun_s)
+                case Way.WHOLE:
+                    await self._whole(turn, response, chunks, begun_s)
+            await _drain(response, chunks)
+        finally:
+            response.abort()
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+
+    async def _stream(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
+        stream, record = turn.stream, turn.record
+        if stream is None:
+            raise RuntimeError("a stream needs its reply before it begins")
+        sieve = Sieve(drop_progress=not ask.wants_progress)
+        tail = b""
+        async for chunk in chunks:
+            events, error = sieve.feed(chunk)
+            if events:
+                if record.ttft_s is None:
+                    record.ttft_s = self._clock() - begun_s
+                record.response_bytes += len(events)
+                tail = events if len(events) >= TAIL_BYTES else (tail + events)[-TAIL_BYTES:]
+                if events.endswith(DONE):
+                    record.read_timings(tail)
+                    return await turn.end_stream(events)
+                await stream.write(events)
+            if error is not None:
+                raise ReplyError(engine_refusal(200, error))
+        raise _incomplete()
+
+    async def _fold(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
+        splitter, record = Splitter(), turn.record
+        fold = Fold(ask.endpoint, choices_per_prompt=ask.choices)
+        async for chunk in chunks:
+            events = splitter.feed(chunk)
+            for event in split(events):
+                if not is_mere_progress(event):
+                    _take(fold, event)
+            if record.ttft_s is None and fold.begun:
+                record.ttft_s = self._clock() - begun_s
+            if events.endswith(DONE) and fold.complete:
+                answer = fold.answer()
+                record.read_counts(answer.get("timings"))
+                return await turn.whole(200, [JSON], json.encode(answer))
+        raise _incomplete()
+
+    async def _whole(
+        self, turn: Turn, response: UpstreamResponse, chunks: AsyncIterator[bytes], begun_s: Seconds
+    ) -> None:
+        body = b"".join([chunk async for chunk in chunks])
+        turn.record.ttft_s = self._clock() - begun_s
+        turn.record.read_timings(body[-TAIL_BYTES:])
+        kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
+        await turn.whole(200, [(b"content-type", kind)], body)
+
+
+def _take(fold: Fold, event: bytes) -> None:
+    """Fold one event in.
+
+    Raises:
+        ReplyError: the event is an error.
+    """
+    found = parse(event)
+    if isinstance(found, dict):
+        if "error" in found:
+            raise ReplyError(engine_refusal(200, found))
+        fold.add(found)
+
+
+async def _drain(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
+    """Read the end of a body whose last event was seen, so that its connection can be used again."""
+    limit = asyncio.get_running_loop().call_later(DRAIN_S, response.abort)
+    with suppress(EngineError):
+        async for _ in chunks:
+            pass
+    limit.cancel()
+
+
+async def _refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
+    """What the engine answered instead of a result."""
+    body = b""
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > _REFUSAL_BYTES:
+            break
+    try:
+        answer: object = json.decode(body)
+    except (DecodeError, UnicodeDecodeError):
+        answer = None
+    return ReplyError(engine_refusal(status, answer, body.decode("utf-8", "replace")))
+
+
+def _incomplete() -> EngineError:
+    return EngineError("the engine ended its answer before it was complete", code="engine_cut")
+
+
+async def _explained(error: EngineError, lease: Lease) -> EngineError:
+    """The reason why an engine broke off: its death is noticed a moment after its connections break."""
+    for _ in range(FAILURE_POLLS):
+        failure = lease.failure()
+        if failure is not None:
+            return failure
+        await asyncio.sleep(FAILURE_POLL_S)
+    return error

@@ -1,0 +1,215 @@
+"""One request's life: its task, its reply, and how both end when the client leaves or the server stops."""
+
+import asyncio
+from contextlib import suppress
+
+from bercail.core.chat import ApiError
+from bercail.core.units import Seconds
+from bercail.web.asgi import CLOSE, Headers, Message, Receive, Send, Watch, answer
+from bercail.web.errors import event, written
+from bercail.web.metrics import Record
+from bercail.web.sse import PING
+
+_STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+CUT_S: Seconds = 1.0
+"""How long a client that is cut may take to read why."""
+
+LINGER_S: Seconds = 1.0
+"""How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer."""
+
+
+class Stream:
+    """A stream to a client: its headers wait for the first byte, and silence is filled with comments."""
+
+    def __init__(self, send: Send, *, hold_s: Seconds, keep_alive_s: Seconds) -> None:
+        self._send = send
+        self._keep_alive_s = keep_alive_s
+        self._loop = asyncio.get_running_loop()
+        self._last_s = self._loop.time()
+        self._timer = self._loop.call_later(hold_s, self._tick)
+        self._ping: asyncio.Task[None] | None = None
+        self.started = False
+
+    async def write(self, events: bytes) -> None:
+        """Send whole events, with the headers before the first."""
+        if self._ping is not None:
+            await self._ping
+        if not self.started:
+            await self._start()
+        self._last_s = self._loop.time()
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end(self, events: bytes) -> None:
+        """Send the last events and end the stream as a whole one."""
+        self.close()
+        if self._ping is not None:
+            await self._ping
+        if not self.started:
+            await self._start()
+        await self._send({"type": "http.response.body", "body": events, "more_body": False})
+
+    def close(self) -> None:
+        """No more comments."""
+        self._timer.cancel()
+
+    def abandon(self) -> None:
+        """Nothing more at all: nobody reads it."""
+        self._timer.cancel()
+        if self._ping is not None:
+            self._ping.cancel()
+
+    async def _start(self) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+
+    def _tick(self) -> None:
+        rest_s = self._last_s + self._keep_alive_s - self._loop.time()
+        if self.started and rest_s > 0.001:
+            self._timer = self._loop.call_later(rest_s, self._tick)
+            return
+        self._timer = self._loop.call_later(self._keep_alive_s, self._tick)
+        if self._ping is None:
+            self._ping = self._loop.create_task(self._send_ping())
+
+    async def _send_ping(self) -> None:
+        """Only whole events are ever written, so a comment never falls into one."""
+        try:
+            if not self.started:
+                await self._start()
+            self._last_s = self._loop.time()
+            await self._send({"type": "http.response.body", "body": PING, "more_body": True})
+        finally:
+            self._ping = None
+
+
+class Turn:
+    """One request from its first byte to the end of its answer.
+
+    Attributes:
+        record: what the metrics get to know.
+        payload: the body for the engine, until it has been sent.
+        stream: the reply, if the client asked for a stream.
+        gone: the client has left.
+        cut: why the server ends this request, or None.
+        unread: the body has not been read to its end, so nothing can follow on this connection.
+    """
+
+    def __init__(self, receive: Receive, send: Send, record: Record) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a request is answered within a task")
+        self.task = task
+        self.receive = receive
+        self.record = record
+        self.payload = b""
+        self.stream: Stream | None = None
+        self.gone = False
+        self.cut: ApiError | None = None
+        self.unread = True
+        self.send = send
+        self._ending = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    def watch(self, watch: Watch | None) -> None:
+        """The body has been read: from now on the end of the connection cancels this request's task.
+
+        Args:
+            watch: how the server tells of that end, which is cheaper than a task that waits for it.
+        """
+        self.unread = False
+        if watch is not None:
+            watch(self._leave)
+        else:
+            self._watcher = asyncio.get_running_loop().create_task(self._wait_for_end())
+
+    async def _wait_for_end(self) -> None:
+        message: Message = {"type": ""}
+        while message["type"] != "http.disconnect":
+            message = await self.receive()
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._ending:
+            self.gone = self._ending = True
+            self.task.cancel()
+
+    def stop(self, why: ApiError) -> bool:
+        """End the request from outside; False if it is ending anyway."""
+        if self._ending:
+            return False
+        self.cut, self._ending = why, True
+        self.task.cancel()
+        return True
+
+    def was_stopped(self) -> bool:
+        """The cancellation that was just caught came from here; the task may then go on to clean up."""
+        if not (self.gone or self.cut):
+            return False
+        while self.task.cancelling():
+            self.task.uncancel()
+        return True
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer at once, and be done."""
+        self._ending = True
+        self.record.status = status
+        self.record.response_bytes += len(body)
+        await answer(self.send, status, headers, body)
+
+    async def end_stream(self, events: bytes) -> None:
+        """Send the last events, end the stream as a whole one, and be done."""
+        self._ending = True
+        self.record.status = 200
+        if self.stream is not None:
+            await self.stream.end(events)
+
+    async def fail(self, error: ApiError) -> None:
+        """Answer with an error: with its status if that is still open, else as an event and a broken connection."""
+        self._ending = True
+        self.record.status = error.status
+        if self.stream is not None:
+            self.stream.close()
+        if self.stream is not None and self.stream.started:
+            await self.stream.write(event(error))
+            return
+        headers, body = written(error)
+        if self.unread:
+            await self._fail_unread([*headers, CLOSE], error.status, body)
+        else:
+            await self.whole(error.status, headers, body)
+
+    async def _fail_unread(self, headers: Headers, status: int, body: bytes) -> None:
+        """The whole answer goes out before the connection is closed, which would else reset it under the sender."""
+        self.record.response_bytes += len(body)
+        length = (b"content-length", str(len(body)).encode())
+        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        await linger(self.receive)
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fail_cut(self, error: ApiError) -> None:
+        """Tell a client that is cut, unless it does not read."""
+        self.record.aborted = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CUT_S):
+                await self.fail(error)
+
+    def close(self) -> None:
+        """Let go of timers and tasks; harmless to repeat."""
+        self._ending = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.stream is not None:
+            self.stream.abandon()
+
+
+async def linger(receive: Receive) -> None:
+    """Read and drop what is left of a refused body for a moment."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while (await receive()).get("more_body"):
+                pass

@@ -1,0 +1,562 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from bercail.core import news
+from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError, RefusedError, StoppingError
+from bercail.core.launch import MOST_CRASHES, TemplateVerdict
+from bercail.core.model import Capability, Findings, Role
+from bercail.core.options import EngineOptions, Settings
+from bercail.core.route import Phase
+from bercail.flows.supervise import STOP_GRACE_S, ResidentLease, Supervisor
+from fakes.house import Fakes, run, settle
+from fakes.models import a_found, a_machine, a_model, a_shape
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """A supervisor over fakes, and everything it told."""
+
+    fakes: Fakes = field(default_factory=Fakes)
+    told: list[news.News] = field(default_factory=list)
+    supervisor: Supervisor = field(init=False)
+
+    def open(self, *names: str) -> "Scene":
+        found = self.fakes.add(*names)
+        self.supervisor = Supervisor(
+            self.fakes.house(), Findings(models=found, looked=("/m: looked",)), self.told.append
+        )
+        return self
+
+    def ask(self, model_id: str) -> "asyncio.Task[ResidentLease]":
+        return asyncio.create_task(self.supervisor.lease(model_id))
+
+    def phase(self, model_id: str) -> Phase:
+        return self.supervisor.find(model_id).phase
+
+    def heard(self, kind: type[news.News]) -> list[news.News]:
+        return [item for item in self.told if isinstance(item, kind)]
+
+
+def play(story: Callable[[Scene], Coroutine[None, None, None]], *names: str) -> Scene:
+    """Run a story with these models; the supervisor is closed at its end and must leave nothing behind."""
+
+    async def whole() -> Scene:
+        scene = Scene().open(*names)
+        await story(scene)
+        await scene.supervisor.close()
+        assert not scene.fakes.engine.alive
+        assert not scene.fakes.journal.running
+        return scene
+
+    return run(whole)
+
+
+def fails(task: "asyncio.Task[ResidentLease]") -> BercailError:
+    error = task.exception()
+    assert isinstance(error, BercailError)
+    return error
+
+
+def test_the_first_lease_loads_and_later_ones_share_it() -> None:
+    async def story(scene: Scene) -> None:
+        assert scene.phase("a") is Phase.UNLOADED
+        first = await scene.supervisor.lease("a")
+        second = await scene.supervisor.lease("a")
+        assert first.address == second.address == scene.fakes.engine.processes[0].address
+        assert (first.model.phase, first.model.slots, first.model.slot_context_tokens) == (Phase.LOADED, 4, 8192)
+        assert first.failure() is None
+        assert len(scene.fakes.engine.starts) == 1
+        assert scene.fakes.journal.running == {100}
+
+    scene = play(story, "a")
+    assert [type(item) for item in scene.told] == [
+        news.ModelRead, news.Planned, news.Loading, news.Ready, news.Unloaded,
+    ]  # fmt: skip
+    assert scene.fakes.engine.processes[0].stopped_within_s == STOP_GRACE_S
+
+
+def test_requests_that_come_while_it_loads_wait_for_the_same_start() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        tasks = [scene.ask("a") for _ in range(3)]
+        await settle()
+        served = scene.supervisor.find("a")
+        assert (served.phase, served.progress) == (Phase.LOADING, 0.5)
+        assert not any(task.done() for task in tasks)
+        scene.fakes.engine.gate.set()
+        await asyncio.gather(*tasks)
+        assert len(scene.fakes.engine.starts) == 1
+        assert scene.supervisor.find("a").progress is None
+
+    play(story, "a")
+
+
+def test_another_model_is_loaded_only_when_the_first_is_drained() -> None:
+    async def story(scene: Scene) -> None:
+        lease = await scene.supervisor.lease("a")
+        other, late = scene.ask("b"), scene.ask("a")
+        await settle()
+        assert not other.done()
+        assert not late.done(), "later requests queue behind the one that waits"
+        lease.release()
+        lease.release()
+        got = await other
+        assert got.model.id == "b"
+        assert scene.phase("a") is Phase.UNLOADED
+        got.release()
+        assert (await late).model.id == "a"
+        assert [spec.model_id for spec in scene.fakes.engine.starts] == ["a", "b", "a"]
+
+    scene = play(story, "a", "b")
+    assert len(scene.heard(news.Unloaded)) == 3
+
+
+def test_one_who_leaves_the_queue_leaves_nothing_behind() -> None:
+    async def story(scene: Scene) -> None:
+        lease = await scene.supervisor.lease("a")
+        other, late = scene.ask("b"), scene.ask("a")
+        await settle()
+        other.cancel()
+        got = await late
+        assert got.model.id == "a"
+        for held in (lease, got):
+            held.release()
+        await settle()
+        assert len(scene.fakes.engine.starts) == 1
+        assert scene.phase("a") is Phase.LOADED
+
+    play(story, "a", "b")
+
+
+def test_one_who_leaves_while_it_loads_does_not_stop_the_load_and_holds_no_slot() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        task = scene.ask("a")
+        await settle()
+        task.cancel()
+        await settle()
+        scene.fakes.engine.gate.set()
+        await settle()
+        assert scene.phase("a") is Phase.LOADED
+        assert (await scene.supervisor.lease("b")).model.id == "b", "a is free to go: nobody uses it"
+
+    play(story, "a", "b")
+
+
+def test_one_who_leaves_at_the_moment_of_the_grant_gives_it_back() -> None:
+    async def story(scene: Scene) -> None:
+        held = await scene.supervisor.lease("a")
+        other, task = scene.ask("b"), scene.ask("a")
+        await settle()
+        other.cancel()
+        await asyncio.sleep(0)  # the other has left: the task has been granted its lease, and has not yet heard of it
+        task.cancel()
+        await settle()
+        assert task.cancelled()
+        held.release()
+        assert (await scene.supervisor.lease("b")).model.id == "b"
+
+    play(story, "a", "b")
+
+
+def test_a_start_that_fails_tells_all_who_wait_the_same_and_the_next_request_tries_again() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        scene.fakes.engine.outcomes = [EngineError("did not become ready", log_tail=("out of memory",))]
+        tasks = [scene.ask("a") for _ in range(3)]
+        await settle()
+        scene.fakes.engine.gate.set()
+        await settle()
+        errors = [fails(task) for task in tasks]
+        assert {str(error) for error in errors} == {"did not become ready"}
+        served = scene.supervisor.find("a")
+        assert (served.phase, served.error) == (Phase.FAILED, "did not become ready")
+        assert (await scene.supervisor.lease("a")).model.phase is Phase.LOADED
+        assert scene.supervisor.find("a").error == ""
+        assert scene.fakes.clock.sleeps == []
+
+    scene = play(story, "a")
+    assert scene.heard(news.LoadFailed) == [news.LoadFailed(model_id="a", error="did not become ready")]
+
+
+def test_a_defect_of_ours_is_told_to_those_who_wait() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.outcomes = [ZeroDivisionError("oops")]
+        task = scene.ask("a")
+        await settle()
+        error = fails(task)
+        assert error.code == "internal"
+        assert "oops" in error.message
+        assert (await scene.supervisor.lease("a")).model.phase is Phase.LOADED
+
+    play(story, "a")
+
+
+def test_a_start_that_fails_lets_those_through_who_wait_for_another_model() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        scene.fakes.engine.outcomes = [EngineError("broken")]
+        first, other = scene.ask("a"), scene.ask("b")
+        await settle()
+        scene.fakes.engine.gate.set()
+        assert (await other).model.id == "b"
+        assert fails(first).message == "broken"
+
+    play(story, "a", "b")
+
+
+@pytest.mark.parametrize("error", [ReadError("cut", path="/m/a.gguf"), RefusedError("too large", hint="take less")])
+def test_what_cannot_be_loaded_is_refused_with_its_own_words(error: BercailError) -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.reader.refusals["/m/a.gguf"] = error
+        with pytest.raises(type(error)) as caught:
+            await scene.supervisor.lease("a")
+        assert caught.value is error
+        assert scene.fakes.engine.starts == []
+        assert scene.supervisor.find("a").error == str(error)
+
+    play(story, "a")
+
+
+def test_a_crash_is_told_truthfully_and_healed_after_a_pause() -> None:
+    async def story(scene: Scene) -> None:
+        lease = await scene.supervisor.lease("a")
+        scene.fakes.engine.processes[0].die()
+        await settle()
+        failure = lease.failure()
+        assert failure is not None
+        assert (failure.message, failure.code) == ("the engine died (killed by signal 9)", "engine_died")
+        assert failure.log_tail == ("last words",)
+        lease.release()  # of an engine that is gone: no effect on the next one
+        assert scene.phase("a") is Phase.FAILED
+        with pytest.raises(EngineError, match=r"a: the engine died \(killed by signal 9\)") as caught:
+            await scene.supervisor.lease("a")
+        assert "try in a few seconds" in caught.value.hint
+        await scene.fakes.clock.advance(1)
+        assert scene.phase("a") is Phase.LOADED
+        assert (await scene.supervisor.lease("a")).failure() is None
+        assert scene.fakes.journal.running == {101}
+
+    scene = play(story, "a")
+    assert scene.heard(news.EngineDied) == [
+        news.EngineDied(
+            model_id="a", error="the engine died (killed by signal 9)", log_tail=("last words",), retry_s=1.0
+        )
+    ]
+
+
+def test_a_crash_fails_those_who_wait_for_the_same_model_and_no_others() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        other, same = scene.ask("b"), scene.ask("a")
+        await settle()
+        scene.fakes.engine.processes[0].die()
+        assert (await other).model.id == "b", "the place of a dead engine goes to who waits for another model"
+        assert fails(same).code == "engine_died"
+        await scene.fakes.clock.advance(100)
+        assert [spec.model_id for spec in scene.fakes.engine.starts] == ["a", "b"]
+
+    scene = play(story, "a", "b")
+    (died,) = scene.heard(news.EngineDied)
+    assert isinstance(died, news.EngineDied)
+    assert died.retry_s is None
+
+
+def test_pauses_double_until_it_is_given_up_and_the_next_request_tries_afresh() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        for _ in range(MOST_CRASHES - 1):
+            scene.fakes.engine.processes[-1].die()
+            await settle()
+            await scene.fakes.clock.advance(scene.fakes.clock.sleeps[-1])
+        scene.fakes.engine.processes[-1].die()
+        await settle()
+        assert scene.fakes.clock.sleeps == [1, 2, 4, 8, 16]
+        assert scene.phase("a") is Phase.FAILED
+        assert len(scene.fakes.engine.starts) == MOST_CRASHES
+        assert (await scene.supervisor.lease("a")).model.phase is Phase.LOADED
+
+    scene = play(story, "a")
+    assert [item.retry_s for item in scene.told if isinstance(item, news.EngineDied)] == [1, 2, 4, 8, 16, None]
+
+
+def test_an_engine_that_ran_steadily_starts_over_with_a_short_pause() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        for uptime_s in (0, 0, 61):
+            await scene.fakes.clock.advance(uptime_s)
+            scene.fakes.engine.processes[-1].die()
+            await settle()
+            await scene.fakes.clock.advance(scene.fakes.clock.sleeps[-1])
+        assert scene.fakes.clock.sleeps == [1, 2, 1]
+
+    play(story, "a")
+
+
+def test_a_restart_that_fails_pauses_longer() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        scene.fakes.engine.outcomes = [EngineError("still broken")]
+        scene.fakes.engine.processes[0].die()
+        await settle()
+        await scene.fakes.clock.advance(1)
+        with pytest.raises(EngineError, match="a: still broken"):
+            await scene.supervisor.lease("a")
+        await scene.fakes.clock.advance(2)
+        assert (await scene.supervisor.lease("a")).model.phase is Phase.LOADED
+
+    play(story, "a")
+
+
+def test_requests_that_come_during_a_restart_wait_for_it() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        scene.fakes.engine.gate = asyncio.Event()
+        scene.fakes.engine.processes[0].die()
+        await settle()
+        await scene.fakes.clock.advance(1)
+        assert scene.phase("a") is Phase.LOADING
+        same = scene.ask("a")
+        await settle()
+        scene.fakes.engine.gate.set()
+        assert (await same).address.port == 101
+
+    play(story, "a")
+
+
+def test_a_restart_that_fails_gives_its_place_to_who_waits_for_another_model() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        scene.fakes.engine.outcomes = [EngineError("still broken")]
+        scene.fakes.engine.gate = asyncio.Event()
+        scene.fakes.engine.processes[0].die()
+        await settle()
+        await scene.fakes.clock.advance(1)
+        other = scene.ask("b")
+        await settle()
+        scene.fakes.engine.gate.set()
+        assert (await other).model.id == "b"
+        assert scene.fakes.clock.sleeps == [1]
+
+    play(story, "a", "b")
+
+
+def test_another_model_takes_the_place_of_one_that_pauses_after_a_crash() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        scene.fakes.engine.processes[0].die()
+        await settle()
+        assert (await scene.supervisor.lease("b")).model.id == "b"
+        await scene.fakes.clock.advance(100)
+        assert [spec.model_id for spec in scene.fakes.engine.starts] == ["a", "b"]
+        assert "engine died" in scene.supervisor.find("a").error
+
+    play(story, "a", "b")
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_an_engine_that_dies_as_it_is_taken_out_is_not_started_again(turns: int) -> None:
+    async def story(scene: Scene) -> None:
+        lease = await scene.supervisor.lease("a")
+        other = scene.ask("b")
+        await settle()
+        scene.fakes.engine.processes[0].die()
+        for _ in range(turns):  # of the loop between its death and the end of its last user
+            await asyncio.sleep(0)
+        lease.release()
+        assert (await other).model.id == "b"
+        await scene.fakes.clock.advance(100)
+        assert [spec.model_id for spec in scene.fakes.engine.starts] == ["a", "b"]
+
+    play(story, "a", "b")
+
+
+def test_a_grant_that_its_engine_did_not_outlive_says_so() -> None:
+    async def story(scene: Scene) -> None:
+        (await scene.supervisor.lease("a")).release()
+        task = scene.ask("a")
+        scene.fakes.engine.processes[0].die()
+        lease = await task
+        await settle()
+        assert lease.failure() is not None
+
+    play(story, "a")
+
+
+def test_closing_refuses_those_who_wait_and_all_who_come() -> None:
+    async def story(scene: Scene) -> None:
+        held = await scene.supervisor.lease("a")
+        tasks = [scene.ask("b"), scene.ask("a")]
+        await settle()
+        await scene.supervisor.close()
+        assert all(isinstance(fails(task), StoppingError) for task in tasks)
+        with pytest.raises(StoppingError, match="going down"):
+            await scene.supervisor.lease("a")
+        held.release()
+
+    play(story, "a", "b")
+
+
+def test_closing_while_a_model_loads_ends_its_start() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        task = scene.ask("a")
+        await settle()
+        await scene.supervisor.close()
+        assert scene.fakes.engine.cancelled == 1
+        assert isinstance(fails(task), StoppingError)
+
+    play(story, "a")
+
+
+def test_closing_while_a_model_is_taken_out_still_ends_its_engine() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.stop_gate = asyncio.Event()
+        lease = await scene.supervisor.lease("a")
+        other = scene.ask("b")
+        await settle()
+        lease.release()
+        await settle()
+        assert scene.fakes.engine.processes[0].stopped_within_s is not None
+        scene.fakes.engine.stop_gate.set()
+        await scene.supervisor.close()
+        assert isinstance(fails(other), StoppingError)
+        assert len(scene.fakes.engine.starts) == 1
+
+    play(story, "a", "b")
+
+
+def test_closing_during_a_pause_starts_nothing() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        scene.fakes.engine.processes[0].die()
+        await settle()
+        await scene.supervisor.close()
+        await scene.fakes.clock.advance(100)
+        assert len(scene.fakes.engine.starts) == 1
+
+    play(story, "a")
+
+
+def test_names_are_found_and_others_refused_with_those_there_are() -> None:
+    async def story(scene: Scene) -> None:
+        find = scene.supervisor.find
+        assert find("b").id == "b"
+        with pytest.raises(NotFoundError) as caught:
+            find("c")
+        assert (caught.value.message, caught.value.hint) == ("no model 'c'", "there are: a, b")
+        with pytest.raises(NotFoundError) as caught:
+            find("")
+        assert caught.value.hint == "name one of: a, b"
+        await scene.supervisor.lease("b")
+        assert find("").id == "b", "no name is the loaded one"
+
+    play(story, "a", "b")
+
+
+def test_an_empty_name_is_the_only_model_there_is() -> None:
+    async def story(scene: Scene) -> None:
+        assert scene.supervisor.find("").id == "a"
+        assert (await scene.supervisor.lease("")).model.id == "a"
+
+    play(story, "a")
+
+
+def test_without_models_it_says_where_it_looked_and_what_to_do() -> None:
+    async def story(scene: Scene) -> None:
+        assert scene.supervisor.models() == ()
+        with pytest.raises(NotFoundError) as caught:
+            await scene.supervisor.lease("a")
+        assert (caught.value.code, caught.value.message) == ("no_models", "no model found; looked in /m: looked")
+        assert "bercail up MODEL" in caught.value.hint
+
+    play(story)
+
+
+def test_listings_tell_what_headers_say_before_anything_is_loaded() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.reader.refusals["/m/bad.gguf"] = ReadError("cut", path="/m/bad.gguf")
+        bare = scene.supervisor.find("a")
+        assert (bare.context_length, bare.capabilities, bare.created) == (None, (), 1_700_000_000)
+        await scene.supervisor.read_headers()
+        rows = {row.id: row for row in scene.supervisor.models()}
+        assert rows["a"].context_length == 8192
+        assert rows["a"].parameter_count == 524_288
+        assert rows["a"].slots is None
+        assert rows["a"].phase is Phase.UNLOADED
+        assert (rows["bad"].phase, rows["bad"].error) == (Phase.FAILED, "/m/bad.gguf: cut")
+        before = len(scene.fakes.reader.read_paths)
+        await scene.supervisor.read_headers()
+        assert len(scene.fakes.reader.read_paths) == before, "nothing is read twice"
+
+    play(story, "a", "bad")
+
+
+def test_a_model_is_served_under_the_name_it_was_found_by() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.reader.models["/m/a.gguf"] = a_model("other")
+        await scene.supervisor.read_headers()
+        assert scene.supervisor.find("a").context_length == 8192
+
+    play(story, "a")
+
+
+ALL = (Capability.CHAT, Capability.COMPLETION, Capability.TOOLS, Capability.VISION)
+
+
+@pytest.mark.parametrize(
+    ("changes", "loaded", "capabilities"),
+    [
+        ({}, False, (Capability.CHAT, Capability.COMPLETION, Capability.TOOLS)),
+        ({"capabilities": (Capability.COMPLETION,)}, False, (Capability.CHAT, Capability.COMPLETION)),
+        ({"capabilities": ALL, "projector": "/m/p", "projector_bytes": 1000}, True, ALL),
+        ({"capabilities": ALL}, True, ALL[:3]),
+        ({"role": Role.EMBED}, True, (Capability.EMBEDDINGS,)),
+        ({"role": Role.RERANK}, False, (Capability.RERANK,)),
+    ],
+)  # fmt: skip
+def test_capabilities_are_those_of_the_model_as_it_is_or_would_be_loaded(
+    changes: dict[str, object], loaded: bool, capabilities: tuple[Capability, ...]
+) -> None:
+    async def story(scene: Scene) -> None:
+        model = a_model("a", a_shape(causal=changes.get("role") is None))
+        scene.fakes.reader.models["/m/a.gguf"] = replace(model, **changes)  # type: ignore[arg-type] # a table
+        await (scene.supervisor.lease("a") if loaded else scene.supervisor.read_headers())
+        assert scene.supervisor.find("a").capabilities == capabilities
+
+    play(story, "a")
+
+
+def test_a_model_whose_template_fails_is_served_without_chat_and_says_why() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.verdict = TemplateVerdict(usable=False, why="raises an error")
+        served = (await scene.supervisor.lease("a")).model
+        assert served.capabilities == (Capability.COMPLETION,)
+        assert "raises an error" in served.chat_refusal
+
+    play(story, "a")
+
+
+def test_what_does_not_fit_is_refused_with_what_would() -> None:
+    async def whole() -> None:
+        scene = Scene()
+        scene.fakes.settings = Settings(engine=EngineOptions(context=9000))
+        scene.open("a")
+        with pytest.raises(RefusedError) as caught:
+            await scene.supervisor.lease("a")
+        assert "9,000" in caught.value.message
+        assert "8,192 fits" in caught.value.hint
+        await scene.supervisor.close()
+
+    run(whole)
+
+
+def test_the_same_findings_give_the_same_listing() -> None:
+    found = (a_found("x", bytes=7), a_found("y"))
+    fakes = Fakes()
+    fakes.prober.machine = a_machine()
+    supervisor = Supervisor(fakes.house(), Findings(models=found, looked=()), lambda item: None)
+    assert [(row.id, row.file_bytes) for row in supervisor.models()] == [("x", 7), ("y", found[1].bytes)]

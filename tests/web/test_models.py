@@ -1,0 +1,92 @@
+from typing import Any
+
+import pytest
+
+from bercail.core.model import Capability
+from bercail.core.route import Phase, ServedModel
+from bercail.web.models import entry, health, listing
+from fakes.host import served
+
+
+def listed(**changes: Any) -> Any:
+    return entry(served(**changes))
+
+
+def test_a_loaded_model_tells_every_dialect_its_context() -> None:
+    found = listed(context_length=4096, slot_context_tokens=512)
+    assert found["context_length"] == found["max_model_len"] == found["loaded_context_length"] == 512
+    assert found["max_context_length"] == found["meta"]["n_ctx_train"] == 4096
+    assert found["status"] == {"value": "loaded"}
+    assert found["loaded"] is True
+    assert found["meta"] == {"n_ctx_train": 4096, "n_params": 260_000, "n_vocab": 512, "size": 1_000_000}
+    assert {"id": "tiny", "object": "model", "created": 1_700_000_000, "owned_by": "bercail"}.items() <= found.items()
+    assert found["capabilities"] == ["chat", "completion", "tools"]
+
+
+def test_a_model_that_is_not_loaded_tells_what_it_was_made_for() -> None:
+    found = listed(phase=Phase.UNLOADED, slot_context_tokens=None, slots=None)
+    assert found["context_length"] == found["max_model_len"] == 4096
+    assert "loaded_context_length" not in found
+    assert (found["status"], found["loaded"]) == ({"value": "unloaded"}, False)
+
+
+def test_what_is_not_known_is_left_out_and_never_zero() -> None:
+    bare = ServedModel(id="x", phase=Phase.UNLOADED, created=0, file_bytes=5)
+    found: Any = entry(bare)
+    assert found["meta"] == {"size": 5}
+    assert not {"context_length", "max_model_len", "slots", "arch", "quantization"} & found.keys()
+    assert found["architecture"] == {"input_modalities": ["text"], "output_modalities": ["text"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"phase": Phase.LOADING, "progress": 0.5}, {"value": "loading", "progress": 0.5}),
+        ({"phase": Phase.FAILED, "error": "died"}, {"value": "unloaded", "failed": True, "error": "died"}),
+    ],
+)
+def test_the_state_of_a_model_is_told(changes: dict[str, Any], status: dict[str, Any]) -> None:
+    assert listed(**changes)["status"] == status
+
+
+def test_modalities_follow_the_capabilities() -> None:
+    sees = (Capability.CHAT, Capability.COMPLETION, Capability.VISION, Capability.AUDIO)
+    assert listed(capabilities=sees)["architecture"]["input_modalities"] == ["text", "image", "audio"]
+    assert listed(capabilities=(Capability.EMBEDDINGS,))["architecture"]["output_modalities"] == ["embeddings"]
+
+
+def test_a_disabled_chat_says_why() -> None:
+    assert listed(chat_refusal="its template hangs")["chat_disabled"] == "its template hangs"
+
+
+def test_the_list_serves_the_readers_of_ollama_and_codex_too() -> None:
+    found: Any = listing((served("a"), served("b", parameter_count=None, architecture=None)))
+    assert [model["id"] for model in found["data"]] == ["a", "b"]
+    first, second = found["models"]
+    assert (first["name"], first["model"], first["slug"], first["context_window"]) == ("a", "a", "a", 512)
+    assert first["modified_at"].startswith("2023-11-14T22:13:20")
+    assert first["details"]["families"] == ["llama"]
+    assert (second["details"]["families"], second["details"]["parameter_size"]) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("phases", "code", "word"),
+    [
+        ([], 200, "empty"),
+        ([Phase.LOADED, Phase.LOADING], 200, "ok"),
+        ([Phase.UNLOADED], 200, "ok"),
+        ([Phase.LOADING, Phase.UNLOADED], 503, "loading"),
+        ([Phase.FAILED], 503, "failed"),
+        ([Phase.FAILED, Phase.UNLOADED], 200, "ok"),
+    ],
+)
+def test_health_is_200_when_a_request_can_be_served(phases: list[Phase], code: int, word: str) -> None:
+    status, found = health(tuple(served(str(number), phase=phase) for number, phase in enumerate(phases)))
+    assert (status, found["status"]) == (code, word)
+
+
+def test_health_tells_of_each_model() -> None:
+    _, found = health((served("a", phase=Phase.LOADING, progress=0.2), served("b", phase=Phase.FAILED, error="died")))
+    assert found["models"] == [
+        {"id": "a", "status": "loading", "progress": 0.2}, {"id": "b", "status": "failed", "error": "died"},
+    ]  # fmt: skip
