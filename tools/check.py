@@ -14,7 +14,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("types", ("mypy",)),
     ("imports", ("lint-imports", "--no-cache")),
     ("docs", ("python", "tools/make_docs.py", "--check")),
-    ("tests", ("coverage", "run", "-m", "pytest", "-q", "--durations=8")),
+    ("tests", ("coverage", "run", "-m", "pytest", "-q", "-n", "auto", "--durations=8")),
     ("coverage data", ("coverage", "combine", "-q")),
     (
         "coverage of core and flows",

@@ -11,19 +11,31 @@ from bercail.engines import HttpUpstream, LlamaCpp, Patience, end_orphan
 from bercail.ports import House
 from bercail.probes import LocalProber
 from bercail.readers import Readers
-from bercail.store import Child, ChildJournal, FileCache, Paths, find_paths, load_settings, look, read_scope
+from bercail.store import (
+    Child,
+    ChildJournal,
+    FileCache,
+    Paths,
+    find_paths,
+    load_settings,
+    look,
+    make_private,
+    read_scope,
+)
 from bercail.web import Gateway
 
 
-def build_house(config: str | None, given: Mapping[str, object]) -> House:
+def build_house(config: str | None, given: Mapping[str, object], *, serving: bool = False) -> House:
     """Every plug filled for this machine, this user and these settings.
 
     Args:
         config: a settings file named on the command line, or None.
         given: settings of the command line by key.
+        serving: engines will be started: make sure that the folder of their sockets is this user's alone.
 
     Raises:
         SettingsError: a file or variable is wrong.
+        StoreError: the folder for sockets belongs to somebody else.
     """
     environment, home = os.environ, Path.home()
     paths = find_paths(environment, home=home, system=platform.system(), user_id=_user_id())
@@ -34,6 +46,8 @@ def build_house(config: str | None, given: Mapping[str, object]) -> House:
         given=given,
         home=home,
     )
+    if serving:
+        make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
     return House(
         settings=settings,

@@ -274,7 +274,8 @@ def test_a_quantized_key_cache_needs_no_flash_attention() -> None:
     ("cpu", "decode", "prefill"),
     [
         ({}, 4, 4), ({"physical_cores": None}, 8, 8), ({"quota_cpus": 2.9}, 2, 2), ({"quota_cpus": 0.5}, 1, 1),
-        ({"quota_cpus": 64.0}, 4, 4), ({"performance_cores": 2}, 2, 4), ({"performance_cores": 2, "quota_cpus": 3.0}, 2, 3),
+        ({"quota_cpus": 64.0}, 4, 4), ({"performance_cores": 2}, 2, 4),
+        ({"performance_cores": 2, "quota_cpus": 3.0}, 2, 3),
         ({"physical_cores": 1, "logical_cpus": (5,)}, 1, 1),
     ],
 )  # fmt: skip
@@ -337,6 +338,20 @@ def test_checkpoints_are_kept_for_what_cannot_be_cut_as_far_as_there_is_room() -
     assert fits(a_machine(1024 * GIB), model).settings.checkpoints == 8
     assert fits(a_machine(need(model, 8192)), model).settings.checkpoints == 0
     assert fits(a_machine(1024 * GIB), a_model()).settings.checkpoints == 0
+
+
+@pytest.mark.parametrize(("quarters", "kept"), [(0.9, 0), (1, 1), (1.9, 1), (2, 2), (3.9, 2), (4, 4), (7.9, 4), (8, 8)])
+def test_checkpoints_take_a_quarter_of_what_is_left_at_most(quarters: float, kept: int) -> None:
+    model = a_model(shape=GEMMA)
+    one = memory.checkpoint_bytes(model, fits(a_machine(), model, slots=1).settings)
+    machine = a_machine(need(model, 8192) + int(4 * one * quarters))
+    assert fits(machine, model, prompt_cache=0).settings.checkpoints == kept
+
+
+def test_a_margin_of_128_mib_and_a_32nd_of_the_rest_stays_free() -> None:
+    parts = {part.name: part.bytes for part in fits(a_machine(), a_model()).devices[0].parts}
+    margin = parts.pop("margin")
+    assert margin == 128 * MIB + sum(parts.values()) // 32
 
 
 @pytest.mark.parametrize("role", [Role.EMBED, Role.RERANK])

@@ -183,7 +183,7 @@ def test_every_step_is_told_in_a_line_or_shown_otherwise(item: news.News) -> Non
 def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
     died = news.EngineDied(model_id="tiny", error="x", log_tail=tuple("abcdefghij"), retry_s=None)
     first, *tail = report.news_lines(died)
-    assert first == "died     tiny: x; it was given up"
+    assert first == "died     tiny: x; it is not started again unless asked for"
     assert [line.strip() for line in tail] == list("cdefghij")
     assert report.news_lines(news.Stopped(cut=0)) == ("stopped",)
 
@@ -200,6 +200,8 @@ def test_a_ready_model_comes_with_a_line_to_try() -> None:
     lines = report.ready_lines(replace(ready, plan=embedding, resident_bytes=None), "http://x")
     assert any("/v1/embeddings" in line for line in lines)
     assert not any("held now" in line for line in lines)
+    lines = report.ready_lines(replace(ready, chat=False), "http://x")
+    assert any("/v1/completions" in line and '"prompt":' in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["x'; echo hacked #", 'say "hi"', "$(id)", "é"])

@@ -149,9 +149,9 @@ def test_engine_is_deaf_to_ctrl_c_and_first_in_line_for_the_oom_killer(model: Pa
     assert score == 300
 
 
-def test_socket_is_in_a_folder_that_only_we_may_enter(model: Path, tmp_path: Path) -> None:
+def test_socket_is_in_a_folder_that_only_we_may_enter(model: Path) -> None:
     async def story() -> None:
-        process = await LlamaCpp(runtime_dir=tmp_path).start(spec(model), ignore)
+        process = await LlamaCpp().start(spec(model), ignore)  # tmp_path may be too long for a socket
         assert process.address.unix_path is not None
         assert Path(process.address.unix_path).parent.stat().st_mode & 0o777 == 0o700
         assert (process.resident_bytes() or 0) > 1 << 20

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from bercail.core.errors import BercailError, ListenError, ReadError, StoreError
+from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
 from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
@@ -189,7 +189,7 @@ class FakeEngine:
         self.outcomes: list[Exception | None] = []
         self.gate: asyncio.Event | None = None
         self.stop_gate: asyncio.Event | None = None
-        self.verdict = TemplateVerdict(usable=True)
+        self.verdict: TemplateVerdict | EngineError = TemplateVerdict(usable=True)
         self.tried: list[tuple[str, float]] = []
         self.processes: list[FakeProcess] = []
         self.starts: list[LaunchSpec] = []
@@ -198,6 +198,8 @@ class FakeEngine:
 
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
         self.tried.append((template, timeout_s))
+        if isinstance(self.verdict, EngineError):
+            raise self.verdict
         return self.verdict
 
     async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> FakeProcess:

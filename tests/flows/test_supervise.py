@@ -248,6 +248,24 @@ def test_a_crash_is_told_truthfully_and_healed_after_a_pause() -> None:
     ]
 
 
+def test_a_lease_on_a_dead_engine_counts_nothing_when_it_is_given_back() -> None:
+    async def story(scene: Scene) -> None:
+        old = await scene.supervisor.lease("a")
+        scene.fakes.engine.processes[0].die()
+        await settle()
+        await scene.fakes.clock.advance(1)
+        new = await scene.supervisor.lease("a")
+        other = scene.ask("b")
+        await settle()
+        old.release()
+        await settle()
+        assert not other.done(), "the new engine still serves a request"
+        new.release()
+        assert (await other).model.id == "b"
+
+    play(story, "a", "b")
+
+
 def test_a_crash_fails_those_who_wait_for_the_same_model_and_no_others() -> None:
     async def story(scene: Scene) -> None:
         await scene.supervisor.lease("a")
@@ -278,9 +296,12 @@ def test_pauses_double_until_it_is_given_up_and_the_next_request_tries_afresh() 
         assert scene.phase("a") is Phase.FAILED
         assert len(scene.fakes.engine.starts) == MOST_CRASHES
         assert (await scene.supervisor.lease("a")).model.phase is Phase.LOADED
+        scene.fakes.engine.processes[-1].die()
+        await settle()
+        assert scene.fakes.clock.sleeps[-1] == 1, "earlier crashes are forgotten"
 
     scene = play(story, "a")
-    assert [item.retry_s for item in scene.told if isinstance(item, news.EngineDied)] == [1, 2, 4, 8, 16, None]
+    assert [item.retry_s for item in scene.told if isinstance(item, news.EngineDied)] == [1, 2, 4, 8, 16, None, 1]
 
 
 def test_an_engine_that_ran_steadily_starts_over_with_a_short_pause() -> None:

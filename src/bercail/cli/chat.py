@@ -29,7 +29,7 @@ def command(model: str, *, system: str | None, config: str | None, **parameters:
 
     After each answer: time to first token, prefill and decode speed, context used. Reads lines from a pipe as well.
     """
-    house = build_house(config, overrides(parameters))
+    house = build_house(config, overrides(parameters), serving=True)
     opening = [{"role": "system", "content": system}] if system else []
     with asyncio.Runner(loop_factory=new_loop) as runner, TerminalTeller() as teller:
         runner.run(_talk(house, model, opening, teller))

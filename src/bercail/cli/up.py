@@ -28,7 +28,7 @@ def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **pa
     request for a model loads it; one is in memory at a time. Ctrl-C drains and stops; a second Ctrl-C stops at once.
     """
     teller: Teller = JsonTeller() if json_log else TerminalTeller()
-    house = build_house(config, overrides(parameters))
+    house = build_house(config, overrides(parameters), serving=True)
     with asyncio.Runner(loop_factory=new_loop) as runner, teller:
         runner.run(_serve(house, models, teller, ask=not json_log))
 

@@ -74,11 +74,13 @@ class Ready:
     Attributes:
         seconds: from the start of loading.
         resident_bytes: memory its process holds, or None if the system does not tell.
+        chat: whether chat is offered.
     """
 
     plan: Fits
     seconds: Seconds
     resident_bytes: Bytes | None
+    chat: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class EngineDied:
     """An engine that was ready ended by itself.
 
     Attributes:
-        retry_s: until it is started again; None if it was given up.
+        retry_s: until it is started again; None if it was given up, or another model took its place.
     """
 
     model_id: str

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from bercail.core.errors import SettingsError, UsageError
 from bercail.core.quant import CACHE_TYPES
@@ -234,6 +234,8 @@ def _convert(spec: Option, raw: object) -> object:  # noqa: C901 - one branch pe
         case Kind.PATHS:
             parts = raw if isinstance(raw, list | tuple) else text.split(":")
             return tuple(str(part) for part in parts if str(part))
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def _refuse_shapes(spec: Option, raw: object) -> None:

@@ -99,7 +99,7 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
     if wish.context is None:
         settings = _largest_context(case, settings)
     if not case.fits(settings):
-        why = f"{_needs(case, settings)}; {format_bytes(budget)} may be used ({machine.memory.limited_by})"
+        why = f"{_needs(case, settings)}; {format_bytes(budget)} may be used ({_limit(machine, wish)})"
         return _refuse(case, engine, settings, reasons, why)
     settings = _spend_the_rest(case, settings, wish)
     return Fits(
@@ -111,6 +111,14 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         alternatives=_more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
     )
+
+
+def _limit(machine: Machine, wish: EngineOptions) -> str:
+    """What sets the budget, in words."""
+    if wish.memory is not None and wish.memory < machine.memory.available_bytes:
+        return "as asked with memory"
+    by = machine.memory.limited_by
+    return "all that is available" if by == "system" else f"limited by {by}"
 
 
 def _budget(machine: Machine, wish: EngineOptions) -> Bytes:

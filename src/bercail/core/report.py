@@ -220,7 +220,11 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
         case news.LoadFailed(model_id=model_id, error=error):
             return (f"failed   {model_id}: {error}",)
         case news.EngineDied(model_id=model_id, error=error, log_tail=tail, retry_s=retry_s):
-            after = "it was given up" if retry_s is None else f"starting it again in {format_seconds(retry_s)}"
+            after = (
+                "it is not started again unless asked for"
+                if retry_s is None
+                else f"starting it again in {format_seconds(retry_s)}"
+            )
             return (f"died     {model_id}: {error}; {after}", *(f"         {line}" for line in tail[-8:]))
         case news.Unloaded(model_id=model_id):
             return (f"unloaded {model_id}",)
@@ -252,17 +256,19 @@ def ready_lines(item: news.Ready, url: str) -> tuple[str, ...]:
         ("context", f"{format_tokens(settings.slot_context_tokens)} tokens x {_slots(settings.slots)}"),
         ("memory", f"{planned} planned{held}"),
         ("engine", f"{plan.engine}, {settings.threads} threads"),
-        ("try", _curl(plan, url)),
+        ("try", _curl(plan, url, chat=item.chat)),
     )
     return tuple(f"{name:<8} {value}" for name, value in rows if url or name not in ("url", "try"))
 
 
-def _curl(plan: Fits, url: str) -> str:
+def _curl(plan: Fits, url: str, *, chat: bool) -> str:
     body: dict[str, object] = {"model": plan.model_id}
     if plan.settings.embedding:
         route, body["input"] = "embeddings", "Hello"
-    else:
+    elif chat:
         route, body["messages"] = "chat/completions", [{"role": "user", "content": "Hello"}]
+    else:
+        route, body["prompt"] = "completions", "Once upon a time"
     # Quoted, for a file may be named so that pasting the line would run something else.
     text = shlex.quote(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
     return f"curl {url}/v1/{route} -H 'Content-Type: application/json' -d {text}"

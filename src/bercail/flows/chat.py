@@ -53,10 +53,20 @@ async def take_seat(house: House, name: str, tell: Callable[[news.News], None]) 
     Raises:
         NotFoundError, ReadError, RefusedError, EngineError: the model cannot be had.
     """
-    running = await _running(house, name)
-    if running is not None:
-        yield running
-        return
+    try:
+        running = await _running(house, name)
+        if running is not None:
+            yield running
+        else:
+            async with _own_seat(house, name, tell) as seat:
+                yield seat
+    finally:
+        await house.upstream.close()
+
+
+@asynccontextmanager
+async def _own_seat(house: House, name: str, tell: Callable[[news.News], None]) -> AsyncIterator[Seat]:
+    """A seat at an engine of our own, which ends with it."""
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
     supervisor = Supervisor(house, Findings(models=(found,), looked=()), tell)
     try:
@@ -69,7 +79,6 @@ async def take_seat(house: House, name: str, tell: Callable[[news.News], None]) 
         )
     finally:
         await supervisor.close()
-        await house.upstream.close()
 
 
 async def _running(house: House, name: str) -> Seat | None:
@@ -127,12 +136,24 @@ async def _events(response: UpstreamResponse) -> AsyncIterator[dict[str, Any]]:
     rest = b""
     async for chunk in response.chunks():
         *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
-                event = json.loads(line[6:])
-                if "error" in event:
-                    raise _refusal(line[6:])
-                yield event
+        for event in filter(None, map(_event, lines)):
+            yield event
+    if last := _event(rest):
+        yield last
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The object in one line of a stream, or None if it holds none: comments, other fields, the end mark."""
+    data = line.removeprefix(b"data:").strip()
+    if data == line.strip() or data in (b"", b"[DONE]"):
+        return None
+    try:
+        event = json.loads(data)
+    except ValueError as error:
+        raise EngineError(f"the server sent an event that is not JSON: {data[:100]!r}") from error
+    if not isinstance(event, dict) or "error" in event:
+        raise _refusal(data)
+    return event
 
 
 def _pieces(event: dict[str, Any]) -> list[Piece]:

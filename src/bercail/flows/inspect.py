@@ -34,6 +34,7 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
     if len(findings.models) == 1:
         return findings.models[0]
     if not findings.models:
+        reader.read(name)  # says what is wrong with it
         raise NotFoundError(f"no model at {name}", hint="; ".join((*findings.problems, *findings.looked)))
     names = ", ".join(found.id for found in findings.models)
     raise NotFoundError(f"{name} holds {len(findings.models)} models", hint=f"name one of them: {names}")

@@ -1,7 +1,10 @@
 """``bercail plan``: what would fit on this machine, before anything is loaded."""
 
 import asyncio
+from typing import assert_never
 
+from bercail.core.errors import RefusedError
+from bercail.core.model import Model, Role
 from bercail.core.plan import Verdict, decide
 from bercail.flows.inspect import inspect
 from bercail.ports import House
@@ -13,6 +16,28 @@ async def plan(house: House, name: str) -> Verdict:
     Raises:
         ReadError: its file cannot be read.
         NotFoundError: ``name`` is no path and no known id.
+        RefusedError: it is not a model that can be served alone.
     """
     model, machine = await asyncio.gather(inspect(house, name), asyncio.to_thread(house.prober.probe))
+    refuse_unservable(model)
     return decide(machine, model, house.settings.engine, engine=house.engine.name)
+
+
+def refuse_unservable(model: Model) -> None:
+    """Refuse what only goes with another model.
+
+    Raises:
+        RefusedError: it is a projector, an adapter or a drafting head.
+    """
+    match model.role:
+        case Role.GENERATE | Role.EMBED | Role.RERANK:
+            return
+        case Role.PROJECTOR:
+            what, hint = "an image or audio encoder", "name the model it belongs to; it is found beside that"
+        case Role.ADAPTER:
+            what, hint = "an adapter", "name the model it was made for"
+        case Role.DRAFT:
+            what, hint = "a drafting head", "name the model it drafts for"
+        case _ as unreachable:
+            assert_never(unreachable)
+    raise RefusedError(f"{model.path} is {what}, not a model that can be served alone", hint=hint, code="not_servable")

@@ -11,6 +11,7 @@ from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
 from bercail.core.model import FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
+from bercail.flows.plan import refuse_unservable
 from bercail.ports import House
 
 _REMAKE = "download the model again, or convert it with a template that works"
@@ -48,7 +49,7 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
         RefusedError: it cannot be served, or does not fit.
     """
     model = await read(house, found)
-    _refuse_unservable(model)
+    refuse_unservable(model)
     tell(news.ModelRead(model=model))
     _, machine, chat_refusal = await asyncio.gather(
         asyncio.to_thread(house.reader.audit_vocabulary, model),
@@ -67,19 +68,6 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
         chat_template=PLAIN_TEMPLATE if chat_refusal else None,
     )
     return Prepared(model=model, plan=verdict, spec=spec, chat_refusal=chat_refusal)
-
-
-def _refuse_unservable(model: Model) -> None:
-    match model.role:
-        case Role.GENERATE | Role.EMBED | Role.RERANK:
-            return
-        case Role.PROJECTOR:
-            what, hint = "an image or audio encoder", "name the model it belongs to; it is found beside that"
-        case Role.ADAPTER:
-            what, hint = "an adapter", "name the model it was made for"
-        case Role.DRAFT:
-            what, hint = "a drafting head", "name the model it drafts for"
-    raise RefusedError(f"{model.path} is {what}, not a model that can be served alone", hint=hint, code="not_servable")
 
 
 async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], None]) -> str:

@@ -209,8 +209,8 @@ class Supervisor:
                 hint="it is being started again; try in a few seconds",
                 code="engine_died",
             )
-        if self._work is not None:
-            self._work.cancel()
+        assert self._work is not None, "a pause has its task"
+        self._work.cancel()
         self._feed(route.Gone())
 
     def _feed(self, event: RouteEvent) -> None:
@@ -218,20 +218,24 @@ class Supervisor:
         for action in actions:
             match action:
                 case Grant(ticket=ticket):
-                    waiter = self._waiting.get(ticket.number)
-                    if waiter is None or waiter.granted.done() or self._resident is None:
+                    waiter = self._waiting[ticket.number]
+                    if waiter.granted.done():  # it has just left or been refused
                         self._feed(route.Released())
                     else:
-                        waiter.granted.set_result(self._resident)
+                        waiter.granted.set_result(self._taken())
                 case Load(model_id=model_id):
                     self._life = Life()
                     self._work = asyncio.create_task(self._load(self._entries[model_id]))
                 case Unload():
-                    if self._resident is not None:
-                        self._resident.leaving = True  # at once: its death from now on is no crash
-                    self._work = asyncio.create_task(self._unload())
+                    resident = self._taken()
+                    resident.leaving = True  # at once: its death from now on is no crash
+                    self._work = asyncio.create_task(self._unload(resident))
                 case _ as unreachable:
                     assert_never(unreachable)
+
+    def _taken(self) -> _Resident:
+        assert self._resident is not None, "the route and the memory disagree"
+        return self._resident
 
     def _leave(self, waiter: _Waiter) -> None:
         granted = waiter.granted
@@ -264,7 +268,14 @@ class Supervisor:
         self._resident = _Resident(entry=entry, plan=prepared.plan, process=process, ready_at_s=now_s)
         self._life, _ = launch.next_step(self._life, launch.BecameReady())
         self._spawn(self._watch(self._resident))
-        self._tell(news.Ready(plan=prepared.plan, seconds=now_s - started_s, resident_bytes=process.resident_bytes()))
+        self._tell(
+            news.Ready(
+                plan=prepared.plan,
+                seconds=now_s - started_s,
+                resident_bytes=process.resident_bytes(),
+                chat=not prepared.chat_refusal,
+            )
+        )
         self._feed(route.Loaded())
 
     async def _prepare(self, entry: _Entry) -> Prepared:
@@ -318,9 +329,8 @@ class Supervisor:
             self._feed(route.Crashed())
         self._follow(resident.entry, step)
 
-    async def _unload(self) -> None:
-        if self._resident is not None:
-            await self._end(self._resident)
+    async def _unload(self, resident: _Resident) -> None:
+        await self._end(resident)
         self._feed(route.Gone())
 
     async def _end(self, resident: _Resident) -> None:

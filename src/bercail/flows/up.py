@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from bercail.core import news
-from bercail.core.errors import BercailError, StoreError
+from bercail.core.errors import BercailError, NotFoundError, StoreError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel
 from bercail.flows.supervise import Supervisor
-from bercail.ports import House
+from bercail.ports import House, ModelReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ async def up(house: House, request: Request) -> None:
 
     Raises:
         ListenError: the address cannot be used.
+        NotFoundError: a folder was named that holds no model.
         ReadError, RefusedError, EngineError: the only model there is cannot be served.
     """
     tell = request.tell
@@ -47,6 +48,8 @@ async def up(house: House, request: Request) -> None:
         asyncio.to_thread(house.reader.find, request.paths, house.settings.models.folders),
     )
     tell(news.MachineProbed(machine=machine))
+    if request.paths and not findings.models:
+        await asyncio.to_thread(_refuse, house.reader, request.paths[0], findings)
     tell(news.ModelsFound(findings=findings))
     first = await request.choose(findings)
     supervisor = Supervisor(house, findings, tell)
@@ -55,6 +58,17 @@ async def up(house: House, request: Request) -> None:
         await _until_stopped(supervisor, first, findings, request)
     finally:
         await _shut(house, supervisor, request)
+
+
+def _refuse(reader: ModelReader, path: str, findings: Findings) -> None:
+    """What was named cannot be served: say why, as reading it would.
+
+    Raises:
+        ReadError: it is no model that can be read.
+        NotFoundError: it holds none.
+    """
+    reader.read(path)
+    raise NotFoundError(f"no model at {path}", hint="; ".join((*findings.problems, *findings.looked)))
 
 
 def _probe(house: House, tell: Callable[[news.News], None]) -> Machine:

@@ -120,8 +120,24 @@ def _findings(listings: Iterable[tuple[str, Listing]]) -> Findings:
     models, words = unique(candidates)
     return Findings(
         models=tuple(
-            FoundModel(id=m.id, path=m.path, source=m.source, bytes=m.bytes, projector=m.projector) for m in models
+            FoundModel(
+                id=m.id,
+                path=m.path,
+                source=m.source,
+                bytes=m.bytes,
+                projector=m.projector,
+                modified_s=_modified_s(m.path),
+            )
+            for m in models
         ),
         looked=(*looked, *words),
         problems=tuple(problems),
     )
+
+
+def _modified_s(path: str) -> int:
+    """When a file was last changed, unix seconds; 0 if it has just vanished."""
+    try:
+        return int(Path(path).stat().st_mtime)
+    except OSError:
+        return 0

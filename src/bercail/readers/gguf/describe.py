@@ -34,6 +34,7 @@ def describe(parts: Parts, projector: Header | None) -> Model:
     shape, context, notes = _described(keys) if kind in _ALONE else _served(keys)
     audit.template(header)
     template = keys.text("tokenizer.chat_template")
+    projector, misfit = _fitting(projector, shape)
     quantization, doubts = label(parts.tensors, header.metadata.get("general.file_type"), Path(header.path).name)
     return Model(
         id=identity(header.path),
@@ -54,7 +55,7 @@ def describe(parts: Parts, projector: Header | None) -> Model:
         pooling=traits.pooling(keys, kind),
         projector=projector.path if projector else None,
         projector_bytes=sum(tensor.bytes for tensor in projector.tensors) if projector else 0,
-        notes=notes + doubts + _oddities(parts, architecture),
+        notes=notes + misfit + doubts + _oddities(parts, architecture),
         metadata=header.metadata,
     )
 
@@ -90,6 +91,18 @@ def _described(keys: Keys) -> tuple[Shape, int, tuple[str, ...]]:
     """The same for a file that goes with another model and is not loaded alone."""
     prefix = next((p for p in ("vision.", "audio.") if keys.has(f"{p}block_count")), "")
     return shapes.described_only(keys, prefix), keys.lenient_count("context_length"), ()
+
+
+def _fitting(projector: Header | None, shape: Shape) -> tuple[Header | None, tuple[str, ...]]:
+    """The projector if it was made for a model of this width, and words if it was not: the engine would refuse both."""
+    if projector is None:
+        return None, ()
+    widths = [projector.metadata.get(f"clip.{sense}.projection_dim") for sense in ("vision", "audio")]
+    stated = [width for width in widths if isinstance(width, int)]
+    if not stated or shape.embedding in stated:
+        return projector, ()
+    name = Path(projector.path).name
+    return None, (f"{name} is left out: it was made for a model of width {stated[0]:,}, not {shape.embedding:,}",)
 
 
 def _oddities(parts: Parts, architecture: str) -> tuple[str, ...]:

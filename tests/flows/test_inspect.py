@@ -1,0 +1,71 @@
+import pytest
+
+from bercail.core.errors import NotFoundError, ReadError
+from bercail.core.model import Findings
+from bercail.core.options import ModelOptions, Settings
+from bercail.flows import inspect
+from bercail.flows.inspect import resolve
+from fakes.house import Fakes, run
+from fakes.models import a_found, a_model
+
+
+def fakes() -> Fakes:
+    made = Fakes(settings=Settings(models=ModelOptions(folders=("/mine",))))
+    made.add("a", "b")
+    return made
+
+
+def test_an_id_is_looked_up_in_the_folders_of_the_settings() -> None:
+    made = fakes()
+    assert run(lambda: inspect(made.house(), "b")).path == "/m/b.gguf"
+    assert made.reader.searches == [((), ("/mine",))]
+
+
+def test_a_projector_found_beside_a_model_is_read_with_it() -> None:
+    made = fakes()
+    made.reader.by_path["/m/a.gguf"] = Findings(models=(a_found("a", projector="/m/mmproj.gguf"),), looked=())
+    run(lambda: inspect(made.house(), "/m/a.gguf"))
+    assert made.reader.read_paths == [("/m/a.gguf", "/m/mmproj.gguf")]
+
+
+@pytest.mark.parametrize("name", ["/m/x", "./x", "~/x", "x.gguf"])
+def test_what_looks_like_a_path_is_not_searched_for_elsewhere(name: str) -> None:
+    made = fakes()
+    made.reader.by_path[name] = Findings(models=(a_found("x"),), looked=())
+    assert resolve(made.reader, name, ("/mine",)).id == "x"
+    assert made.reader.searches == [((name,), ())]
+
+
+def test_a_name_that_is_no_id_may_still_be_a_folder() -> None:
+    made = fakes()
+    made.reader.by_path["models"] = Findings(models=(a_found("x"),), looked=())
+    assert resolve(made.reader, "models", ()).id == "x"
+
+
+def test_nothing_found_is_refused_with_what_reading_it_says() -> None:
+    with pytest.raises(ReadError, match="/m/absent: no such file"):
+        resolve(fakes().reader, "/m/absent", ())
+
+
+def test_nothing_found_where_reading_finds_no_fault_says_where_was_looked() -> None:
+    made = fakes()
+    made.reader.models["/m"] = a_model()
+    made.reader.by_path["/m"] = Findings(models=(), looked=("/m: empty",), problems=("/m/x: no permission",))
+    with pytest.raises(NotFoundError) as caught:
+        resolve(made.reader, "/m", ())
+    assert (caught.value.message, caught.value.hint) == ("no model at /m", "/m/x: no permission; /m: empty")
+
+
+def test_several_models_are_named_so_that_one_can_be_chosen() -> None:
+    made = fakes()
+    made.reader.by_path["/m"] = made.reader.findings
+    with pytest.raises(NotFoundError) as caught:
+        resolve(made.reader, "/m", ())
+    assert (caught.value.message, caught.value.hint) == ("/m holds 2 models", "name one of them: a, b")
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_own_words() -> None:
+    made = fakes()
+    made.reader.refusals["/m/a.gguf"] = ReadError("cut", path="/m/a.gguf")
+    with pytest.raises(ReadError, match="cut"):
+        run(lambda: inspect(made.house(), "a"))

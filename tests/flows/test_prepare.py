@@ -1,0 +1,172 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bercail.core import news
+from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
+from bercail.core.launch import PLAIN_TEMPLATE, TemplateVerdict
+from bercail.core.model import Role
+from bercail.core.options import EngineOptions, ModelOptions, Settings
+from bercail.flows.prepare import Prepared, prepare
+from fakes.house import Fakes, run
+from fakes.models import a_found, a_machine, a_shape
+
+UNUSABLE = TemplateVerdict(usable=False, why="raises an error")
+
+
+def made(**model: Any) -> Fakes:
+    fakes = Fakes()
+    (found,) = fakes.add("a")
+    fakes.reader.models[found.path] = replace(fakes.reader.models[found.path], **model)
+    return fakes
+
+
+def do(fakes: Fakes) -> tuple[Prepared, list[news.News]]:
+    told: list[news.News] = []
+    return run(lambda: prepare(fakes.house(), a_found("a"), told.append)), told
+
+
+def warnings(told: list[news.News]) -> list[str]:
+    return [item.text for item in told if isinstance(item, news.Warned)]
+
+
+def test_a_launch_has_everything_the_engine_needs() -> None:
+    fakes = made(projector="/m/mmproj.gguf", projector_bytes=1000)
+    prepared, told = do(fakes)
+    spec = prepared.spec
+    assert (spec.model_id, spec.model_path, spec.projector_path) == ("a", "/m/a.gguf", "/m/mmproj.gguf")
+    assert spec.weights_bytes == prepared.model.weights_bytes
+    assert spec.settings == prepared.plan.settings
+    assert (spec.chat_template, prepared.chat_refusal) == (None, "")
+    assert [type(item) for item in told] == [news.ModelRead]
+
+
+def test_the_model_goes_by_the_name_it_was_found_under() -> None:
+    prepared, _ = do(made(id="other"))
+    assert prepared.model.id == prepared.plan.model_id == "a"
+
+
+def test_a_template_is_tried_once_per_engine_build() -> None:
+    fakes = made()
+    fakes.settings = Settings(models=ModelOptions(template_timeout=2.5))
+    do(fakes)
+    do(fakes)
+    assert fakes.engine.tried == [("{{ messages }}", 2.5)]
+    fakes.engine.build = "b2"
+    do(fakes)
+    assert len(fakes.engine.tried) == 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_template_that_fails_disables_chat_with_words_also_from_the_cache(times: int) -> None:
+    fakes = made()
+    fakes.engine.verdict = UNUSABLE
+    for _ in range(times):
+        prepared, told = do(fakes)
+    assert prepared.spec.chat_template == PLAIN_TEMPLATE
+    assert "raises an error" in prepared.chat_refusal
+    (text,) = warnings(told)
+    assert "chat is disabled for a" in text
+    assert "completions work" in text
+    assert len(fakes.engine.tried) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_no_template_at_all_is_refused_as_a_bad_file(times: int) -> None:
+    fakes = made()
+    fakes.engine.verdict = TemplateVerdict(usable=False, why="unexpected end", malformed=True)
+    for _ in range(times):
+        with pytest.raises(ReadError) as caught:
+            do(fakes)
+    assert (caught.value.path, caught.value.field) == ("/m/a.gguf", "tokenizer.chat_template")
+    assert "unexpected end" in caught.value.message
+    assert len(fakes.engine.tried) == 1
+
+
+def test_a_verdict_that_another_try_may_change_is_not_kept() -> None:
+    fakes = made()
+    fakes.engine.verdict = replace(UNUSABLE, lasting=False)
+    do(fakes)
+    assert fakes.cache.facts == {}
+
+
+def test_a_template_that_cannot_be_tried_disables_chat_and_is_tried_again_next_time() -> None:
+    fakes = made()
+    fakes.engine.verdict = EngineError("no room for a child")
+    prepared, _ = do(fakes)
+    assert "it could not be tried: no room for a child" in prepared.chat_refusal
+    fakes.engine.verdict = TemplateVerdict(usable=True)
+    assert do(fakes)[0].chat_refusal == ""
+
+
+def test_a_verdict_that_cannot_be_kept_is_told_and_used() -> None:
+    fakes = made()
+    fakes.cache.refusal = StoreError("disk full", hint="make room")
+    prepared, told = do(fakes)
+    assert prepared.chat_refusal == ""
+    assert warnings(told) == ["disk full (make room)"]
+
+
+def test_a_model_without_a_template_says_what_happens_instead() -> None:
+    fakes = made(chat_template=None)
+    prepared, told = do(fakes)
+    assert (prepared.chat_refusal, prepared.spec.chat_template) == ("", None)
+    assert "ChatML" in warnings(told)[0]
+    assert fakes.engine.tried == []
+
+
+def test_a_template_with_lone_surrogates_is_tried_like_any_other() -> None:
+    fakes = made(chat_template="\udc80")
+    do(fakes)
+    assert fakes.engine.tried == [("\udc80", 5.0)]
+
+
+@pytest.mark.parametrize(
+    ("model", "wish"),
+    [
+        ({"role": Role.EMBED, "shape": a_shape(causal=False)}, {}),
+        ({"role": Role.RERANK}, {}),
+        ({}, {"embedding": True}),
+    ],
+)
+def test_what_embeds_needs_no_chat_template(model: dict[str, Any], wish: dict[str, Any]) -> None:
+    fakes = made(**model)
+    fakes.settings = Settings(engine=EngineOptions(**wish))
+    prepared, told = do(fakes)
+    assert prepared.plan.settings.embedding
+    assert fakes.engine.tried == []
+    assert warnings(told) == []
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [(Role.PROJECTOR, "an image or audio encoder"), (Role.ADAPTER, "an adapter"), (Role.DRAFT, "a drafting head")],
+)
+def test_what_cannot_be_served_alone_is_refused_before_anything_is_tried(role: Role, words: str) -> None:
+    fakes = made(role=role)
+    with pytest.raises(RefusedError) as caught:
+        do(fakes)
+    assert caught.value.code == "not_servable"
+    assert f"/m/a.gguf is {words}" in caught.value.message
+    assert caught.value.hint.startswith("name the model")
+    assert fakes.engine.tried == []
+
+
+def test_what_does_not_fit_is_refused_with_what_would() -> None:
+    fakes = made()
+    fakes.settings = Settings(engine=EngineOptions(context=9000))
+    with pytest.raises(RefusedError) as caught:
+        do(fakes)
+    assert caught.value.code == "does_not_fit"
+    assert "context 8,192 fits" in caught.value.hint
+    fakes.prober.machine = a_machine(0)
+    with pytest.raises(RefusedError, match="free memory"):
+        do(fakes)
+
+
+def test_a_vocabulary_that_would_abort_the_engine_is_refused() -> None:
+    fakes = made()
+    fakes.reader.bad_vocabulary = ReadError("token 7 is empty", path="/m/a.gguf")
+    with pytest.raises(ReadError, match="token 7"):
+        do(fakes)

@@ -1,0 +1,293 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from bercail.core import news
+from bercail.core.errors import BercailError, EngineError, ListenError, NotFoundError, ReadError, StoreError
+from bercail.core.model import Findings, FoundModel
+from bercail.core.options import ServerOptions, Settings
+from bercail.core.route import Phase
+from bercail.flows import Request, up
+from fakes.house import Fakes, run, settle
+from fakes.models import a_found, a_model
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """A server in a fake house, and everything it told."""
+
+    fakes: Fakes = field(default_factory=Fakes)
+    told: list[news.News] = field(default_factory=list)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop_now: asyncio.Event = field(default_factory=asyncio.Event)
+    chosen: str | None = "a"
+
+    async def choose(self, findings: Findings) -> FoundModel | None:
+        return next((found for found in findings.models if found.id == self.chosen), None)
+
+    def request(self, *paths: str) -> Request:
+        return Request(paths=paths, choose=self.choose, tell=self.told.append, stop=self.stop, stop_now=self.stop_now)
+
+    def start(self, *paths: str) -> "asyncio.Task[None]":
+        return asyncio.create_task(up(self.fakes.house(), self.request(*paths)))
+
+    def kinds(self) -> list[type[news.News]]:
+        return [type(item) for item in self.told]
+
+    def warnings(self) -> list[str]:
+        return [item.text for item in self.told if isinstance(item, news.Warned)]
+
+
+def play(story: Callable[[Scene], Coroutine[None, None, None]], *names: str) -> Scene:
+    async def whole() -> Scene:
+        scene = Scene()
+        scene.fakes.add(*names)
+        await story(scene)
+        assert not scene.fakes.engine.alive
+        assert not scene.fakes.journal.running
+        return scene
+
+    return run(whole)
+
+
+async def serve_and_stop(scene: Scene) -> None:
+    task = scene.start()
+    await settle()
+    scene.stop.set()
+    await task
+
+
+def test_every_step_is_told_in_its_order() -> None:
+    scene = play(serve_and_stop, "a")
+    assert scene.kinds() == [
+        news.MachineProbed, news.ModelsFound, news.Listening, news.ModelRead, news.Planned, news.Loading, news.Ready,
+        news.Stopping, news.Unloaded, news.Stopped,
+    ]  # fmt: skip
+    assert scene.fakes.door.closed_within_s == [30.0]
+    assert scene.fakes.upstream.closed
+
+
+def test_the_door_is_open_while_the_first_model_loads() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        task = scene.start()
+        await settle()
+        host = scene.fakes.door.host
+        assert host is not None
+        assert host.find("a").phase is Phase.LOADING
+        scene.fakes.engine.gate.set()
+        await settle()
+        assert host.find("a").phase is Phase.LOADED
+        scene.stop.set()
+        await task
+
+    play(story, "a")
+
+
+def test_what_a_killed_server_left_is_told_first() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.journal.ended = ("process 7",)
+        await serve_and_stop(scene)
+
+    scene = play(story, "a")
+    assert scene.told[0] == news.Reconciled(ended=("process 7",))
+
+
+def test_with_no_model_it_serves_all_the_same() -> None:
+    scene = play(serve_and_stop)
+    assert scene.kinds() == [
+        news.MachineProbed, news.ModelsFound, news.Listening, news.Stopping, news.Stopped,
+    ]  # fmt: skip
+
+
+def test_nothing_is_loaded_if_nothing_is_chosen_but_all_headers_are_read() -> None:
+    async def story(scene: Scene) -> None:
+        scene.chosen = None
+        task = scene.start("/m")
+        await settle()
+        assert scene.fakes.engine.starts == []
+        assert scene.fakes.door.host is not None
+        assert [row.context_length for row in scene.fakes.door.host.models()] == [8192, 8192]
+        scene.stop.set()
+        await task
+
+    async def with_path(scene: Scene) -> None:
+        scene.fakes.reader.by_path["/m"] = scene.fakes.reader.findings
+        await story(scene)
+
+    scene = play(with_path, "a", "b")
+    assert scene.fakes.reader.searches == [(("/m",), ())]
+
+
+def test_an_only_model_that_fails_ends_the_server_with_its_words_after_everything_is_shut() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.outcomes = [EngineError("broken")]
+        with pytest.raises(EngineError, match="broken"):
+            await scene.start()
+        assert scene.fakes.door.closed_within_s == [30.0]
+        assert scene.fakes.upstream.closed
+
+    scene = play(story, "a")
+    assert scene.kinds()[-3:] == [news.LoadFailed, news.Stopping, news.Stopped]
+
+
+def test_one_of_several_that_fails_leaves_the_others_served() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.outcomes = [EngineError("broken")]
+        task = scene.start()
+        await settle()
+        assert scene.fakes.door.host is not None
+        assert [row.phase for row in scene.fakes.door.host.models()] == [Phase.FAILED, Phase.UNLOADED]
+        lease = await scene.fakes.door.host.lease("b")
+        lease.release()
+        scene.stop.set()
+        await task
+
+    scene = play(story, "a", "b")
+    assert scene.warnings() == ["a could not be loaded; the other models are served"]
+
+
+@pytest.mark.parametrize(("readable", "kind"), [(False, ReadError), (True, NotFoundError)])
+def test_a_place_that_was_named_and_holds_no_model_ends_it_with_the_reason(
+    readable: bool, kind: type[BercailError]
+) -> None:
+    async def story(scene: Scene) -> None:
+        if readable:
+            scene.fakes.reader.models["/empty"] = a_model()
+        with pytest.raises(kind) as caught:
+            await scene.start("/empty")
+        assert "/empty" in caught.value.message
+        assert readable == ("absent" in caught.value.hint)
+        assert scene.fakes.door.host is None
+
+    play(story, "a")
+
+
+def test_an_address_that_is_taken_ends_it_before_anything_is_loaded() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.door.refusal = ListenError("port 8123 is in use")
+        with pytest.raises(ListenError):
+            await scene.start()
+        assert scene.fakes.engine.starts == []
+
+    play(story, "a")
+
+
+def test_a_stop_while_it_loads_ends_the_load() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        task = scene.start()
+        await settle()
+        scene.stop.set()
+        await task
+        assert scene.fakes.engine.cancelled == 1
+
+    scene = play(story, "a")
+    assert news.Ready not in scene.kinds()
+    assert scene.told[-1] == news.Stopped(cut=0)
+
+
+def test_the_first_signal_lets_running_requests_finish() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.settings = Settings(server=ServerOptions(drain=7.0))
+        scene.fakes.door.busy = asyncio.Event()
+        task = scene.start()
+        await settle()
+        scene.stop.set()
+        await settle()
+        assert not task.done()
+        assert scene.fakes.engine.alive, "the engine answers until its last client is done"
+        scene.fakes.door.busy.set()
+        await task
+        assert scene.fakes.door.closed_within_s == [7.0]
+
+    scene = play(story, "a")
+    assert scene.told[-3:] == [
+        news.Stopping(drain_s=7.0), news.Unloaded(model_id="a"), news.Stopped(cut=0)
+    ]  # fmt: skip
+
+
+def test_the_second_signal_cuts_them_and_says_how_many() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.door.busy, scene.fakes.door.cut = asyncio.Event(), 2
+        task = scene.start()
+        await settle()
+        scene.stop.set()
+        await settle()
+        scene.stop_now.set()
+        await task
+        assert scene.fakes.door.closed_within_s == [30.0, 0]
+
+    scene = play(story, "a")
+    assert scene.told[-1] == news.Stopped(cut=2)
+
+
+def test_requests_that_did_not_finish_in_time_are_counted() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.door.cut = 1
+        await serve_and_stop(scene)
+
+    assert play(story, "a").told[-1] == news.Stopped(cut=1)
+
+
+def bandwidth(scene: Scene) -> float | None:
+    probed = next(item for item in scene.told if isinstance(item, news.MachineProbed))
+    return probed.machine.memory.bandwidth_bytes_per_s
+
+
+def test_memory_bandwidth_is_measured_once_and_kept() -> None:
+    async def story(scene: Scene) -> None:
+        await serve_and_stop(scene)
+        assert bandwidth(scene) == 30e9
+        again = Scene(fakes=replace(Fakes(), cache=scene.fakes.cache, prober=scene.fakes.prober))
+        await serve_and_stop(again)
+        assert bandwidth(again) == 30e9
+        assert scene.fakes.prober.measured == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("kept", [{"bytes_per_s": "fast"}, {}])
+def test_what_was_kept_and_makes_no_sense_is_measured_again(kept: dict[str, object]) -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.cache.facts["bandwidth", "Test CPU"] = kept
+        await serve_and_stop(scene)
+        assert scene.fakes.cache.facts["bandwidth", "Test CPU"] == {"bytes_per_s": 30e9}
+
+    assert bandwidth(play(story)) == 30e9
+
+
+def test_a_bandwidth_that_cannot_be_measured_is_unknown_and_said_so() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.prober.bandwidth = None
+        await serve_and_stop(scene)
+
+    scene = play(story)
+    assert bandwidth(scene) is None
+    assert "bandwidth was not measured" in scene.warnings()[0]
+
+
+def test_a_bandwidth_that_cannot_be_kept_is_used_and_said_so() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.cache.refusal = StoreError("disk full")
+        await serve_and_stop(scene)
+
+    scene = play(story)
+    assert bandwidth(scene) == 30e9
+    assert scene.warnings() == ["disk full"]
+
+
+def test_a_model_with_a_bad_header_does_not_stop_the_others() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.reader.findings = Findings(models=(a_found("a"), a_found("gone")), looked=())
+        task = scene.start()
+        await settle()
+        assert scene.fakes.door.host is not None
+        served = scene.fakes.door.host.find("gone")
+        assert (served.phase, served.error) == (Phase.FAILED, "/m/gone.gguf: no such file")
+        scene.stop.set()
+        await task
+
+    play(story, "a")
