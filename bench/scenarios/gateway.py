@@ -1,7 +1,9 @@
 """What the gateway costs: CPU per request and per chunk, added latency, time to abort, memory.
 
-The gateway runs alone on one core; the fake engine and this load generator share another. Latency through the gateway
-and straight to the engine is measured in the same run, requests alternating, so that both meet the same noise.
+The gateway runs alone on one core; the fake engine and this load generator share another. The engine listens on a unix
+socket, as the real one does. Latency through the gateway and straight to the engine is measured in the same run, requests
+alternating, so that both meet the same noise. The baseline of CPU is a relay that passes bytes between the same sockets
+without looking at them: what the kernel and the event loop cost here, below which no gateway can come.
 
     python bench/scenarios/gateway.py [--json FILE] [--seconds S]
 """
@@ -15,10 +17,12 @@ import platform
 import signal
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -91,10 +95,60 @@ class OneModel:
         return self._ticket
 
 
-async def serve(engine_port: int) -> None:
+async def serve(engine: str) -> None:
     gateway = Gateway(ServerOptions(port=0), HttpUpstream())
-    url = await gateway.open(OneModel(Address(port=engine_port)))
+    url = await gateway.open(OneModel(Address(unix_path=engine)))
     print(url.rpartition(":")[2], flush=True)
+    await asyncio.Event().wait()
+
+
+# The baseline's process
+
+
+class Near(asyncio.Protocol):
+    """The client's side of a relay."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+        self._far: Far | None = None
+        self._early: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._task = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, self._far = await loop.create_unix_connection(lambda: Far(self.transport), self._engine)
+        self._far.transport.write(b"".join(self._early))
+
+    def data_received(self, data: bytes) -> None:
+        if self._far is None:
+            self._early.append(data)
+        else:
+            self._far.transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._far is not None:
+            self._far.transport.abort()
+
+
+class Far(asyncio.Protocol):
+    """The engine's side of a relay."""
+
+    def __init__(self, near: asyncio.Transport) -> None:
+        self._near = near
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._near.write(data)
+
+
+async def relay(engine: str) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Near(engine), "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.Event().wait()
 
 
@@ -103,13 +157,14 @@ async def serve(engine_port: int) -> None:
 
 @contextlib.asynccontextmanager
 async def program(core: int, *argv: str) -> AsyncIterator[tuple[int, int]]:
-    """A child on one core; its process id and the port that it prints."""
+    """A child on one core; its process id and the port that it prints (0 if it has none)."""
     process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
     os.sched_setaffinity(process.pid, {core})
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), 20)
-        yield process.pid, int(line.decode().strip().rpartition(":")[2])
+        port = line.decode().strip().rpartition(":")[2]
+        yield process.pid, int(port) if port.isdigit() else 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
@@ -140,9 +195,9 @@ def question(*, stream: bool, tokens: int, **fake: object) -> bytes:
 class Load:
     """Requests to one address."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, address: Address) -> None:
         self._client = HttpUpstream()
-        self._address = Address(port=port)
+        self._address = address
 
     async def ask(self, body: bytes) -> tuple[float, int]:
         """Seconds until the answer was whole, and the number of events in it."""
@@ -187,7 +242,7 @@ async def repeated(count: int, width: int, action: Callable[[], Awaitable[object
     await asyncio.gather(*(worker() for _ in range(width)))
 
 
-async def request_cost(pid: int, load: Load, *, stream: bool, count: int) -> Figure:
+async def request_cost(pid: int, load: Load, *, stream: bool, count: int, name: str) -> Figure:
     """CPU per request of one token, 16 at a time."""
     body = question(stream=stream, tokens=1)
     await repeated(200, 16, lambda: load.ask(body))
@@ -196,8 +251,8 @@ async def request_cost(pid: int, load: Load, *, stream: bool, count: int) -> Fig
         before_s = cpu_s(pid)
         await repeated(count // 5, 16, lambda: load.ask(body))
         rounds.append((cpu_s(pid) - before_s) / (count // 5) * 1e6)
-    name = "CPU per request, streaming" if stream else "CPU per request, one answer"
-    return Figure(name=name, value=statistics.median(rounds), unit="us", target=100, count=count)
+    target = None if "relay" in name else 100
+    return Figure(name=name, value=statistics.median(rounds), unit="us", target=target, count=count)
 
 
 async def bare_cost(pid: int, load: Load) -> Figure:
@@ -209,14 +264,14 @@ async def bare_cost(pid: int, load: Load) -> Figure:
     return Figure(name="CPU per bare answer (a 404)", value=value, unit="us", target=None, count=1000)
 
 
-async def chunk_cost(pid: int, load: Load, seconds: float) -> Figure:
+async def chunk_cost(pid: int, load: Load, seconds: float, name: str) -> Figure:
     """CPU per chunk of 64 streams with 50 tokens/s each; chunks of one read are counted as they were sent."""
     tokens = int(50 * seconds)
     body = question(stream=True, tokens=tokens, delay_s=0.02)
     before_s = cpu_s(pid)
     await asyncio.gather(*(load.ask(body) for _ in range(64)))
     value = (cpu_s(pid) - before_s) / (64 * tokens) * 1e6
-    return Figure(name="CPU per chunk, 64 streams", value=value, unit="us", target=40, count=64 * tokens)
+    return Figure(name=name, value=value, unit="us", target=None if "relay" in name else 40, count=64 * tokens)
 
 
 async def added_latency(direct: Load, through: Load, seconds: float) -> list[Figure]:
@@ -246,7 +301,7 @@ async def added_latency(direct: Load, through: Load, seconds: float) -> list[Fig
     return figures
 
 
-async def abort_times(engine: Load, engine_port: int, port: int) -> list[Figure]:
+async def abort_times(engine: Address, gateway: Address) -> list[Figure]:
     """From the client's close to the engine's seeing it, in each phase of a request."""
     phases = {
         "prefill": question(stream=True, tokens=10, prefill_s=5.0),
@@ -257,16 +312,16 @@ async def abort_times(engine: Load, engine_port: int, port: int) -> list[Figure]
     for name, body in phases.items():
         waits = []
         for _ in range(10):
-            left_s = await Load(port).leave(body, 0.05)
+            left_s = await Load(gateway).leave(body, 0.05)
             await asyncio.sleep(0.08)
-            waits.append((await _seen_leaving(engine_port) - left_s) * 1e3)
+            waits.append((await _seen_leaving(engine) - left_s) * 1e3)
         figures.append(Figure(name=f"abort, {name} (worst)", value=max(waits), unit="ms", target=50, count=len(waits)))
     return figures
 
 
-async def _seen_leaving(engine_port: int) -> float:
+async def _seen_leaving(engine: Address) -> float:
     client = HttpUpstream()
-    response = await client.send(Address(port=engine_port), "GET", "/fake/journal", [], b"")
+    response = await client.send(engine, "GET", "/fake/journal", [], b"")
     journal = json.loads(b"".join([chunk async for chunk in response.chunks()]))
     await client.close()
     left_s: float | None = journal[-1]["left_s"]
@@ -289,20 +344,41 @@ async def measure(seconds: float) -> list[Figure]:
     cores = sorted(os.sched_getaffinity(0))
     ours, theirs = cores[0], cores[-1]
     os.sched_setaffinity(0, {theirs})
-    engine = program(theirs, "-m", "bercail.engines.fake", "--port", "0", "--context", "1000000")
-    async with engine as (_, engine_port), program(ours, __file__, "--serve", str(engine_port)) as (pid, port):
-        direct, through = Load(engine_port), Load(port)
-        await through.ask(question(stream=False, tokens=1))
-        figures = [Figure(name="memory idle", value=memory_mb(pid, "VmRSS"), unit="MB", target=80, count=1)]
-        figures.append(await bare_cost(pid, through))
-        figures.append(await request_cost(pid, through, stream=True, count=2500))
-        figures.append(await request_cost(pid, through, stream=False, count=2500))
-        figures.append(await chunk_cost(pid, through, seconds))
-        figures += await added_latency(direct, through, seconds)
-        figures += await abort_times(direct, engine_port, port)
-        figures += await memory(pid, through)
-        await direct.close()
-        await through.close()
+    with tempfile.TemporaryDirectory() as folder:
+        engine = str(Path(folder) / "engine.sock")
+        fake = ("-m", "bercail.engines.fake", "--uds", engine, "--context", "1000000")
+        async with (
+            program(theirs, *fake),
+            program(ours, __file__, "--serve", engine) as (pid, port),
+            program(ours, __file__, "--relay", engine) as (relay_pid, relay_port),
+        ):
+            return await figures_of(
+                seconds, Address(unix_path=engine), (pid, Address(port=port)), (relay_pid, Address(port=relay_port))
+            )
+
+
+async def figures_of(
+    seconds: float, engine: Address, gateway: tuple[int, Address], baseline: tuple[int, Address]
+) -> list[Figure]:
+    pid, address = gateway
+    direct, through, relayed = Load(engine), Load(address), Load(baseline[1])
+    await through.ask(question(stream=False, tokens=1))
+    figures = [Figure(name="memory idle", value=memory_mb(pid, "VmRSS"), unit="MB", target=80, count=1)]
+    figures.append(await bare_cost(pid, through))
+    name = "CPU per request, streaming"
+    figures.append(await request_cost(pid, through, stream=True, count=2500, name=name))
+    figures.append(await request_cost(baseline[0], relayed, stream=True, count=2500, name=f"{name}: relay"))
+    name = "CPU per request, one answer"
+    figures.append(await request_cost(pid, through, stream=False, count=2500, name=name))
+    figures.append(await request_cost(baseline[0], relayed, stream=False, count=2500, name=f"{name}: relay"))
+    name = "CPU per chunk, 64 streams"
+    figures.append(await chunk_cost(pid, through, seconds, name))
+    figures.append(await chunk_cost(baseline[0], relayed, seconds, f"{name}: relay"))
+    figures += await added_latency(direct, through, seconds)
+    figures += await abort_times(engine, address)
+    figures += await memory(pid, through)
+    for load in (direct, through, relayed):
+        await load.close()
     return figures
 
 
@@ -323,12 +399,15 @@ def table(figures: list[Figure]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", metavar="SOCKET", help=argparse.SUPPRESS)
+    parser.add_argument("--relay", metavar="SOCKET", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each timed part")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     given = parser.parse_args()
     if given.serve is not None:
         uvloop.run(serve(given.serve))
+    if given.relay is not None:
+        uvloop.run(relay(given.relay))
     before_ms = loop_ms()
     figures = uvloop.run(measure(given.seconds))
     print(table(figures))

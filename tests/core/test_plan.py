@@ -179,7 +179,7 @@ def test_a_model_that_holds_under_4096_tokens_by_memory_is_refused() -> None:
     assert fits(a_machine(enough), model).settings.slot_context_tokens == LEAST_CONTEXT
     verdict = refused(a_machine(enough - 1), model)
     assert "tiny with context 4,096 needs" in verdict.why
-    assert "may be used (system)" in verdict.why
+    assert "may be used (all that is available)" in verdict.why
     assert verdict.alternatives[0].change == "context 3,840 fits"
     assert fits(a_machine(enough - 1), model, context=3840).settings.slot_context_tokens == 3840
 
@@ -205,7 +205,8 @@ def test_nothing_fits_where_the_weights_alone_are_too_large() -> None:
 def test_the_limit_that_binds_is_named() -> None:
     machine = a_machine(64 * MIB)
     caged = replace(machine, memory=replace(machine.memory, limited_by="/docker/abc"))
-    assert "(/docker/abc)" in refused(caged, a_model()).why
+    assert "(limited by /docker/abc)" in refused(caged, a_model()).why
+    assert "64.0 MiB may be used (as asked with memory)" in refused(a_machine(), a_model(), memory=64 * MIB).why
 
 
 @pytest.mark.parametrize(
