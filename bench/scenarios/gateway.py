@@ -1,9 +1,9 @@
 """What the gateway costs: CPU per request and per chunk, added latency, time to abort, memory.
 
 The gateway runs alone on one core; the fake engine and this load generator share another. The engine listens on a unix
-socket, as the real one does. Latency through the gateway and straight to the engine is measured in the same run, requests
-alternating, so that both meet the same noise. The baseline of CPU is a relay that passes bytes between the same sockets
-without looking at them: what the kernel and the event loop cost here, below which no gateway can come.
+socket, as the real one does. Latency through the gateway and straight to the engine is measured in the same run,
+requests alternating, so that both meet the same noise. The baseline of CPU is the least proxy that can be written with
+the same parts: uvicorn's protocol, the same client, and an application that forwards bodies without looking at them.
 
     python bench/scenarios/gateway.py [--json FILE] [--seconds S]
 """
@@ -22,9 +22,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
+import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from bercail.core.launch import Address
 from bercail.core.model import Capability
@@ -105,49 +108,26 @@ async def serve(engine: str) -> None:
 # The baseline's process
 
 
-class Near(asyncio.Protocol):
-    """The client's side of a relay."""
+async def forward(engine: str) -> None:
+    upstream = HttpUpstream()
+    address = Address(unix_path=engine)
 
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
-        self._far: Far | None = None
-        self._early: list[bytes] = []
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        body = message["body"]
+        while message.get("more_body"):
+            message = await receive()
+            body += message["body"]
+        response = await upstream.send(address, "POST", scope["path"], JSON, body)
+        await send({"type": "http.response.start", "status": response.status, "headers": JSON})
+        async for chunk in response.chunks():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self._task = asyncio.get_running_loop().create_task(self._connect())
-
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        _, self._far = await loop.create_unix_connection(lambda: Far(self.transport), self._engine)
-        self._far.transport.write(b"".join(self._early))
-
-    def data_received(self, data: bytes) -> None:
-        if self._far is None:
-            self._early.append(data)
-        else:
-            self._far.transport.write(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._far is not None:
-            self._far.transport.abort()
-
-
-class Far(asyncio.Protocol):
-    """The engine's side of a relay."""
-
-    def __init__(self, near: asyncio.Transport) -> None:
-        self._near = near
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._near.write(data)
-
-
-async def relay(engine: str) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Near(engine), "127.0.0.1", 0)
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none", http="httptools")
+    config.load()
+    loop, state = asyncio.get_running_loop(), ServerState()
+    server = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}, loop), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.Event().wait()
 
@@ -242,17 +222,55 @@ async def repeated(count: int, width: int, action: Callable[[], Awaitable[object
     await asyncio.gather(*(worker() for _ in range(width)))
 
 
-async def request_cost(pid: int, load: Load, *, stream: bool, count: int, name: str) -> Figure:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two that are compared: its process and the way to it."""
+
+    pid: int
+    load: Load
+
+
+async def compared(name: str, target: float, sides: tuple[Side, Side], cost: Callable[[Side], Awaitable[float]],
+                   count: int) -> list[Figure]:  # fmt: skip
+    """CPU of a unit of work in us: ours, the least proxy's, and the ratio; five rounds of each in turn."""
+    rounds: tuple[list[float], list[float]] = ([], [])
+    for number in range(6):
+        for found, side in zip(rounds, sides, strict=True):
+            value = await cost(side)
+            if number:  # the first of each warms up
+                found.append(value)
+    ours, least = (statistics.median(found) for found in rounds)
+    ratio = statistics.median(mine / its for mine, its in zip(*rounds, strict=True))
+    return [
+        Figure(name=name, value=ours, unit="us", target=target, count=count),
+        Figure(name=f"{name}: least proxy", value=least, unit="us", target=None, count=count),
+        Figure(name=f"{name}: ratio", value=ratio, unit="x", target=None, count=5),
+    ]
+
+
+def request_cost(*, stream: bool) -> Callable[[Side], Awaitable[float]]:
     """CPU per request of one token, 16 at a time."""
     body = question(stream=stream, tokens=1)
-    await repeated(200, 16, lambda: load.ask(body))
-    rounds = []
-    for _ in range(5):
-        before_s = cpu_s(pid)
-        await repeated(count // 5, 16, lambda: load.ask(body))
-        rounds.append((cpu_s(pid) - before_s) / (count // 5) * 1e6)
-    target = None if "relay" in name else 100
-    return Figure(name=name, value=statistics.median(rounds), unit="us", target=target, count=count)
+
+    async def cost(side: Side) -> float:
+        before_s = cpu_s(side.pid)
+        await repeated(500, 16, lambda: side.load.ask(body))
+        return (cpu_s(side.pid) - before_s) / 500 * 1e6
+
+    return cost
+
+
+def chunk_cost(seconds: float) -> Callable[[Side], Awaitable[float]]:
+    """CPU per chunk of 64 streams with 50 tokens/s each; chunks of one read are counted as they were sent."""
+    tokens = int(50 * seconds)
+    body = question(stream=True, tokens=tokens, delay_s=0.02)
+
+    async def cost(side: Side) -> float:
+        before_s = cpu_s(side.pid)
+        await asyncio.gather(*(side.load.ask(body) for _ in range(64)))
+        return (cpu_s(side.pid) - before_s) / (64 * tokens) * 1e6
+
+    return cost
 
 
 async def bare_cost(pid: int, load: Load) -> Figure:
@@ -264,20 +282,11 @@ async def bare_cost(pid: int, load: Load) -> Figure:
     return Figure(name="CPU per bare answer (a 404)", value=value, unit="us", target=None, count=1000)
 
 
-async def chunk_cost(pid: int, load: Load, seconds: float, name: str) -> Figure:
-    """CPU per chunk of 64 streams with 50 tokens/s each; chunks of one read are counted as they were sent."""
-    tokens = int(50 * seconds)
-    body = question(stream=True, tokens=tokens, delay_s=0.02)
-    before_s = cpu_s(pid)
-    await asyncio.gather(*(load.ask(body) for _ in range(64)))
-    value = (cpu_s(pid) - before_s) / (64 * tokens) * 1e6
-    return Figure(name=name, value=value, unit="us", target=None if "relay" in name else 40, count=64 * tokens)
-
-
-async def added_latency(direct: Load, through: Load, seconds: float) -> list[Figure]:
-    """200 requests/s each to the gateway and to the engine, alternating every 2.5 ms."""
+async def added_latency(direct: Load, ours: Load, least: Load, seconds: float) -> list[Figure]:
+    """200 requests/s each to the gateway, the least proxy and the engine, in turn."""
     body = question(stream=False, tokens=1)
-    times: dict[Load, list[float]] = {direct: [], through: []}
+    loads = (direct, ours, least)
+    times: dict[Load, list[float]] = {load: [] for load in loads}
     tasks = []
 
     async def one(load: Load) -> None:
@@ -285,19 +294,20 @@ async def added_latency(direct: Load, through: Load, seconds: float) -> list[Fig
 
     loop = asyncio.get_running_loop()
     begun_s = loop.time()
-    for index in range(int(400 * seconds)):
-        await asyncio.sleep(max(0.0, begun_s + index * 0.0025 - loop.time()))
-        tasks.append(asyncio.create_task(one(through if index % 2 else direct)))
+    for index in range(int(600 * seconds)):
+        await asyncio.sleep(max(0.0, begun_s + index / 600 - loop.time()))
+        tasks.append(asyncio.create_task(one(loads[index % 3])))
     await asyncio.gather(*tasks)
     figures = []
     for percent, target in ((50, 0.3), (99, 1.5)):
-        ours, theirs = (statistics.quantiles(times[load], n=100)[percent - 1] * 1e3 for load in (through, direct))
-        figures.append(
-            Figure(name=f"p{percent} straight", value=theirs, unit="ms", target=None, count=len(times[direct]))
-        )
-        figures.append(
-            Figure(name=f"p{percent} added", value=ours - theirs, unit="ms", target=target, count=len(times[through]))
-        )
+        at = {load: statistics.quantiles(times[load], n=100)[percent - 1] * 1e3 for load in loads}
+        count = len(times[ours])
+        figures += [
+            Figure(name=f"p{percent} straight", value=at[direct], unit="ms", target=None, count=count),
+            Figure(name=f"p{percent} added", value=at[ours] - at[direct], unit="ms", target=target, count=count),
+            Figure(name=f"p{percent} added: least proxy", value=at[least] - at[direct], unit="ms", target=None,
+                   count=count),
+        ]  # fmt: skip
     return figures
 
 
@@ -350,10 +360,10 @@ async def measure(seconds: float) -> list[Figure]:
         async with (
             program(theirs, *fake),
             program(ours, __file__, "--serve", engine) as (pid, port),
-            program(ours, __file__, "--relay", engine) as (relay_pid, relay_port),
+            program(ours, __file__, "--least", engine) as (least_pid, least_port),
         ):
             return await figures_of(
-                seconds, Address(unix_path=engine), (pid, Address(port=port)), (relay_pid, Address(port=relay_port))
+                seconds, Address(unix_path=engine), (pid, Address(port=port)), (least_pid, Address(port=least_port))
             )
 
 
@@ -361,23 +371,20 @@ async def figures_of(
     seconds: float, engine: Address, gateway: tuple[int, Address], baseline: tuple[int, Address]
 ) -> list[Figure]:
     pid, address = gateway
-    direct, through, relayed = Load(engine), Load(address), Load(baseline[1])
+    direct = Load(engine)
+    sides = (Side(pid=pid, load=Load(address)), Side(pid=baseline[0], load=Load(baseline[1])))
+    through = sides[0].load
     await through.ask(question(stream=False, tokens=1))
     figures = [Figure(name="memory idle", value=memory_mb(pid, "VmRSS"), unit="MB", target=80, count=1)]
     figures.append(await bare_cost(pid, through))
-    name = "CPU per request, streaming"
-    figures.append(await request_cost(pid, through, stream=True, count=2500, name=name))
-    figures.append(await request_cost(baseline[0], relayed, stream=True, count=2500, name=f"{name}: relay"))
-    name = "CPU per request, one answer"
-    figures.append(await request_cost(pid, through, stream=False, count=2500, name=name))
-    figures.append(await request_cost(baseline[0], relayed, stream=False, count=2500, name=f"{name}: relay"))
-    name = "CPU per chunk, 64 streams"
-    figures.append(await chunk_cost(pid, through, seconds, name))
-    figures.append(await chunk_cost(baseline[0], relayed, seconds, f"{name}: relay"))
-    figures += await added_latency(direct, through, seconds)
+    for stream, kind in ((True, "streaming"), (False, "one answer")):
+        figures += await compared(f"CPU per request, {kind}", 100, sides, request_cost(stream=stream), 2500)
+    chunks = int(64 * 50 * seconds / 5) * 5
+    figures += await compared("CPU per chunk, 64 streams", 40, sides, chunk_cost(seconds / 5), chunks)
+    figures += await added_latency(direct, through, sides[1].load, seconds)
     figures += await abort_times(engine, address)
     figures += await memory(pid, through)
-    for load in (direct, through, relayed):
+    for load in (direct, through, sides[1].load):
         await load.close()
     return figures
 
@@ -400,14 +407,14 @@ def table(figures: list[Figure]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", metavar="SOCKET", help=argparse.SUPPRESS)
-    parser.add_argument("--relay", metavar="SOCKET", help=argparse.SUPPRESS)
+    parser.add_argument("--least", metavar="SOCKET", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each timed part")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     given = parser.parse_args()
     if given.serve is not None:
         uvloop.run(serve(given.serve))
-    if given.relay is not None:
-        uvloop.run(relay(given.relay))
+    if given.least is not None:
+        uvloop.run(forward(given.least))
     before_ms = loop_ms()
     figures = uvloop.run(measure(given.seconds))
     print(table(figures))
