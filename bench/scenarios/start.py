@@ -33,7 +33,7 @@ import sys, threading
 import xllamacpp as x
 p = x.CommonParams()
 p.model.path = sys.argv[1]; p.hostnames = ["127.0.0.1"]; p.port = int(sys.argv[2])
-p.n_ctx = {context} * {slots}; p.n_parallel = {slots}; p.kv_unified = False; p.n_batch = 256; p.n_ubatch = 256
+p.n_ctx = {context} * {slots}; p.n_parallel = {slots}; p.kv_unified = False; p.n_batch = 128; p.n_ubatch = 128
 p.cpuparams.n_threads = {threads}; p.cpuparams_batch.n_threads = {threads}
 p.flash_attn_type = x.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
 p.load_mode = x.llama_load_mode.LLAMA_LOAD_MODE_MMAP

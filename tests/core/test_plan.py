@@ -381,7 +381,7 @@ def test_a_text_model_embeds_if_asked_to_and_pools_as_asked() -> None:
 
 @pytest.mark.parametrize(
     ("wish", "batch", "ubatch"),
-    [({}, 256, 256), ({"batch": 1024}, 1024, 1024), ({"ubatch": 512}, 512, 512), ({"ubatch": 64}, 256, 64),
+    [({}, 128, 128), ({"batch": 1024}, 1024, 1024), ({"ubatch": 512}, 512, 512), ({"ubatch": 64}, 128, 64),
      ({"batch": 2048, "ubatch": 512}, 2048, 512)],
 )  # fmt: skip
 def test_batches_follow_one_another(wish: dict[str, int], batch: int, ubatch: int) -> None:

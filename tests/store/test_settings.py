@@ -9,7 +9,8 @@ from bercail.core.errors import SettingsError
 from bercail.core.options import Option, Settings, every_option
 from bercail.core.units import GIB, MIB
 from bercail.store import load_settings
-from bercail.store.settings import parse_settings, read_environment
+from bercail.store.settings import read_environment
+from bercail.store.settings_file import parse_settings
 
 
 def load(
