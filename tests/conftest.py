@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Machines are slow at times, and no test depends on speed.
+settings.register_profile("bercail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bercail")
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -320,3 +320,34 @@ def test_a_recorded_stream_folds_into_the_answer_that_llama_cpp_gave_without_str
         assert ours["completion_tokens"] == theirs["completion_tokens"] * len(whole["choices"])
         made["usage"] = theirs
     assert bare(made) == bare(whole)
+
+
+def test_members_an_engine_adds_are_kept_and_nonsense_is_passed_over() -> None:
+    fold = Fold(Endpoint.COMPLETION)
+    fold.add({"choices": [{"index": 0, "text": "a", "finish_reason": None, "stop_type": "none"}]})
+    fold.add({"choices": [3, {"index": 0, "text": 7, "finish_reason": "stop"}], "usage": "none"})
+    (choice,) = cast("list[dict[str, object]]", fold.answer()["choices"])
+    assert (choice["finish_reason"], choice["stop_type"]) == ("stop", "none")
+    chat = Fold(Endpoint.CHAT)
+    chat.add({"choices": [{"index": 0, "delta": {"content": None, "tool_calls": [3], "mood": {"a": 1}}}]})
+    call = {"index": 0, "id": None, "function": {"name": "f"}}
+    chat.add({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+    (said,) = cast("list[dict[str, dict[str, object]]]", chat.answer()["choices"])
+    assert said["message"]["mood"] == {"a": 1}
+    assert said["message"]["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": ""}}]
+
+
+def test_fold_has_begun_with_the_first_text_and_not_before() -> None:
+    fold = Fold(Endpoint.CHAT)
+    assert not fold.begun
+    fold.add({"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}}]})
+    assert not fold.begun
+    fold.add({"choices": [{"index": 0, "delta": {"content": "a"}}]})
+    assert fold.begun
+
+
+def test_usage_of_several_choices_is_summed_over_what_are_counts() -> None:
+    fold = Fold(Endpoint.CHAT, choices_per_prompt=2)
+    for _ in range(2):
+        fold.add({"usage": {"prompt_tokens": 4, "completion_tokens": 3, "note": "x"}})
+    assert fold.answer()["usage"] == {"prompt_tokens": 4, "completion_tokens": 6, "total_tokens": 10}

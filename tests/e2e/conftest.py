@@ -38,7 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment in which Bercail touches nothing of this user's."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BERCAIL_", "XDG_", "HF_"))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BERCAIL_", "XDG_", "HF_", "COV"))}
     return {
         **kept,
         "HOME": str(tmp_path / "home"),

@@ -60,7 +60,7 @@ def test_the_first_request_for_another_model_swaps(up: Up, tmp_path: Path) -> No
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert len(server.engines()) == 1
     assert ask(server, "one", tokens=16)[1]["choices"][0]["message"]["content"].strip() == "I am one"
-    assert [item["model_id"] for item in server.news if item["event"] == "unloaded"] == ["one", "two"]
+    assert [item["model"] for item in server.news if item["event"] == "unloaded"] == ["one", "two"]
 
 
 def test_without_any_model_the_gateway_says_where_it_looked(up: Up) -> None:

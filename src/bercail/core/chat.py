@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from bercail.core.errors import BercailError, EngineError
 
@@ -80,6 +80,8 @@ def forwarded(body: bytes, ask: Ask) -> bytes:
             return body if ask.wants_progress else splice(body, _PROGRESS)
         case Way.FOLD:
             return splice(body, _FOLDED)
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def splice(body: bytes, addition: bytes) -> bytes:
