@@ -90,7 +90,7 @@ def test_whatever_happens_pauses_are_bounded_and_a_stopped_engine_stays_so(event
     for event in events:
         before = life
         life, step = next_step(life, event)
-        assert life.crashes <= MOST_CRASHES + 1
+        assert life.crashes <= MOST_CRASHES
         assert isinstance(step, Pause) == (life.stage is Stage.BACKING_OFF and isinstance(event, StartFailed | Died))
         if isinstance(step, Pause):
             assert 1 <= step.delay_s <= LONGEST_BACKOFF_S

@@ -291,3 +291,16 @@ def test_a_model_with_a_bad_header_does_not_stop_the_others() -> None:
         await task
 
     play(story, "a")
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("192.0.2.1", True), ("pc", True)]
+)
+def test_an_address_that_others_can_reach_is_warned_of(host: str, *, warned: bool) -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.settings = Settings(server=ServerOptions(host=host))
+        await serve_and_stop(scene)
+
+    assert [text for text in play(story, "a").warnings() if "authentication" in text] == (
+        [f"whoever can reach {host} can use the models: there is no authentication yet"] if warned else []
+    )

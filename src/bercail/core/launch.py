@@ -179,8 +179,9 @@ def next_step(life: Life, event: LifeEvent) -> tuple[Life, LifeStep]:
     A first start that fails is final, for the same file and settings fail again. An engine that was ready and died
     is started again after 1, 2, 4 ... 60 s, and given up after ``MOST_CRASHES`` deaths in a row.
     """
-    if life.stage is Stage.STOPPED:
-        return life, Rest()
+    over = life.stage is Stage.STOPPED or (life.stage is Stage.FAILED and not isinstance(event, StopAsked))
+    if over:
+        return life, Rest()  # a new life begins with a new value
     match event:
         case StopAsked():
             return replace(life, stage=Stage.STOPPED), Rest()

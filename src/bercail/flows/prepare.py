@@ -51,10 +51,9 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
     model = await read(house, found)
     refuse_unservable(model)
     tell(news.ModelRead(model=model))
-    _, machine, chat_refusal = await asyncio.gather(
-        asyncio.to_thread(house.reader.audit_vocabulary, model),
-        asyncio.to_thread(house.prober.probe),
-        _chat_refusal(house, model, tell),
+    await asyncio.to_thread(house.reader.audit_vocabulary, model)
+    machine, chat_refusal = await asyncio.gather(
+        asyncio.to_thread(house.prober.probe), _chat_refusal(house, model, tell)
     )
     verdict = decide(machine, model, house.settings.engine, engine=house.engine.name)
     if isinstance(verdict, NoFit):

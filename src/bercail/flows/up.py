@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from bercail.core import news
 from bercail.core.errors import BercailError, NotFoundError, StoreError
@@ -54,10 +55,21 @@ async def up(house: House, request: Request) -> None:
     first = await request.choose(findings)
     supervisor = Supervisor(house, findings, tell)
     tell(news.Listening(url=await house.door.open(supervisor)))
+    host = house.settings.server.host
+    if not _is_private(host):
+        tell(news.Warned(text=f"whoever can reach {host} can use the models: there is no authentication yet"))
     try:
         await _until_stopped(supervisor, first, findings, request)
     finally:
         await _shut(house, supervisor, request)
+
+
+def _is_private(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _refuse(reader: ModelReader, path: str, findings: Findings) -> None:

@@ -1,0 +1,50 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from bercail.engines import end_orphan
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+def is_there(process: "subprocess.Popen[bytes]") -> bool:
+    return process.poll() is None
+
+
+def test_a_process_left_behind_is_killed_with_its_group(tmp_path: Path) -> None:
+    script = f"import subprocess,time; p=subprocess.Popen({SLEEPER!r}); print(p.pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        member = int(leader.stdout.readline())
+        assert end_orphan(leader.pid, (), lambda: is_there(leader))
+        assert leader.wait() == -signal.SIGKILL
+    state = Path(f"/proc/{member}/stat")
+    assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+
+
+def test_one_that_leads_no_group_is_killed_alone() -> None:
+    with subprocess.Popen(SLEEPER) as process:
+        assert os.getpgid(process.pid) != process.pid
+        assert end_orphan(process.pid, (), lambda: is_there(process))
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_its_own_stop_command_runs_first_and_must_succeed(tmp_path: Path) -> None:
+    mark = tmp_path / "stopped"
+    with subprocess.Popen(SLEEPER) as process:
+        failing = (sys.executable, "-c", "raise SystemExit(1)")
+        assert not end_orphan(process.pid, failing, lambda: is_there(process))
+        assert not end_orphan(process.pid, ("no-such-program-here",), lambda: is_there(process))
+        assert is_there(process)
+        stopping = (sys.executable, "-c", f"open({str(mark)!r}, 'w').close()")
+        assert end_orphan(process.pid, stopping, lambda: is_there(process))
+        assert mark.exists()
+
+
+def test_one_that_is_gone_already_counts_as_ended() -> None:
+    with subprocess.Popen(SLEEPER) as process:
+        process.kill()
+        process.wait()
+    assert end_orphan(process.pid, (), lambda: False)

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from bercail.core.model import Capability
+from bercail.web.errors import ReplyError
+from bercail.web.media import refuse_remote_media
+from fakes.host import served
+
+SEEING = served("a", capabilities=(Capability.CHAT, Capability.VISION))
+BLIND = served("a", capabilities=(Capability.CHAT,))
+
+
+def chat(*parts: object) -> bytes:
+    return json.dumps({"messages": [{"role": "user", "content": [*parts]}]}).encode()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        {"type": "image_url", "image_url": "http://example.org/a.png"},
+        {"type": "video_url", "video_url": {"url": " HTTPS://example.org/a.mp4"}},
+        {"type": "input_audio", "input_audio": [{"data": "ftp://example.org/a.wav"}]},
+    ],
+)
+def test_media_that_would_have_to_be_fetched_are_refused(part: object) -> None:
+    with pytest.raises(ReplyError) as refused:
+        refuse_remote_media(chat({"type": "text", "text": "look"}, part), SEEING)
+    assert (refused.value.error.status, refused.value.error.code) == (400, "remote_media")
+
+
+def test_an_escaped_name_does_not_slip_through() -> None:
+    body = chat({"image_url": {"url": "http://example.org"}}).replace(b"image_url", b"image\\u005furl")
+    with pytest.raises(ReplyError):
+        refuse_remote_media(body, SEEING)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}),
+        chat({"type": "text", "text": "https://example.org is a fine place"}),
+        b'{"messages":[{"role":"user","content":"http://example.org"}]}',
+        b'{"prompt":"http://example.org"}',
+    ],
+)
+def test_what_is_sent_along_and_what_is_mere_text_passes(body: bytes) -> None:
+    assert refuse_remote_media(body, SEEING) is None  # type: ignore[func-returns-value]  # that it returns is the point
+
+
+def test_a_model_that_neither_sees_nor_hears_is_left_alone() -> None:
+    body = chat({"type": "image_url", "image_url": {"url": "http://example.org/a.png"}})
+    assert refuse_remote_media(body, BLIND) is None  # type: ignore[func-returns-value]  # its engine refuses pictures
+    with pytest.raises(ReplyError):
+        refuse_remote_media(body, served("a", capabilities=()))  # not read yet: it may see
