@@ -290,7 +290,7 @@ def test_chunks_of_any_shape_do_no_harm(chunk: object) -> None:
     if isinstance(chunk, dict):
         fold.add(chunk)
         fold.add(chunk)
-        fold.answer()
+    assert fold.answer()["object"] == "chat.completion"
 
 
 RECORDED = json.loads((Path(__file__).parents[1] / "fixtures" / "web" / "llama_cpp_answers.json").read_text())["cases"]

@@ -186,7 +186,7 @@ def test_a_lost_client_frees_its_slot_while_another_generates(up: Up, slow: Path
         leaver.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         wait_until(lambda: _processing(server) == 2)
         leaver.close()
-        wait_until(lambda: _processing(server) == 1)
+        assert wait_until(lambda: _processing(server) == 1)
     busy.close()
     response.close()
 

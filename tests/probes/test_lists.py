@@ -52,7 +52,5 @@ def test_cache_sizes_have_units(text: str, size: int | None) -> None:
 
 @given(st.text())
 def test_no_text_breaks_a_parser_of_numbers(text: str) -> None:
-    parse_cpulist(text)
-    parse_cpumask(text)
-    parse_cache_size(text)
-    parse_number(text)
+    for parse in (parse_cpulist, parse_cpumask, parse_cache_size, parse_number):
+        assert parse(text) == parse(text)

@@ -57,14 +57,14 @@ def test_sizes_of_meminfo_become_bytes_and_counts_are_left_out() -> None:
 
 @given(st.text())
 def test_no_text_breaks_a_parser_of_proc(text: str) -> None:
-    parse_cpuinfo(text)
-    parse_meminfo(text)
+    assert parse_cpuinfo(text) == parse_cpuinfo(text)
+    assert all(isinstance(amount, int) for amount in parse_meminfo(text).values())
 
 
 @given(st.text(alphabet="processor:0123456789 \tflagsFeatures\nkBCPU implementerpart0x"))
 def test_no_text_like_proc_breaks_a_parser_of_proc(text: str) -> None:
-    parse_cpuinfo(text)
-    parse_meminfo(text)
+    assert parse_cpuinfo(text) == parse_cpuinfo(text)
+    assert all(isinstance(amount, int) for amount in parse_meminfo(text).values())
 
 
 @pytest.mark.shared

@@ -162,7 +162,8 @@ _JSON = st.recursive(
     )
 )
 def test_no_file_breaks_the_journal(value: Mapping[str, object]) -> None:
-    parse_entry(dict(value))
+    entry = parse_entry(dict(value))
+    assert entry is None or all(child.process.pid > 1 for child in entry.children)
 
 
 @pytest.mark.parametrize("pid", [0, 1, -1, True, "7"])
@@ -195,7 +196,8 @@ def test_the_moment_of_start_is_behind_the_name(text: str, ticks: int | None) ->
 
 @given(st.text())
 def test_no_text_breaks_the_reading_of_a_process(text: str) -> None:
-    parse_start_ticks(text)
+    ticks = parse_start_ticks(text)
+    assert ticks is None or ticks >= 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")

@@ -172,6 +172,7 @@ def test_a_client_that_leaves_during_prefill_or_decode_frees_the_engine(
                 await asyncio.sleep(0.05)
                 writer.close()
                 await way.left()
+                assert way.host.out == 0
                 way.engine.visits.clear()
 
     play(scene())
