@@ -8,7 +8,7 @@ import click
 
 from bercail.cli import group
 from bercail.cli.options import default_text
-from bercail.core.options import GROUPS, Option, options_of
+from bercail.core.options import GROUPS, Option, bound_text, options_of
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 NOTICE = "<!-- Written by tools/make_docs.py from the code; edit the code instead. -->"
@@ -67,15 +67,10 @@ def _row(spec: Option) -> str:
 
 
 def _bounds(spec: Option) -> str:
-    match spec.minimum, spec.maximum:
-        case None, None:
-            return ""
-        case low, None:
-            return f", at least {low:g}"
-        case None, high:
-            return f", at most {high:g}"
-        case low, high:
-            return f", {low:g} to {high:g}"
+    low, high = (None if end is None else bound_text(spec, end) for end in (spec.minimum, spec.maximum))
+    if low and high:
+        return f", {low} to {high}"
+    return f", at least {low}" if low else f", at most {high}" if high else ""
 
 
 PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": settings_page}

@@ -62,9 +62,12 @@ def test_every_alternative_fits_by_its_own_settings_and_differs(
     machine: Machine, model: Model, wish: EngineOptions
 ) -> None:
     verdict = decide(machine, model, wish)
-    contexts = [row.context_tokens for row in verdict.alternatives]
+    raised = [row for row in verdict.alternatives if row.change.startswith("with memory ")]
+    assert all(wish.memory is not None and row.settings == verdict.settings for row in raised)
+    rows = [row for row in verdict.alternatives if row not in raised]
+    contexts = [row.context_tokens for row in rows]
     assert contexts == sorted(set(contexts))
-    for row in verdict.alternatives:
+    for row in rows:
         with_projector = wish.vision is not False and "projector" not in row.change
         assert taken(machine, model, row.settings, projector=with_projector) <= verdict.devices[0].budget_bytes
         assert row.settings != verdict.settings
@@ -326,7 +329,11 @@ def test_slots_share_one_pool_if_unified() -> None:
 
 
 def test_the_prompt_cache_takes_a_quarter_of_the_rest_at_most_a_gibibyte() -> None:
-    assert fits(a_machine(1024 * GIB), a_model()).settings.prompt_cache_bytes == GIB
+    large = fits(a_machine(1024 * GIB), a_model(shape=LARGE))
+    assert large.settings.prompt_cache_bytes == GIB
+    plenty = fits(a_machine(1024 * GIB), a_model())
+    contexts = 8 * memory.cache_bytes(a_model(), plenty.settings) // plenty.settings.slots
+    assert 0 <= contexts - plenty.settings.prompt_cache_bytes < MIB
     small = fits(a_machine(GIB), a_model(), slots=1)
     free = GIB - decide_bytes(a_model(), small.settings)
     assert 0 < small.settings.prompt_cache_bytes <= free // 4
@@ -420,3 +427,32 @@ def test_the_engine_that_will_run_it_is_named() -> None:
 
 def test_padding_rounds_up() -> None:
     assert [memory.pad(count, 256) for count in (0, 1, 256, 257)] == [0, 256, 256, 512]
+
+
+def test_a_limit_of_the_users_own_is_told_how_far_to_raise() -> None:
+    model = a_model(shape=LARGE)
+    machine = a_machine(64 * GIB)
+    refused = decide(machine, model, EngineOptions(memory=128 * MIB, context=8192))
+    assert isinstance(refused, NoFit)
+    assert "(as asked with memory)" in refused.why
+    mib = int(refused.alternatives[-1].change.removeprefix("with memory ").removesuffix(" MiB it fits"))
+    assert isinstance(decide(machine, model, EngineOptions(memory=mib * MIB, context=8192)), Fits)
+    assert isinstance(decide(machine, model, EngineOptions(memory=(mib - 1) * MIB, context=8192)), NoFit)
+
+
+@pytest.mark.parametrize(
+    ("role", "own", "expected"),
+    [
+        (Role.GENERATE, None, Pooling.MEAN),
+        (Role.GENERATE, Pooling.NONE, Pooling.MEAN),
+        (Role.GENERATE, Pooling.LAST, None),
+        (Role.EMBED, None, None),
+    ],
+)
+def test_a_text_model_that_embeds_pools_by_the_mean_unless_it_names_another(
+    role: Role, own: Pooling | None, expected: Pooling | None
+) -> None:
+    model = replace(a_model(), role=role, pooling=own)
+    verdict = fits(a_machine(64 * GIB), model, embedding=True)
+    assert verdict.settings.pooling is expected
+    assert because(verdict, "pooling") == ("the model names none" if expected else "as the model was made")

@@ -131,6 +131,8 @@ def test_memory_tells_its_limit_speed_and_oddities() -> None:
             "TTFT 250 ms, prefill 512 tokens/s, decode 43.1 tokens/s, context 1,024 of 8,192",
         ),
         (Turn(prompt_tokens=1, decode_tokens=2, finish_reason="length"), "context 3, cut by the token limit"),
+        (Turn(prompt_tokens=1, decode_tokens=6, context_tokens=8, finish_reason="length"),
+         "context 7 of 8, the context is full"),
     ],
 )  # fmt: skip
 def test_an_answers_figures_are_told_as_far_as_they_are_known(turn: Turn, line: str) -> None:
@@ -141,7 +143,7 @@ def test_where_no_model_is_the_places_and_the_remedy_are_told() -> None:
     nothing = Findings(models=(), looked=("/m: empty", "/n: absent"), problems=("/p: no permission",))
     assert report.nowhere_lines(nothing) == (
         "no model found", "looked in /m: empty", "looked in /n: absent", "/p: no permission",
-        "name a GGUF file or folder: bercail up MODEL",
+        "put a GGUF file there and start again, or name one: bercail up MODEL",
     )  # fmt: skip
     assert report.news_lines(news.ModelsFound(findings=nothing)) == report.nowhere_lines(nothing)
 
@@ -186,6 +188,7 @@ def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
     assert first == "died     tiny: x; it is not started again unless asked for"
     assert [line.strip() for line in tail] == list("cdefghij")
     assert report.news_lines(news.Stopped(cut=0)) == ("stopped",)
+    assert report.news_lines(news.Stopped(cut=1)) == ("stopped, 1 request was cut",)
 
 
 def test_a_ready_model_comes_with_a_line_to_try() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bercail.core import news
-from bercail.core.errors import EngineError, ReadError
+from bercail.core.errors import EngineError, NotFoundError, ReadError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
 from bercail.core.model import Findings
@@ -171,7 +171,7 @@ def test_one_who_stops_listening_aborts_the_answer() -> None:
         fakes = Fakes(upstream=ClosingUpstream(answer))
         listening = ask(fakes.house(), SEAT, HELLO)
         assert await anext(listening) == ANSWER[0]
-        await listening.aclose()  # type: ignore[attr-defined] # an async generator
+        await listening.aclose()
 
     run(main)
     assert answer.aborted
@@ -272,3 +272,28 @@ def test_an_engine_that_fails_is_told_and_everything_is_shut() -> None:
 
     run(main)
     assert fakes.upstream.closed
+
+
+def test_without_a_name_and_without_a_server_it_says_how_to_get_either() -> None:
+    fakes = Fakes(upstream=ClosingUpstream(nobody()))
+    with pytest.raises(NotFoundError, match="no server with a model") as refused:
+        _sit(fakes, "")
+    assert "bercail chat MODEL" in refused.value.hint
+    assert fakes.upstream.closed
+
+
+def test_a_name_that_is_nowhere_tells_what_the_running_server_has() -> None:
+    fakes = Fakes(upstream=ClosingUpstream(listing(B)))
+    with pytest.raises(NotFoundError, match="neither at the running server nor here") as refused:
+        _sit(fakes, "nope")
+    assert refused.value.hint == "the server has: b"
+    with pytest.raises(ReadError):
+        _sit(Fakes(upstream=ClosingUpstream(listing(B))), "/m/nope.gguf")
+
+
+def _sit(fakes: Fakes, name: str) -> None:
+    async def main() -> None:
+        async with take_seat(fakes.house(), name, lambda item: None):
+            pass
+
+    run(main)

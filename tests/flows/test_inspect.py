@@ -69,3 +69,11 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_own_words() -> None:
     made.reader.refusals["/m/a.gguf"] = ReadError("cut", path="/m/a.gguf")
     with pytest.raises(ReadError, match="cut"):
         run(lambda: inspect(made.house(), "a"))
+
+
+def test_a_name_that_is_nearly_an_id_is_asked_about() -> None:
+    made = Fakes()
+    made.add("stories")
+    with pytest.raises(NotFoundError) as refused:
+        resolve(made.reader, "storis", ())
+    assert refused.value.hint == "did you mean stories?"

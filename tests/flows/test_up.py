@@ -304,3 +304,13 @@ def test_an_address_that_others_can_reach_is_warned_of(host: str, *, warned: boo
     assert [text for text in play(story, "a").warnings() if "authentication" in text] == (
         [f"whoever can reach {host} can use the models: there is no authentication yet"] if warned else []
     )
+
+
+def test_a_named_file_that_cannot_be_read_ends_it_before_anything_is_opened() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.reader.by_path["/m/bad.gguf"] = Findings(models=(a_found("bad"),), looked=())
+        with pytest.raises(ReadError):
+            await scene.start("/m/bad.gguf")
+        assert scene.fakes.door.host is None
+
+    play(story)

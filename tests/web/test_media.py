@@ -4,7 +4,7 @@ import pytest
 
 from bercail.core.model import Capability
 from bercail.web.errors import ReplyError
-from bercail.web.media import refuse_remote_media
+from bercail.web.media import check_media
 from fakes.host import served
 
 SEEING = served("a", capabilities=(Capability.CHAT, Capability.VISION))
@@ -26,14 +26,14 @@ def chat(*parts: object) -> bytes:
 )
 def test_media_that_would_have_to_be_fetched_are_refused(part: object) -> None:
     with pytest.raises(ReplyError) as refused:
-        refuse_remote_media(chat({"type": "text", "text": "look"}, part), SEEING)
+        check_media(chat({"type": "text", "text": "look"}, part), SEEING)
     assert (refused.value.error.status, refused.value.error.code) == (400, "remote_media")
 
 
 def test_an_escaped_name_does_not_slip_through() -> None:
     body = chat({"image_url": {"url": "http://example.org"}}).replace(b"image_url", b"image\\u005furl")
     with pytest.raises(ReplyError):
-        refuse_remote_media(body, SEEING)
+        check_media(body, SEEING)
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,19 @@ def test_an_escaped_name_does_not_slip_through() -> None:
     ],
 )
 def test_what_is_sent_along_and_what_is_mere_text_passes(body: bytes) -> None:
-    assert refuse_remote_media(body, SEEING) is None  # type: ignore[func-returns-value]  # that it returns is the point
+    assert check_media(body, SEEING) is None  # type: ignore[func-returns-value]  # that it returns is the point
 
 
-def test_a_model_that_neither_sees_nor_hears_is_left_alone() -> None:
-    body = chat({"type": "image_url", "image_url": {"url": "http://example.org/a.png"}})
-    assert refuse_remote_media(body, BLIND) is None  # type: ignore[func-returns-value]  # its engine refuses pictures
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "video_url"])
+def test_a_model_that_takes_text_alone_is_not_shown_anything_else(kind: str) -> None:
+    with pytest.raises(ReplyError) as refused:
+        check_media(chat({"type": "text", "text": "look"}, {"type": kind, kind: {"url": "data:,"}}), BLIND)
+    assert (refused.value.error.status, refused.value.error.code) == (400, "media_unsupported")
+    assert kind in refused.value.error.message
+    only_words = chat({"type": "text", "text": f'"{kind}"'})
+    assert check_media(only_words, BLIND) is None  # type: ignore[func-returns-value]  # that it returns is the point
+
+
+def test_a_model_that_was_not_read_yet_may_see() -> None:
     with pytest.raises(ReplyError):
-        refuse_remote_media(body, served("a", capabilities=()))  # not read yet: it may see
+        check_media(chat({"image_url": {"url": "http://example.org/a.png"}}), served("a", capabilities=()))

@@ -1,12 +1,14 @@
 """People and scripts come in here: parse, call one flow, render."""
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from bercail import __version__
-from bercail.core.errors import BercailError, UsageError
+from bercail.core.errors import BercailError, StoreError, UsageError
 
 _COMMANDS = {
     "up": "Serve models: look at this machine, plan, launch, serve.",
@@ -59,14 +61,28 @@ def _run(arguments: list[str]) -> int:
         return 130
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(error.format_message() + "\n")
+        return UsageError.exit_code
     except click.ClickException as error:
         usage = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else ""
         return _fail(UsageError(error.format_message().rstrip("."), hint=usage), arguments)
     except BercailError as error:
         return _fail(error, arguments)
-    except BrokenPipeError:
-        return 0  # the reader of our output left; there is nobody to tell
+    except OSError as error:
+        return _without_output(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _without_output(error: OSError) -> int:
+    """The output cannot be written: its reader left, which is fine, or its disk is full."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor can what is still buffered
+    if isinstance(error, BrokenPipeError):
+        return 0
+    with suppress(OSError):
+        sys.stderr.write(f"error: the output cannot be written: {error.strerror or error}\n")
+    return StoreError.exit_code
 
 
 def _fail(error: BercailError, arguments: list[str]) -> int:

@@ -1,7 +1,9 @@
 """``bercail chat MODEL``."""
 
 import asyncio
+import signal
 import sys
+from contextlib import aclosing, suppress
 
 import click
 
@@ -27,56 +29,102 @@ _HELP = "/clear starts afresh, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
 def command(model: str, *, system: str | None, config: str | None, **parameters: object) -> None:
     """Talk to MODEL: an id of the running server, or a file, for which an engine is started and stopped again.
 
-    After each answer: time to first token, prefill and decode speed, context used. Reads lines from a pipe as well.
+    Without MODEL, the model that the running server has loaded. After each answer: time to first token, prefill and
+    decode speed, context used. Reads lines from a pipe as well.
     """
-    house = build_house(config, overrides(parameters), serving=True)
+    given = overrides(parameters)
+    house = build_house(config, given, serving=True)
     opening = [{"role": "system", "content": system}] if system else []
+    wishes = tuple(f"--{key.partition('.')[2]}".replace("_", "-") for key in given if key.startswith("engine."))
     with asyncio.Runner(loop_factory=new_loop) as runner, TerminalTeller() as teller:
-        runner.run(_talk(house, model, opening, teller))
+        runner.run(_sit(house, model, teller, opening, wishes))
 
 
-async def _talk(house: House, model: str, opening: list[dict[str, str]], teller: TerminalTeller) -> None:
+async def _sit(
+    house: House, model: str, teller: TerminalTeller, opening: list[dict[str, str]], wishes: tuple[str, ...]
+) -> None:
     async with take_seat(house, model, teller.tell) as seat:
         where = f"the server at {seat.address}" if seat.running else "an engine of its own"
         say(f"{seat.model_id} on {where}; {_HELP}")
-        messages = list(opening)
-        while (line := await asyncio.to_thread(_read_line)) is not None:
-            text = line.strip()
-            if text in ("/quit", "/exit"):
-                break
-            if text == "/clear":
-                messages = list(opening)
-                say("the conversation is empty again")
-            elif text:
-                await _turn(house, seat, messages, text)
+        if seat.running and wishes:
+            say(f"note     the running server decides these, they are not heeded: {', '.join(wishes)}", Style.WARNING)
+        await _Conversation(house, seat, opening).hold()
+
+
+class _Conversation:
+    """A conversation in the terminal. Ctrl-C stops the answer, never the conversation."""
+
+    def __init__(self, house: House, seat: Seat, opening: list[dict[str, str]]) -> None:
+        self._house = house
+        self._seat = seat
+        self._opening = opening
+        self._messages = list(opening)
+        self._answering: asyncio.Task[None] | None = None
+
+    async def hold(self) -> None:
+        """Until the user leaves."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        try:
+            while (line := await asyncio.to_thread(_read_line)) is not None:
+                if not await self._obey(line.strip()):
+                    break
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    async def _obey(self, text: str) -> bool:
+        """Do what a line says; False if it says to leave."""
+        if text in ("/quit", "/exit"):
+            return False
+        if text == "/clear":
+            self._messages = list(self._opening)
+            say("the conversation is empty again")
+        elif text.startswith("/"):
+            say(f"there is no command {text.split()[0]}; {_HELP}")
+        elif text:
+            self._answering = asyncio.create_task(self._turn(text))
+            await asyncio.wait({self._answering})
+            self._answering = None
+        return True
+
+    def _interrupt(self) -> None:
+        if self._answering is not None:
+            self._answering.cancel()
+        else:
+            say(f"\n{_HELP}")
+
+    async def _turn(self, text: str) -> None:
+        """One question and its answer; one that brought no text leaves the conversation as it was."""
+        asked = {"role": "user", "content": text}
+        answer: list[str] = []
+        try:
+            async with aclosing(ask(self._house, self._seat, [*self._messages, asked])) as items:
+                async for item in items:
+                    if isinstance(item, Piece):
+                        _write(item)
+                        answer.extend([] if item.thought else [item.text])
+                    else:
+                        _finish(item)
+        except EngineError as error:
+            sys.stdout.write("\n")
+            show_error(error, as_json=False)
+        except asyncio.CancelledError:
+            say("\n[stopped]", Style.DIM)
+        if answer:
+            self._messages += [asked, {"role": "assistant", "content": "".join(answer)}]
 
 
 def _read_line() -> str | None:
-    """A line from the user, or None at the end of input."""
-    if sys.stdin.isatty():
-        sys.stderr.write("> ")
-        sys.stderr.flush()
-    return sys.stdin.readline() or None
-
-
-async def _turn(house: House, seat: Seat, messages: list[dict[str, str]], text: str) -> None:
-    """One question and its answer; a failed one leaves the conversation as it was."""
-    messages.append({"role": "user", "content": text})
-    answer: list[str] = []
+    """A line from the user, or None at the end of input; with editing and history in a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return sys.stdin.readline() or None
+    with suppress(ImportError):
+        import readline  # noqa: F401 - its import is what gives input() editing and history
     try:
-        async for item in ask(house, seat, messages):
-            if isinstance(item, Piece):
-                _write(item)
-                answer.extend([] if item.thought else [item.text])
-            else:
-                _finish(item)
-    except EngineError as error:
+        return input("> ")
+    except EOFError:
         sys.stdout.write("\n")
-        show_error(error, as_json=False)
-    if answer:
-        messages.append({"role": "assistant", "content": "".join(answer)})
-    else:
-        messages.pop()
+        return None
 
 
 def _write(piece: Piece) -> None:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bercail.core.options import Kind, Option, options_of, read_value
+from bercail.core.options import Kind, Option, bound_text, options_of, read_value
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,9 +57,7 @@ def default_text(spec: Option) -> str:
         return "decided by the plan"
     if isinstance(spec.default, tuple):
         return ":".join(spec.default) or "none"
-    if isinstance(spec.default, float):
-        return f"{spec.default:g}"
-    return str(spec.default)
+    return bound_text(spec, spec.default) if isinstance(spec.default, int | float) else str(spec.default)
 
 
 def overrides(parameters: dict[str, object]) -> dict[str, object]:

@@ -25,6 +25,6 @@ def command(model: str, *, as_json: bool, config: str | None, **parameters: obje
     if as_json:
         show_json(plan_document(verdict))
     else:
-        show(f"{verdict.model_id} {plan_line(verdict)}")
+        show(f"{verdict.model_id} {plan_line(verdict)}\n")
         show_sections(plan_sections(verdict))
     return 1 if isinstance(verdict, NoFit) else 0

@@ -54,8 +54,9 @@ def show_json(document: Mapping[str, object]) -> None:
 def show_sections(sections: Iterable[Section]) -> None:
     """Sections as tables on stdout."""
     console = make_console(sys.stdout)
-    for section in sections:
-        console.print()
+    for number, section in enumerate(sections):
+        if number:
+            console.print()
         console.print(section.title, style="bold", markup=False)
         console.print(_table(section))
 

@@ -50,6 +50,7 @@ class TerminalTeller:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._url = ""
+        self._introduced = False
 
     def tell(self, item: news.News) -> None:
         """One step."""
@@ -63,8 +64,10 @@ class TerminalTeller:
         for line in news_lines(item):
             say(line, style)
         if isinstance(item, news.Ready):
-            for line in ready_lines(item, self._url):
+            lines = ready_lines(item, self._url)
+            for line in lines[:1] if self._introduced else lines:
                 show(line)
+            self._introduced = True
 
     def _load(self, item: news.Loading) -> None:
         if not sys.stderr.isatty():
@@ -74,8 +77,10 @@ class TerminalTeller:
             self._task = self._bar.add_task("", total=1.0)
             self._bar.start()
         if self._task is not None:
-            stage = f"loading {item.model_id} ({item.progress.stage})"
-            self._bar.update(self._task, completed=item.progress.fraction, description=stage)
+            done = item.progress.fraction >= 1  # then weights are rearranged and tried, which the engine does not count
+            stage = f"preparing {item.model_id}" if done else f"loading {item.model_id} ({item.progress.stage})"
+            total = None if done else 1.0
+            self._bar.update(self._task, total=total, completed=item.progress.fraction, description=stage)
 
     def _end_bar(self) -> None:
         if self._bar is not None:

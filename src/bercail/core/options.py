@@ -193,16 +193,17 @@ def read_value(spec: Option, raw: object, *, origin: str) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if spec.minimum is not None and value < spec.minimum:
             raise SettingsError(
-                f"{origin}: {spec.key}: {raw} is less than {_bound(spec, spec.minimum)}", hint=spec.help
+                f"{origin}: {spec.key}: {raw} is less than {bound_text(spec, spec.minimum)}", hint=spec.help
             )
         if spec.maximum is not None and value > spec.maximum:
             raise SettingsError(
-                f"{origin}: {spec.key}: {raw} is more than {_bound(spec, spec.maximum)}", hint=spec.help
+                f"{origin}: {spec.key}: {raw} is more than {bound_text(spec, spec.maximum)}", hint=spec.help
             )
     return value
 
 
-def _bound(spec: Option, number: float) -> str:
+def bound_text(spec: Option, number: float) -> str:
+    """A bound as it would be written."""
     return format_bytes(int(number)) if spec.kind is Kind.BYTES else f"{number:g}"
 
 
@@ -250,6 +251,6 @@ def _refuse_shapes(spec: Option, raw: object) -> None:
 
 def unknown_key(name: str, known: tuple[str, ...], *, origin: str) -> SettingsError:
     """The error for a key that does not exist, with the nearest that does."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(known)
     return SettingsError(f"{origin}: unknown setting {name!r}", hint=hint, code="unknown_setting")

@@ -18,6 +18,8 @@ LEAST_CONTEXT: Tokens = 4096
 
 MOST_SLOTS = 4
 MOST_PROMPT_CACHE_BYTES: Bytes = GIB
+SAVED_PROMPTS = 8
+"""As many whole contexts are kept at most."""
 CHECKPOINT_STEPS = (8, 4, 2, 1, 0)
 GENERATE_BATCH: Tokens = 128
 """A lost client is noticed after a batch, and its slot is free after one more at most. Larger ones gained nothing on a
@@ -101,7 +103,8 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         settings = _largest_context(case, settings)
     if not case.fits(settings):
         why = f"{_needs(case, settings)}; {format_bytes(budget)} may be used ({_limit(machine, wish)})"
-        return _refuse(case, engine, settings, reasons, why)
+        refused = _refuse(case, engine, settings, reasons, why)
+        return replace(refused, alternatives=(*refused.alternatives, *_more_memory(machine, case, settings)))
     settings = _spend_the_rest(case, settings, wish)
     return Fits(
         model_id=model.id,
@@ -147,10 +150,16 @@ def _prefill_threads(machine: Machine) -> int:
     return max(1, min(cores, quota))
 
 
+def _own_pooling(model: Model, *, embedding: bool) -> Pooling | None:
+    """The mean for models that were not made to embed and name no pooling: without one, clients get no embedding."""
+    unsaid = model.pooling is None or model.pooling is Pooling.NONE
+    return Pooling.MEAN if embedding and unsaid and model.role is Role.GENERATE else None
+
+
 def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> EngineSettings:
     """Everything but the context, which starts at what was asked or what the model was made for."""
     embedding = model.role is not Role.GENERATE if wish.embedding is None else wish.embedding
-    pooling = Pooling(wish.pooling) if wish.pooling else None
+    pooling = Pooling(wish.pooling) if wish.pooling else _own_pooling(model, embedding=embedding)
     ubatch = wish.ubatch or wish.batch or GENERATE_BATCH
     threads = wish.threads or usable_threads(machine)
     settings = EngineSettings(
@@ -233,7 +242,8 @@ def _spend_the_rest(case: Case, settings: EngineSettings, wish: EngineOptions) -
         room = case.free_bytes(settings) // 4
         settings = replace(settings, checkpoints=next(n for n in CHECKPOINT_STEPS if n * one <= room or n == 0))
     if wish.prompt_cache is None:
-        spare = min(MOST_PROMPT_CACHE_BYTES, case.free_bytes(settings) // 4) // MIB * MIB
+        prompts = SAVED_PROMPTS * memory.cache_bytes(case.model, settings) // settings.slots
+        spare = min(MOST_PROMPT_CACHE_BYTES, prompts, case.free_bytes(settings) // 4) // MIB * MIB
         settings = replace(settings, prompt_cache_bytes=max(0, spare))
     return settings
 
@@ -254,6 +264,16 @@ def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Re
         reasons=reasons,
         alternatives=_alternatives(case, settings),
     )
+
+
+def _more_memory(machine: Machine, case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
+    """The wish as it is, if only the limit that the user set stands in its way."""
+    needed = case.device(settings).total_bytes
+    if not case.budget_bytes < needed <= machine.memory.available_bytes:
+        return ()
+    change = f"with memory {-(-needed // MIB)} MiB it fits"
+    context = settings.slot_context_tokens
+    return (Alternative(change=change, context_tokens=context, settings=settings, costs="more memory"),)
 
 
 def _alternatives(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:

@@ -35,7 +35,12 @@ def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSetting
         ("repack", settings.repack, wish.repack is not None, "faster decode; costs loading time"),
         ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
         ("embedding", settings.embedding, wish.embedding is not None, "what the model is for"),
-        ("pooling", settings.pooling or "own", wish.pooling is not None, "as the model was made"),
+        (
+            "pooling",
+            settings.pooling or "own",
+            wish.pooling is not None,
+            "as the model was made" if settings.pooling is None else "the model names none",
+        ),
         ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
         ("warmup", settings.warmup, False, "the first request is as fast as the next"),
     ]
@@ -76,7 +81,7 @@ def budget_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) ->
     )
     cut = memory.checkpoint_bytes(case.model, settings) == 0
     kept = "the cache can be cut anywhere" if cut else "the cache cannot be cut; at most a quarter of what is left"
-    cache = "as asked" if wish.prompt_cache is not None else "at most a quarter of what is left"
+    cache = "as asked" if wish.prompt_cache is not None else "eight contexts, at most a quarter of what is left"
     return (
         Reason(setting="slots", value=str(settings.slots), because=slots),
         Reason(

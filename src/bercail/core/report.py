@@ -175,14 +175,20 @@ def turn_line(turn: Turn) -> str:
         limit = f" of {format_tokens(turn.context_tokens)}" if turn.context_tokens else ""
         parts.append(f"context {format_tokens(turn.used_tokens)}{limit}")
     if turn.finish_reason == "length":
-        parts.append("cut by the token limit")
+        full = turn.used_tokens is not None and turn.context_tokens and turn.used_tokens >= turn.context_tokens - 1
+        parts.append("the context is full" if full else "cut by the token limit")
     return ", ".join(parts) or "no figures came with this answer"
 
 
 def nowhere_lines(findings: Findings) -> tuple[str, ...]:
     """Why there is no model, where was looked, and what to do."""
     looked: Iterable[str] = (f"looked in {place}" for place in findings.looked)
-    return ("no model found", *looked, *findings.problems, "name a GGUF file or folder: bercail up MODEL")
+    return (
+        "no model found",
+        *looked,
+        *findings.problems,
+        "put a GGUF file there and start again, or name one: bercail up MODEL",
+    )
 
 
 def findings_section(findings: Findings) -> Section:
@@ -231,7 +237,8 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
         case news.Stopping(drain_s=drain_s):
             return (f"stopping: running requests may finish within {format_seconds(drain_s)}; Ctrl-C stops at once",)
         case news.Stopped(cut=cut):
-            return (f"stopped, {cut} requests were cut" if cut else "stopped",)
+            what = "1 request was cut" if cut == 1 else f"{cut} requests were cut"
+            return (f"stopped, {what}" if cut else "stopped",)
         case _ as unreachable:
             assert_never(unreachable)
 

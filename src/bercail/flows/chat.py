@@ -2,18 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from bercail.core import news
-from bercail.core.errors import BercailError, EngineError
+from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
-from bercail.core.model import Findings
+from bercail.core.model import Findings, FoundModel
 from bercail.core.units import Tokens
-from bercail.flows.inspect import resolve
+from bercail.flows.inspect import looks_like_path, resolve
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House, UpstreamResponse
 
@@ -53,21 +53,49 @@ async def take_seat(house: House, name: str, tell: Callable[[news.News], None]) 
     Raises:
         NotFoundError, ReadError, RefusedError, EngineError: the model cannot be had.
     """
+    address = Address(host=house.settings.server.host, port=house.settings.server.port)
     try:
-        running = await _running(house, name)
-        if running is not None:
-            yield running
+        rows = await _served(house, address)
+        name = name or _loaded(rows or {})
+        if not name:
+            what = f"no server with a model at {address}, and no model named"
+            raise NotFoundError(what, hint="name a model: bercail chat MODEL; or start a server: bercail up MODEL")
+        if rows is not None and name in rows:
+            context = rows[name].get("context_length")
+            tokens = context if isinstance(context, int) else None
+            yield Seat(address=address, model_id=name, context_tokens=tokens, running=True)
         else:
-            async with _own_seat(house, name, tell) as seat:
+            async with _own_seat(house, await _found(house, name, rows), tell) as seat:
                 yield seat
     finally:
         await house.upstream.close()
 
 
+def _loaded(rows: Mapping[str, Mapping[str, object]]) -> str:
+    """The model that a server has loaded, else any it has, else nothing."""
+    loaded = [name for name, row in rows.items() if row.get("loaded")]
+    return next(iter(loaded or rows), "")
+
+
+async def _found(house: House, name: str, rows: Mapping[str, object] | None) -> FoundModel:
+    """The model on disk that ``name`` means; if there is none, what the running server has is told as well.
+
+    Raises:
+        NotFoundError, ReadError: there is none, or its file cannot be read.
+    """
+    try:
+        return await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    except (NotFoundError, ReadError) as error:
+        if rows is None or looks_like_path(name):
+            raise
+        there = ", ".join(rows) or "none"
+        what = f"no model {name!r}, neither at the running server nor here"
+        raise NotFoundError(what, hint=f"the server has: {there}") from error
+
+
 @asynccontextmanager
-async def _own_seat(house: House, name: str, tell: Callable[[news.News], None]) -> AsyncIterator[Seat]:
+async def _own_seat(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> AsyncIterator[Seat]:
     """A seat at an engine of our own, which ends with it."""
-    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
     supervisor = Supervisor(house, Findings(models=(found,), looked=()), tell)
     try:
         lease = await supervisor.lease(found.id)
@@ -81,27 +109,17 @@ async def _own_seat(house: House, name: str, tell: Callable[[news.News], None]) 
         await supervisor.close()
 
 
-async def _running(house: House, name: str) -> Seat | None:
-    """The running server, if there is one and it serves ``name`` (any model, if ``name`` is empty)."""
-    address = Address(host=house.settings.server.host, port=house.settings.server.port)
+async def _served(house: House, address: Address) -> dict[str, Any] | None:
+    """The models of the server at an address by name, or None if nothing of ours listens there."""
     try:
         response = await house.upstream.send(address, "GET", "/v1/models", (), b"")
         listing = json.loads(await _whole(response))
-        rows = {str(row["id"]): row for row in listing["data"]}
+        return {str(row["id"]): row for row in listing["data"]}
     except (EngineError, ValueError, KeyError, TypeError):
-        return None  # nothing of ours listens there
-    if not name:
-        loaded = [key for key, row in rows.items() if row.get("loaded")]
-        name = next(iter(loaded or rows), "")
-    if name not in rows:
         return None
-    context = rows[name].get("context_length")
-    return Seat(
-        address=address, model_id=name, context_tokens=context if isinstance(context, int) else None, running=True
-    )
 
 
-async def ask(house: House, seat: Seat, messages: list[dict[str, str]]) -> AsyncIterator[Answer]:
+async def ask(house: House, seat: Seat, messages: list[dict[str, str]]) -> AsyncGenerator[Answer, None]:
     """The answer to a conversation, piece by piece, and its figures at the end.
 
     Raises:

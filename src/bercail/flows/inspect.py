@@ -1,6 +1,7 @@
 """``bercail inspect``: read one model and say what it is."""
 
 import asyncio
+from difflib import get_close_matches
 
 from bercail.core.errors import NotFoundError
 from bercail.core.model import FoundModel, Model
@@ -25,11 +26,12 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
         NotFoundError: none or several.
         ReadError: ``name`` is a path and cannot be used.
     """
-    if not _looks_like_path(name):
-        known = reader.find((), folders)
-        for found in known.models:
-            if found.id == name:
-                return found
+    if not looks_like_path(name):
+        known = {found.id: found for found in reader.find((), folders).models}
+        if name in known:
+            return known[name]
+        if near := get_close_matches(name, known, n=1):
+            raise NotFoundError(f"no model {name!r}", hint=f"did you mean {near[0]}?")
     findings = reader.find((name,), ())
     if len(findings.models) == 1:
         return findings.models[0]
@@ -40,5 +42,6 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
     raise NotFoundError(f"{name} holds {len(findings.models)} models", hint=f"name one of them: {names}")
 
 
-def _looks_like_path(name: str) -> bool:
+def looks_like_path(name: str) -> bool:
+    """Whether a name can only mean a place on disk, not the id of a model."""
     return name.endswith(".gguf") or name.startswith(("/", ".", "~"))

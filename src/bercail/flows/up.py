@@ -10,6 +10,7 @@ from bercail.core import news
 from bercail.core.errors import BercailError, NotFoundError, StoreError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel
+from bercail.flows.prepare import read
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House, ModelReader
 
@@ -51,6 +52,8 @@ async def up(house: House, request: Request) -> None:
     tell(news.MachineProbed(machine=machine))
     if request.paths and not findings.models:
         await asyncio.to_thread(_refuse, house.reader, request.paths[0], findings)
+    if request.paths and len(findings.models) == 1:
+        await read(house, findings.models[0])  # what cannot be served is told before anything is opened
     tell(news.ModelsFound(findings=findings))
     first = await request.choose(findings)
     supervisor = Supervisor(house, findings, tell)

@@ -14,7 +14,7 @@ from bercail.core.units import Seconds
 from bercail.ports import Host, Upstream
 from bercail.web.asgi import CLOSE, JSON, Headers, Receive, Scope, Send, answer
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
-from bercail.web.media import refuse_remote_media
+from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics, Record
 from bercail.web.models import entry, health, listing
 from bercail.web.relay import Relay
@@ -127,7 +127,7 @@ class App:
             model = self._find(ask)
             turn.record.model = model.id
             check_capability(endpoint, model)
-            refuse_remote_media(body, model)
+            check_media(body, model)
             turn.payload = forwarded(body, ask)
             del body  # up to the body limit each, and a request may wait for long
             if ask.way is Way.STREAM:

@@ -8,33 +8,37 @@ from bercail.core.route import ServedModel
 from bercail.web.errors import ReplyError
 
 _SENSES = {Capability.VISION, Capability.AUDIO}
+_MEDIA = {"image_url", "input_audio", "video_url", "input_video"}
+_SIGNS = tuple(f'"{name}"'.encode() for name in sorted(_MEDIA))
 _REMOTE = ("http://", "https://", "ftp://")
 
 
-def refuse_remote_media(body: bytes, model: ServedModel) -> None:
-    """Refuse a chat whose pictures or sound lie elsewhere: llama.cpp would fetch them; nothing here uses the network.
+def check_media(body: bytes, model: ServedModel) -> None:
+    """Refuse pictures and sound that the model cannot take, and such as would have to be fetched.
+
+    llama.cpp answers the former with status 500, and fetches the latter, where nothing here uses the network.
 
     Args:
         body: a valid JSON object.
-        model: those that neither see nor hear are not looked at.
+        model: whose capabilities may be unknown yet.
 
     Raises:
-        ReplyError: a part of a message is a web address.
+        ReplyError: in words, with status 400.
     """
-    if model.capabilities and _SENSES.isdisjoint(model.capabilities):
+    senseless = bool(model.capabilities) and _SENSES.isdisjoint(model.capabilities)
+    if senseless and not any(sign in body for sign in _SIGNS):
         return
-    chat = json.decode(body)
-    for message in _lists(chat, "messages"):
+    for message in _lists(json.decode(body), "messages"):
         for part in _lists(message, "content"):
-            if _is_remote(part):
-                raise ReplyError(
-                    ApiError(
-                        status=400,
-                        message="this server fetches nothing from the network; send the image or sound as a data: URL",
-                        param="messages",
-                        code="remote_media",
-                    )
-                )
+            if senseless and isinstance(part, dict) and part.get("type") in _MEDIA:
+                raise _refused(f"{model.id} takes text alone, no {part['type']}", "media_unsupported")
+            if not senseless and _is_remote(part):
+                words = "this server fetches nothing from the network; send the image or sound as a data: URL"
+                raise _refused(words, "remote_media")
+
+
+def _refused(words: str, code: str) -> ReplyError:
+    return ReplyError(ApiError(status=400, message=words, param="messages", code=code))
 
 
 def _lists(holder: object, name: str) -> list[object]:
