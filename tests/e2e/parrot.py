@@ -9,18 +9,22 @@ _WIDTH = 32
 _SHARPNESS = 6.0
 
 
-def write_parrot(path: Path, sentence: str, *, template: str, context_tokens: int = 2048) -> Path:
+def write_parrot(
+    path: Path, sentence: str, *, template: str, context_tokens: int = 2048, endless: bool = False
+) -> Path:
     """A llama of one idle layer whose output follows from the last token alone: the sentence, after it the end.
 
     Every token points along the first axis; the sentence, a single token, mostly along the second. The output matrix
-    answers the first axis with the sentence and the second with the end of the text.
+    answers the first axis with the sentence and the second with the end of the text, or with the sentence once more if
+    it is to be ``endless``.
     """
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), sentence.replace(" ", "\u2581")]
     tokens += [f"filler{number}" for number in range(-len(tokens) % 32)]
     said = 259
     plain, spoken = _row({0: 1.0}), _row({0: 1.0, 1: 10.0})
     embedding = b"".join(spoken if index == said else plain for index in range(len(tokens)))
-    answers = {said: _row({0: _SHARPNESS}), 2: _row({1: _SHARPNESS})}
+    again = {said: _row({0: _SHARPNESS, 1: _SHARPNESS})}
+    answers = again if endless else {said: _row({0: _SHARPNESS}), 2: _row({1: _SHARPNESS})}
     output = b"".join(answers.get(index, _row({})) for index in range(len(tokens)))
     ones = struct.pack(f"<{_WIDTH}f", *([1.0] * _WIDTH))
     layer = {"attn_q": 32, "attn_k": 32, "attn_v": 32, "attn_output": 32, "ffn_gate": 32, "ffn_up": 32, "ffn_down": 32}
