@@ -2,9 +2,10 @@
 
 import asyncio
 from difflib import get_close_matches
+from typing import NoReturn
 
 from bercail.core.errors import NotFoundError
-from bercail.core.model import FoundModel, Model
+from bercail.core.model import Findings, FoundModel, Model
 from bercail.ports import House, ModelReader
 
 
@@ -36,10 +37,20 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
     if len(findings.models) == 1:
         return findings.models[0]
     if not findings.models:
-        reader.read(name)  # says what is wrong with it
-        raise NotFoundError(f"no model at {name}", hint="; ".join((*findings.problems, *findings.looked)))
+        refuse(reader, name, findings)
     names = ", ".join(found.id for found in findings.models)
     raise NotFoundError(f"{name} holds {len(findings.models)} models", hint=f"name one of them: {names}")
+
+
+def refuse(reader: ModelReader, path: str, findings: Findings) -> NoReturn:
+    """What was named cannot be had: say why, as reading it would.
+
+    Raises:
+        ReadError: it is no model that can be read.
+        NotFoundError: it holds none.
+    """
+    reader.read(path)
+    raise NotFoundError(f"no model at {path}", hint="; ".join((*findings.problems, *findings.looked)))
 
 
 def looks_like_path(name: str) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from bercail.core import news
-from bercail.core.errors import BercailError, NotFoundError, StoreError
+from bercail.core.errors import BercailError, StoreError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel
+from bercail.flows.inspect import refuse
 from bercail.flows.prepare import read
 from bercail.flows.supervise import Supervisor
-from bercail.ports import House, ModelReader
+from bercail.ports import House
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ async def up(house: House, request: Request) -> None:
     )
     tell(news.MachineProbed(machine=machine))
     if request.paths and not findings.models:
-        await asyncio.to_thread(_refuse, house.reader, request.paths[0], findings)
+        await asyncio.to_thread(refuse, house.reader, request.paths[0], findings)
     if request.paths and len(findings.models) == 1:
         await read(house, findings.models[0])  # what cannot be served is told before anything is opened
     tell(news.ModelsFound(findings=findings))
@@ -73,17 +74,6 @@ def _is_private(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _refuse(reader: ModelReader, path: str, findings: Findings) -> None:
-    """What was named cannot be served: say why, as reading it would.
-
-    Raises:
-        ReadError: it is no model that can be read.
-        NotFoundError: it holds none.
-    """
-    reader.read(path)
-    raise NotFoundError(f"no model at {path}", hint="; ".join((*findings.problems, *findings.looked)))
 
 
 def _probe(house: House, tell: Callable[[news.News], None]) -> Machine:
