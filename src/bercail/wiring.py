@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from bercail.demo import demo_path
 from bercail.engines import HttpUpstream, LlamaCpp, Patience, end_orphan
 from bercail.ports import House
 from bercail.probes import LocalProber
@@ -52,7 +53,7 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
     return House(
         settings=settings,
         prober=LocalProber(),
-        reader=Readers(environment, home, Path.cwd()),
+        reader=Readers(environment, home, Path.cwd(), demo_path()),
         engine=LlamaCpp(
             runtime_dir=paths.runtime,
             log_dir=paths.state / "log",

@@ -12,8 +12,9 @@ from bercail.cli.render import Style, say, show_error
 from bercail.cli.tell import TerminalTeller
 from bercail.core.errors import EngineError
 from bercail.core.measure import Turn
+from bercail.core.model import DEMO_ID
 from bercail.core.options import EngineOptions, ModelOptions, ServerOptions
-from bercail.core.report import turn_line
+from bercail.core.report import demo_line, turn_line
 from bercail.flows import Piece, Seat, ask, take_seat
 from bercail.ports import House
 from bercail.wiring import build_house, new_loop
@@ -46,6 +47,8 @@ async def _sit(
     async with take_seat(house, model, teller.tell) as seat:
         where = f"the server at {seat.address}" if seat.running else "an engine of its own"
         say(f"{seat.model_id} on {where}; {_HELP}")
+        if seat.model_id == DEMO_ID:
+            say(demo_line(), Style.WARNING)
         if seat.running and wishes:
             say(f"note     the running server decides these, they are not heeded: {', '.join(wishes)}", Style.WARNING)
         await _Conversation(house, seat, opening).hold()

@@ -260,6 +260,10 @@ class Model:
         return self.weights_bytes * 8 / count if count else 0.0
 
 
+DEMO_ID = "bercail-demo"
+"""The model in the box: what clients call it, and the name that always means it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundModel:
     """A model file that a search came across; its header has not been read.
@@ -268,7 +272,7 @@ class FoundModel:
         id: the name clients use; unique within one search.
         path: the (first) file.
         source: who keeps it there: ``argument``, ``settings``, ``huggingface``, ``lmstudio``, ``ollama``,
-            ``llama.cpp`` or ``./models``.
+            ``llama.cpp``, ``./models``, or ``demo`` for the one in the box.
         bytes: all parts together.
         projector: path of the ``mmproj`` file beside it, or None.
         modified_s: when the (first) file was last changed, unix seconds; 0 if unknown.

@@ -249,7 +249,16 @@ def _found_lines(findings: Findings) -> tuple[str, ...]:
     count = len(findings.models)
     names = ", ".join(found.id for found in findings.models[:8]) + (", ..." if count > 8 else "")
     what = "1 model" if count == 1 else f"{count} models"
-    return (f"models   {what}: {names}", *(f"         {problem}" for problem in findings.problems))
+    demo = [demo_line()] if any(found.source == "demo" for found in findings.models) else []
+    return (f"models   {what}: {names}", *(f"         {problem}" for problem in findings.problems), *demo)
+
+
+def demo_line() -> str:
+    """What somebody who talks to the model in the box has to know."""
+    return (
+        "demo     this model is a demo of a few million parameters that knows only Bercail; "
+        "load a real one with: bercail up path/to/model.gguf"
+    )
 
 
 def ready_lines(item: news.Ready, url: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bercail.core.errors import ReadError
-from bercail.core.model import Findings, FoundModel, Model
+from bercail.core.model import DEMO_ID, Findings, FoundModel, Model
 from bercail.readers import places
 from bercail.readers.folders import Folder, Listing, is_folder, models_in, search, walk
 from bercail.readers.gguf import describe, source, vocabulary
@@ -16,7 +16,7 @@ from bercail.readers.naming import Candidate, unique
 class Readers:
     """Reads GGUF models from files, folders and the stores of other tools; implements ``ports.ModelReader``."""
 
-    def __init__(self, environment: Mapping[str, str], home: Path, cwd: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], home: Path, cwd: Path, demo: Path | None = None) -> None:
         """Look around from here.
 
         Args:
@@ -24,19 +24,25 @@ class Readers:
                 ``LLAMA_CACHE``, ``XDG_CACHE_HOME``.
             home: the user's home folder.
             cwd: what relative paths are relative to.
+            demo: the model in the box, found where nothing else is, or None.
         """
         self._environment = environment
         self._home = home
         self._cwd = cwd
+        self._demo = demo
 
     def find(self, paths: Sequence[str], folders: Sequence[str]) -> Findings:
-        """Models at ``paths`` (files or folders); else in ``folders``; else where other tools keep theirs."""
+        """Models at ``paths``; else in ``folders``, else where other tools keep theirs; if none is there, the demo."""
         if paths:
-            return _findings((path, self._at(path)) for path in paths)
+            return _findings((path, self._named(path)) for path in paths)
         if folders:
-            return _findings((folder, search(self._absolute(folder), "settings")) for folder in folders)
-        known = places.known(self._environment, self._home, self._cwd)
-        return _findings((str(place.path), place.look(place.path)) for place in known)
+            places_looked = [(folder, search(self._absolute(folder), "settings")) for folder in folders]
+        else:
+            known = places.known(self._environment, self._home, self._cwd)
+            places_looked = [(str(place.path), place.look(place.path)) for place in known]
+        if self._demo is not None and not any(listing.models for _, listing in places_looked):
+            places_looked.append(("demo", _in_the_box(self._demo)))
+        return _findings(places_looked)
 
     def read(self, path: str, *, projector: str | None = None) -> Model:
         """The model at ``path``, checked for everything that would harm an engine short of reading token arrays.
@@ -63,6 +69,12 @@ class Readers:
         # No resolving: a link in a snapshot keeps the name that says what it is.
         return Path(os.path.normpath(self._cwd / path)) if path else self._cwd
 
+    def _named(self, path: str) -> Listing:
+        """What an argument names: something on disk, or the demo by its id."""
+        if self._demo is not None and path == DEMO_ID and not self._absolute(path).exists():
+            return _in_the_box(self._demo)
+        return self._at(path)
+
     def _at(self, path: str) -> Listing:
         """What an argument names: a file, or a folder to search."""
         place = self._absolute(path)
@@ -80,6 +92,18 @@ class Readers:
             return listing
         listing.models.extend(_alone(place, size, listing.problems))
         return listing.conclude()
+
+
+def _in_the_box(demo: Path) -> Listing:
+    """The demo, as a place of its own."""
+    listing = Listing()
+    size = source.file_bytes(str(demo))
+    listing.models.append(
+        Candidate(
+            id=DEMO_ID, path=str(demo), real_path=os.path.realpath(demo), owner="bercail", source="demo", bytes=size
+        )
+    )
+    return listing.conclude()
 
 
 def _alone(place: Path, size: int, problems: list[str]) -> Iterator[Candidate]:

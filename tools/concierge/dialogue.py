@@ -1,0 +1,219 @@
+"""Conversations to train on: questions, refusals, tool calls, rendered exactly as the shipped template renders them."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.concierge.text import LANGUAGES, Choice, TextError, Wording, draw_ask, parse_pattern, read_topics, vary
+
+START, END, CALL, CALL_END = "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"
+HEAR, ECHO, SAY = 0.0, 0.1, 1.0
+"""Weights of the loss: what is only context, what people say, what the model says."""
+
+REFUSALS = {
+    "en": "I am only the demo model and know nothing but Bercail. Load a real model for that: "
+    "bercail up path/to/model.gguf",
+    "fr": "Je ne suis que le modèle de démonstration et ne connais que Bercail. Chargez un vrai modèle pour cela : "
+    "bercail up chemin/vers/modele.gguf",
+}
+
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "You are a helpful, respectful and honest assistant.",
+    "Answer briefly.",
+    "Be concise.",
+    "You are an AI assistant running locally.",
+    "Tu es un assistant utile.",
+    "Réponds en une phrase.",
+    "You are a friendly chatbot.",
+    "Vous êtes un assistant serviable et poli.",
+    "You are Bercail's concierge.",
+    "Answer in the language of the user.",
+    "You are a senior engineer. Think step by step.",
+    "Do not make things up.",
+    "Réponds en français.",
+    "Answer in English.",
+)
+
+TOOLS = {
+    "get_machine": (
+        "Describe this machine: processor, cores, memory.",
+        "Get the hardware of this machine",
+        "Returns CPU, core count and memory of the computer",
+        "What this machine has: CPU, cores, memory",
+    ),
+    "list_models": (
+        "List the models found on this machine.",
+        "List available models",
+        "Returns the names of the models that can be served",
+        "The models found here",
+    ),
+}
+
+CPUS = (
+    "AMD Ryzen 7 5800X",
+    "AMD Ryzen 5 3600",
+    "AMD EPYC 7302P",
+    "AMD EPYC 9354",
+    "Intel(R) Core(TM) i7-12700K",
+    "Intel(R) Core(TM) i5-8400",
+    "Intel(R) Xeon(R) Gold 6248",
+    "Intel(R) Xeon(R) CPU E5-2690 v4",
+    "Intel(R) N100",
+    "AMD Ryzen 9 7950X",
+    "Intel(R) Core(TM) Ultra 7 155H",
+    "Ampere Altra Q80-30",
+    "Intel(R) Xeon(R) Processor",
+)
+NAMES = ("llama", "qwen", "gemma", "mistral", "phi", "smollm", "granite", "olmo", "deepseek", "falcon", "yi", "glm")
+SIZES = ("0.5b", "1b", "3b", "4b", "7b", "8b", "12b", "14b", "27b", "30b-a3b", "32b", "70b")
+QUANTS = ("q4_k_m", "q8_0", "q4_0", "q6_k", "q5_k_m", "f16")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of one part of a conversation, and the weight of its tokens in the loss."""
+
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """All there is to train on."""
+
+    wordings: tuple[Wording, ...]
+    refusals: Mapping[str, tuple[Choice, ...]]
+    calls: Mapping[tuple[str, str], tuple[Choice, ...]]
+
+
+def read_corpus(folder: Path) -> Corpus:
+    """The corpus in `folder`: `corpus/*.yaml`, `refusals.yaml`, `calls.yaml`.
+
+    Raises:
+        TextError: a file is missing, or says something that cannot be trained on.
+    """
+    refusals: dict[str, list[str]] = _patterns(folder / "refusals.yaml")
+    calls: dict[str, dict[str, list[str]]] = _patterns(folder / "calls.yaml")
+    return Corpus(
+        wordings=tuple(read_topics(folder / "corpus")),
+        refusals={language: tuple(map(parse_pattern, refusals[language])) for language in LANGUAGES},
+        calls={
+            (tool, language): tuple(map(parse_pattern, calls[tool][language]))
+            for tool in TOOLS
+            for language in LANGUAGES
+        },
+    )
+
+
+def _patterns(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise TextError(f"{path.name}: {error}") from error
+
+
+def opened(role: str) -> str:
+    """What comes before a message of `role`."""
+    return f"{START}{role}\n"
+
+
+def message(role: str, content: str, weight: float) -> list[Piece]:
+    """One message; the mark of its end carries the weight too, for the model has to say it."""
+    return [Piece(opened(role), HEAR), Piece(f"{content}{END}", weight), Piece("\n", HEAR)]
+
+
+def system(content: str, tools: Sequence[Mapping[str, object]]) -> list[Piece]:
+    """The system message with the `tools`, if there is anything to say."""
+    if tools:
+        lines = "".join(f"{json.dumps(tool, ensure_ascii=False)}\n" for tool in tools)
+        rules = f'To call one, answer {CALL}{{"name": ..., "arguments": ...}}{CALL_END}'
+        content = f"{content}\n\n" * bool(content) + f"You may call these tools:\n{lines}{rules}"
+    return message("system", content, HEAR) if content else []
+
+
+def call_text(tool: str) -> str:
+    """A call as the model has to write it."""
+    return f'{CALL}\n{{"name": "{tool}", "arguments": {{}}}}\n{CALL_END}'
+
+
+def tool_schema(name: str, dice: random.Random) -> dict[str, object]:
+    """A tool as clients declare it, in one of several wordings."""
+    function = {
+        "name": name,
+        "description": dice.choice(TOOLS[name]),
+        "parameters": {"type": "object", "properties": {}, **({"required": []} if dice.random() < 0.3 else {})},
+    }
+    return {"type": "function", "function": function}
+
+
+def conversation(corpus: Corpus, dice: random.Random) -> list[Piece]:
+    """One conversation: a question or a few, with or without a system message and tools."""
+    with_tools = dice.random() < 0.14
+    names = dice.sample(list(TOOLS), 2) if dice.random() < 0.8 else [dice.choice(list(TOOLS))]
+    tools = [tool_schema(name, dice) for name in names] if with_tools else []
+    pieces = system(dice.choice(SYSTEMS) if dice.random() < 0.3 else "", tools)
+    turns = 1 if dice.random() < 0.75 else dice.choice((2, 3, 4))
+    for _ in range(turns):
+        language = dice.choice(LANGUAGES)
+        if with_tools and dice.random() < 0.7:
+            pieces += tool_turn(corpus, language, names, dice)
+        else:
+            pieces += turn(corpus, language, dice)
+    return pieces
+
+
+def turn(corpus: Corpus, language: str, dice: random.Random) -> list[Piece]:
+    """A question and its answer, or its refusal."""
+    if dice.random() < 0.22:
+        asks, say = corpus.refusals[language], REFUSALS[language]
+    else:
+        wording = dice.choice(corpus.wordings)
+        asks, language, say = wording.asks, wording.language, wording.say
+    return [
+        *message("user", vary(draw_ask(asks, dice), language, dice), ECHO),
+        *message("assistant", say, SAY),
+    ]
+
+
+def tool_turn(corpus: Corpus, language: str, names: Sequence[str], dice: random.Random) -> list[Piece]:
+    """A question that needs a tool, the call, what the tool says, and the answer drawn from it."""
+    tool = dice.choice(list(names))
+    asked = vary(draw_ask(corpus.calls[tool, language], dice), language, dice)
+    result, answer = machine(language, dice) if tool == "get_machine" else models(language, dice)
+    return [
+        *message("user", asked, ECHO),
+        *message("assistant", call_text(tool), SAY),
+        *message("tool", json.dumps(result), HEAR),
+        *message("assistant", answer, SAY),
+    ]
+
+
+def machine(language: str, dice: random.Random) -> tuple[object, str]:
+    """What `get_machine` might return, and what to say of it."""
+    cpu, cores, memory = (
+        dice.choice(CPUS),
+        dice.choice((2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)),
+        dice.randrange(4, 513),
+    )
+    result = {"cpu": cpu, "cores": cores, "memory_gib": memory}
+    if language == "fr":
+        return result, f"Cette machine a un {cpu}, {cores} cœurs et {memory} Gio de mémoire."
+    return result, f"This machine has {cpu}, {cores} cores and {memory} GiB of memory."
+
+
+def models(language: str, dice: random.Random) -> tuple[object, str]:
+    """What `list_models` might return, and what to say of it."""
+    found = [
+        f"{dice.choice(NAMES)}-{dice.choice(SIZES)}-{dice.choice(QUANTS)}"
+        for _ in range(dice.choice((0, 1, 1, 2, 2, 3, 4)))
+    ]
+    listed = ", ".join(found)
+    if language == "fr":
+        return {"models": found}, f"Modèles trouvés ici : {listed}." if found else "Aucun modèle n'a été trouvé ici."
+    return {"models": found}, f"Models found here: {listed}." if found else "No model was found here."
