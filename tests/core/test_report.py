@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from bercail.core import news, report
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
-from bercail.core.model import Findings, Model, ModelFile, Tokenizer
+from bercail.core.model import Findings, FoundModel, Model, ModelFile, Tokenizer
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.units import GIB, MIB
@@ -146,6 +146,14 @@ def test_where_no_model_is_the_places_and_the_remedy_are_told() -> None:
         "put a GGUF file there and start again, or name one: bercail up MODEL",
     )  # fmt: skip
     assert report.news_lines(news.ModelsFound(findings=nothing)) == report.nowhere_lines(nothing)
+
+
+def test_the_demo_is_called_a_demo_and_the_way_to_a_real_model_is_told() -> None:
+    demo = Findings(models=(FoundModel(id="bercail-demo", path="/d.gguf", source="demo", bytes=9),), looked=())
+    lines = report.news_lines(news.ModelsFound(findings=demo))
+    assert lines[-1] == report.demo_line()
+    assert "knows only Bercail" in lines[-1]
+    assert "bercail up path/to/model.gguf" in lines[-1]
 
 
 def test_found_models_are_listed_up_to_eight() -> None:
