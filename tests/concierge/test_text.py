@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.concierge.text import TextError, count, draw, parse_pattern, read_topics, slip, vary, without_accents
+from tools.concierge.text import (
+    TextError,
+    count,
+    draw,
+    draw_ask,
+    parse_pattern,
+    read_topics,
+    slip,
+    vary,
+    without_accents,
+)
 
 PATTERN = "(what|which) port (does it (use|take)|is it)( by default|)?"
 
@@ -51,13 +61,13 @@ def test_a_slip_touches_one_word_only(seed: int) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- {id: x, en: {ask: [a], say: b}}", "x lacks 'fr'"),
+        ("- {id: x, en: {ask: [a], say: b}}", "x in fr needs a list"),
         ("- {id: x, en: {ask: [], say: b}, fr: {ask: [a], say: b}}", "needs a list"),
         ("- {id: x, en: {ask: ['(a'], say: b}, fr: {ask: [a], say: b}}", "x in en: a bracket"),
         (
             "- {id: x, en: {ask: [a], say: b}, fr: {ask: [a], say: b}}\n"
             "- {id: x, en: {ask: [a], say: b}, fr: {ask: [a], say: b}}",
-            "told twice",
+            "answered twice",
         ),
     ],
 )
@@ -65,3 +75,26 @@ def test_text_that_cannot_be_trained_on_is_refused_with_its_place(tmp_path: Path
     (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(TextError, match=words):
         read_topics(tmp_path)
+
+
+def test_several_authors_ask_and_one_answers(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("- {id: x, en: {ask: [a], say: one}, fr: {ask: [b], say: un}}", encoding="utf-8")
+    (tmp_path / "b.yaml").write_text("- {id: x, en: {ask: [c]}, fr: {ask: [d]}}", encoding="utf-8")
+    english, french = read_topics(tmp_path)
+    assert (english.say, french.say) == ("one", "un")
+    assert {draw_ask(english.asks, random.Random(seed)) for seed in range(40)} == {"a", "c"}
+
+
+def test_what_is_asked_and_never_answered_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("- {id: x, en: {ask: [c]}, fr: {ask: [d]}}", encoding="utf-8")
+    with pytest.raises(TextError, match="is asked and has no answer"):
+        read_topics(tmp_path)
+
+
+def test_names_of_a_topic_are_asked_for_in_the_usual_frames(tmp_path: Path) -> None:
+    text = "- {id: x, en: {names: 'the fold|a fold', ask: [a], say: b}, fr: {ask: [a], say: b}}"
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    english = read_topics(tmp_path)[0]
+    drawn = {draw_ask(english.asks, random.Random(seed)).rstrip("?") for seed in range(2000)}
+    assert {"explain the fold", "what does a fold mean", "a fold", "tell me about the fold", "a"} <= drawn
+    assert not [sentence for sentence in drawn if "{}" in sentence]

@@ -20,7 +20,6 @@ TYPES = {
     "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
     "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
 }
-OUTER = {"token_embd.weight", "output_norm.weight"}
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
@@ -33,8 +32,25 @@ def read_trained(folder: Path) -> tuple[Shape, Arrays]:
     return shape, arrays
 
 
+def with_experts(arrays: Arrays, count: int) -> Arrays:
+    """A mixture of `count` experts a layer that answers as the dense model does: each expert is a copy of its network.
+
+    A router of small random weights picks two of them; as their shares add up to one, the sum is the dense result.
+    """
+    dice = np.random.default_rng(count)
+    mixed = dict(arrays)
+    for name, array in arrays.items():
+        if ".ffn_" in name and array.ndim == 2:
+            del mixed[name]
+            mixed[name.replace(".weight", "_exps.weight")] = np.stack([array] * count)
+            if ".ffn_up" in name:
+                router = dice.normal(scale=0.02, size=(count, array.shape[1])).astype(np.float32)
+                mixed[name.replace("ffn_up", "ffn_gate_inp")] = router
+    return mixed
+
+
 def write_gguf(path: Path, shape: Shape, arrays: Arrays, tokenizer: Path, *, quantization: str) -> None:
-    """Write the file at `path`; matrices in `quantization` (f16, q8_0, q4_0), norms in f32."""
+    """Write the file at `path`; matrices in `quantization` (f16, q8_0, q4_0), norms and routers in f32."""
     kind, file_type = TYPES[quantization]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type(gguf.GGUFType.MODEL)
@@ -48,11 +64,15 @@ def write_gguf(path: Path, shape: Shape, arrays: Arrays, tokenizer: Path, *, qua
     writer.add_languages(["en", "fr"])
     writer.add_size_label(f"{sum(a.size for a in arrays.values()) / 1e6:.1f}M")
     add_shape(writer, shape)
+    routers = [array for name, array in arrays.items() if "ffn_gate_inp" in name]
+    if routers:
+        writer.add_expert_count(len(routers[0]))
+        writer.add_expert_used_count(2)
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_tokenizer(writer, tokenizer)
     for name, array in arrays.items():
-        if array.ndim == 1:
+        if array.ndim == 1 or "ffn_gate_inp" in name:
             writer.add_tensor(name, array.astype(np.float32))
         else:
             writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
@@ -101,8 +121,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("trained", type=Path, help="folder that the training wrote")
     parser.add_argument("out", type=Path, help="file to write")
     parser.add_argument("--type", choices=sorted(TYPES), default="f16", dest="quantization")
+    parser.add_argument("--experts", type=int, default=0, help="write a mixture of so many copied experts instead")
     given = parser.parse_args(argv)
     shape, arrays = read_trained(given.trained)
+    if given.experts:
+        arrays = with_experts(arrays, given.experts)
     write_gguf(given.out, shape, arrays, given.trained / "tokenizer.json", quantization=given.quantization)
     print(f"{given.out}: {given.out.stat().st_size:,} bytes, {sum(a.size for a in arrays.values()):,} parameters")
     return 0

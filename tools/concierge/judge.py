@@ -37,6 +37,7 @@ class Question:
     Attributes:
         kind: ``known``, ``unknown`` or ``tools``.
         need: every group must have a member that is found in the answer, by regular expression, accents and case aside.
+        topic: what a known question is about, as in scope.md.
         call: the one tool that must be called, or empty.
     """
 
@@ -44,6 +45,7 @@ class Question:
     kind: str
     language: str
     ask: str
+    topic: str = ""
     need: tuple[tuple[str, ...], ...] = ()
     call: str = ""
 
@@ -66,6 +68,7 @@ def read_questions(path: Path = HELD_OUT) -> tuple[Question, ...]:
             kind=kind,
             language=entry["lang"],
             ask=entry["ask"],
+            topic=entry.get("topic", ""),
             need=REFUSAL_RULE
             if kind == "unknown"
             else tuple(tuple(map(str, group)) for group in entry.get("need", ())),

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -88,37 +89,72 @@ def _draw(choice: Choice, dice: random.Random) -> str:
     return "".join(_draw(part, dice) if isinstance(part, Choice) else part for part in option)
 
 
+def read_frames() -> Mapping[str, Choice]:
+    """The usual ways, by language, to ask what something is; `{}` stands for a name of it."""
+    told = yaml.safe_load(Path(__file__).with_name("frames.yaml").read_text(encoding="utf-8"))
+    return {language: parse_pattern("|".join(told[language])) for language in LANGUAGES}
+
+
+def _framed(frame: Choice, names: Choice) -> Choice:
+    """`frame` with `names` in every place of `{}`."""
+    options: list[tuple[str | Choice, ...]] = []
+    for option in frame.options:
+        parts: list[str | Choice] = []
+        for part in option:
+            if isinstance(part, Choice):
+                parts.append(_framed(part, names))
+            else:
+                before, *rest = part.split("{}")
+                parts.append(before)
+                for text in rest:
+                    parts += [names, text]
+        options.append(tuple(parts))
+    return Choice(tuple(options))
+
+
 def read_topics(folder: Path) -> list[Wording]:
     """All topics of the YAML files in `folder`, by file name and then in their order.
 
+    Several files may ask for one topic, each in the words of its author; one of them answers. An author may give
+    `names` of the topic too, for which people ask as `frames.yaml` has it.
+
     Raises:
-        TextError: a file that is no list of topics, a missing language, an empty answer, a topic told twice.
+        TextError: a file that is no list of topics, asks that cannot be read, an answer missing or given twice.
     """
-    wordings: list[Wording] = []
-    seen: set[str] = set()
+    frames = read_frames()
+    asks: dict[tuple[str, str], list[Choice]] = {}
+    says: dict[tuple[str, str], str] = {}
     for path in sorted(folder.glob("*.yaml")):
         for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-            topic = str(entry.get("id", ""))
-            if not topic or topic in seen:
-                raise TextError(f"{path.name}: topic {topic or 'without an id'} is told twice or has no name")
-            seen.add(topic)
-            wordings += [_wording(path.name, topic, language, entry) for language in LANGUAGES]
-    return wordings
+            for language in LANGUAGES:
+                key = (str(entry.get("id", "")), language)
+                say, more = _entry(path.name, key, entry, frames[language])
+                if say and key in says:
+                    raise TextError(f"{path.name}: {key[0]} in {language} is answered twice")
+                asks.setdefault(key, []).extend(more)
+                if say:
+                    says[key] = say
+    for topic, language in asks.keys() - says.keys():
+        raise TextError(f"{topic} in {language} is asked and has no answer")
+    return [Wording(topic, language, tuple(found), says[topic, language]) for (topic, language), found in asks.items()]
 
 
-def _wording(file: str, topic: str, language: str, entry: Mapping[str, Mapping[str, object]]) -> Wording:
+def _entry(
+    file: str, key: tuple[str, str], entry: Mapping[str, Mapping[str, Any]], frames: Choice
+) -> tuple[str, list[Choice]]:
+    """Answer, which may be empty, and ways to ask, of one entry in one language."""
+    topic, language = key
+    where = f"{file}: {topic or 'a topic without an id'} in {language}"
+    part = entry.get(language)
+    if not topic or not isinstance(part, dict) or not part.get("ask") or set(part) - {"ask", "say", "names"}:
+        raise TextError(f"{where} needs a list `ask`, and may have `say` and `names`, nothing else")
     try:
-        part = entry[language]
-        asks, say = part["ask"], part["say"]
-    except KeyError as error:
-        raise TextError(f"{file}: {topic} lacks {error} in {language}") from error
-    if not isinstance(asks, list) or not asks or not isinstance(say, str) or not say.strip():
-        raise TextError(f"{file}: {topic} in {language} needs a list `ask` and a text `say`")
-    try:
-        patterns = tuple(parse_pattern(str(ask)) for ask in asks)
+        patterns = [parse_pattern(str(ask)) for ask in part["ask"]]
+        if names := part.get("names"):
+            patterns += [_framed(frames, parse_pattern(str(names)))] * 2
     except TextError as error:
-        raise TextError(f"{file}: {topic} in {language}: {error}") from error
-    return Wording(topic, language, patterns, say.strip())
+        raise TextError(f"{where}: {error}") from error
+    return str(part.get("say", "")).strip(), patterns
 
 
 def draw_ask(asks: Sequence[Choice], dice: random.Random) -> str:

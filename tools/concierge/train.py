@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import matplotlib
 import torch
+from matplotlib import pyplot
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +20,7 @@ from tools.concierge.muon import Muon
 from tools.concierge.network import Decoder, Shape
 from tools.concierge.tokens import Encoder, train_tokenizer
 
+matplotlib.use("svg")
 HERE = Path(__file__).parent
 POOL = 1024
 """Conversations drawn at once and sorted by length, so that a batch wastes little on padding."""
@@ -195,14 +198,27 @@ def train(out: Path, recipe: Recipe) -> Training:
     return training
 
 
+def plot(curve: Sequence[tuple[int, float]], path: Path) -> None:
+    """Draw the mean loss of each pool over the tokens seen."""
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    tokens, losses = zip(*curve, strict=True)
+    axes.plot([count / 1e6 for count in tokens], losses, linewidth=1)
+    axes.set(xlabel="tokens seen, millions", ylabel="weighted loss, nats per token", yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for tokenizer, checkpoint and curve")
     parser.add_argument("--tokens", type=int, default=Recipe().tokens, help="how many to see; default %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; default %(default)s")
+    parser.add_argument("--layers", type=int, default=Recipe().layers, help="1 for a draft model; default %(default)s")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    train(given.out, Recipe(tokens=given.tokens))
+    training = train(given.out, Recipe(tokens=given.tokens, layers=given.layers))
+    plot(training.curve, given.out / "curve.svg")
     return 0
 
 

@@ -1,0 +1,87 @@
+"""Perplexity of files on the held-out questions: `python -m tools.concierge.perplexity TOKENIZER F16 Q8_0 Q4_0`.
+
+The weights are read back from each file and dequantized, so what is compared is the files and nothing else.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import gguf
+import torch
+from torch.nn import functional
+
+from tools.concierge.dialogue import END, REFUSALS, opened, read_corpus
+from tools.concierge.judge import Question, read_questions
+from tools.concierge.network import Decoder, Shape
+from tools.concierge.tokens import Encoder
+
+
+def read_decoder(path: Path) -> Decoder:
+    """The decoder of the file at `path`, its weights dequantized to f32."""
+    reader = gguf.GGUFReader(path)
+    arrays = {
+        tensor.name: torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy())
+        for tensor in reader.tensors
+    }
+    layers = sum(name.endswith("attn_q.weight") for name in arrays)
+    hidden = len(arrays["blk.0.ffn_up.weight"])
+    model = Decoder(Shape(vocabulary=len(arrays["token_embd.weight"]), layers=layers, hidden=hidden))
+    model.load_state_dict(arrays)
+    return model.eval()
+
+
+def losses(model: Decoder, encoder: Encoder, asked: str, said: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy in nats of every token of the question, and of every token of its answer."""
+    texts = (opened("user"), asked, f"{END}\n{opened('assistant')}", f"{said}{END}")
+    ids = [encoder.exact.encode(text).ids for text in texts]
+    tokens = torch.tensor([list(chain.from_iterable(ids))])
+    with torch.no_grad():
+        logits = model.logits(model.hidden(tokens[:, :-1]))[0]
+    lost = functional.cross_entropy(logits, tokens[0, 1:], reduction="none")
+    start = len(ids[0]) - 1
+    return lost[start : start + len(ids[1])], lost[-len(ids[3]) :]
+
+
+def perplexities(
+    model: Decoder, encoder: Encoder, questions: Sequence[Question], says: Mapping[tuple[str, str], str]
+) -> Mapping[str, float]:
+    """Perplexity per token of the held-out questions, and of the right answers to them."""
+    asked, said = zip(
+        *(
+            losses(model, encoder, question.ask, says[question.topic, question.language])
+            for question in questions
+            if question.kind != "tools"
+        ),
+        strict=True,
+    )
+    return {
+        "questions": round(math.exp(torch.cat(asked).mean().item()), 4),
+        "answers": round(math.exp(torch.cat(said).mean().item()), 4),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokenizer", type=Path, help="tokenizer.json that the training wrote")
+    parser.add_argument("files", type=Path, nargs="+", help="GGUF files to compare")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    given = parser.parse_args(argv)
+    corpus = read_corpus(Path(__file__).parent)
+    says = {(wording.topic, wording.language): wording.say for wording in corpus.wordings}
+    says |= {("", language): say for language, say in REFUSALS.items()}
+    encoder, questions = Encoder(given.tokenizer), read_questions()
+    found = {path.name: perplexities(read_decoder(path), encoder, questions, says) for path in given.files}
+    text = json.dumps(found, indent=2)
+    if given.json:
+        given.json.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
