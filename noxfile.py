@@ -12,6 +12,13 @@ def check(session: nox.Session) -> None:
 
 
 @nox.session
+def concierge(session: nox.Session) -> None:
+    """The model in the box: all held-out questions, and its making on a small scale."""
+    session.install("-e", ".[dev,train]")
+    session.run("pytest", "tests/e2e/test_demo.py", "tests/concierge", env={"BERCAIL_WHOLE_EVALUATION": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     session.install("-e", ".[dev]", "gguf")
     for script in ("bench/micro/gguf_header.py", "bench/micro/memory_bandwidth.py", "bench/scenarios/gateway.py"):

@@ -163,73 +163,70 @@ def draw_ask(asks: Sequence[Choice], dice: random.Random) -> str:
     return draw(dice.choices(asks, weights)[0], dice)
 
 
-OPENINGS = {
-    "en": (
-        "hi, ",
-        "hello, ",
-        "hey, ",
-        "please tell me: ",
-        "quick question: ",
-        "so, ",
-        "ok, ",
-        "hi! ",
-        "hello! ",
-        "well, ",
-        "excuse me, ",
-        "i have a question: ",
-        "just wondering, ",
-        "sorry, ",
-        "and ",
-    ),
-    "fr": (
-        "bonjour, ",
-        "salut, ",
-        "dis-moi, ",
-        "dites-moi, ",
-        "une question : ",
-        "alors, ",
-        "bonjour ! ",
-        "salut ! ",
-        "euh, ",
-        "excusez-moi, ",
-        "j'ai une question : ",
-        "dis, ",
-        "pardon, ",
-        "et ",
-        "coucou, ",
-    ),
-}
-CLOSINGS = {
-    "en": (
-        " please",
-        ", please?",
-        " thanks",
-        " thank you",
-        ", can you tell me?",
-        " exactly?",
-        " by the way?",
-        " here?",
-    ),
-    "fr": (
-        " s'il te plaît",
-        " s'il vous plaît ?",
-        " merci",
-        " svp",
-        " stp",
-        ", tu sais ?",
-        " exactement ?",
-        " au juste ?",
-        " ici ?",
-    ),
-}
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How one and the same question differs from person to person, in one language.
+
+    Attributes:
+        others: what each word or phrase may be replaced by.
+        known: finds those words and phrases, the longest first.
+        dropped: small words that may be left out.
+    """
+
+    openings: tuple[str, ...]
+    closings: tuple[str, ...]
+    others: Mapping[str, tuple[str, ...]]
+    known: re.Pattern[str]
+    dropped: frozenset[str]
+
+
+def read_manners() -> Mapping[str, Manner]:
+    """The manner of each language: `manner.yaml`."""
+    told = yaml.safe_load(Path(__file__).with_name("manner.yaml").read_text(encoding="utf-8"))
+    return {language: _manner({part: found[language] for part, found in told.items()}) for language in LANGUAGES}
+
+
+def _manner(told: Mapping[str, Any]) -> Manner:
+    others: dict[str, tuple[str, ...]] = {}
+    for group in told["synonyms"]:
+        for phrase in group:
+            others.setdefault(phrase, tuple(other for other in group if other != phrase))
+    found = "|".join(re.escape(phrase) for phrase in sorted(others, key=len, reverse=True))
+    return Manner(
+        openings=tuple(told["openings"]),
+        closings=tuple(told["closings"]),
+        others=others,
+        known=re.compile(rf"\b({found})\b"),
+        dropped=frozenset(told["dropped"]),
+    )
+
+
+MANNERS = read_manners()
+
+
+def reword(ask: str, language: str, dice: random.Random) -> str:
+    """`ask` with a word replaced here and there by its like, and now and then without one of its small words."""
+    manner = MANNERS[language]
+
+    def other(found: re.Match[str]) -> str:
+        return dice.choice(manner.others[found[0]]) if dice.random() < 0.2 else found[0]
+
+    ask = manner.known.sub(other, ask)
+    words = ask.split(" ")
+    small = [index for index, word in enumerate(words) if word in manner.dropped]
+    if small and len(words) > 4 and dice.random() < 0.12:
+        del words[dice.choice(small)]
+    return " ".join(words)
 
 
 def vary(ask: str, language: str, dice: random.Random) -> str:
-    """`ask` as somebody might type it: case, accents, punctuation, politeness, a slip of the finger."""
-    if dice.random() < 0.15:
-        ask = dice.choice(OPENINGS[language]) + ask
-    if dice.random() < 0.08:
-        ask = ask.rstrip(" ?!.") + dice.choice(CLOSINGS[language])
+    """`ask` as somebody might type it: words, case, accents, punctuation, politeness, a slip of the finger."""
+    manner = MANNERS[language]
+    ask = reword(ask, language, dice)
+    if dice.random() < 0.2:
+        ask = dice.choice(manner.openings) + ask
+    if dice.random() < 0.1:
+        ask = ask.rstrip(" ?!.") + dice.choice(manner.closings)
     style = dice.random()
     if style < 0.55:
         ask = ask[:1].upper() + ask[1:]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
@@ -22,15 +23,16 @@ from tools.concierge.tokens import Encoder, train_tokenizer
 
 matplotlib.use("svg")
 HERE = Path(__file__).parent
-POOL = 1024
-"""Conversations drawn at once and sorted by length, so that a batch wastes little on padding."""
-
 Example = tuple[list[int], list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that decides the result, besides the corpus and the versions of the libraries."""
+    """All that decides the result, besides the corpus and the versions of the libraries.
+
+    Attributes:
+        pool: conversations drawn at once and sorted by length, so that a batch wastes little on padding.
+    """
 
     seed: int = 2026
     tokens: int = 5_500_000
@@ -38,6 +40,7 @@ class Recipe:
     matrix_rate: float = 0.02
     vector_rate: float = 0.002
     warmup: float = 0.02
+    pool: int = 1024
     long_every: int = 16
     layers: int = 4
     hidden: int = 768
@@ -65,9 +68,9 @@ def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe) -> list[l
     """Pool number `index`, in batches of about `batch_tokens`, in an order of its own; every 16th is of long rows."""
     dice = random.Random(f"{recipe.seed}/{index}")
     random.seed(f"{recipe.seed}/{index}")
-    drawn = [encoder.encode(conversation(corpus, dice), loosely=dice.random() < 0.4) for _ in range(POOL)]
+    drawn = [encoder.encode(conversation(corpus, dice), loosely=dice.random() < 0.4) for _ in range(recipe.pool)]
     if index % recipe.long_every == recipe.long_every - 1:
-        return [[row] for row in joined(drawn[: POOL // 8], Shape(vocabulary=0).context_tokens)]
+        return [[row] for row in joined(drawn[: recipe.pool // 8], Shape(vocabulary=0).context_tokens)]
     rows = sorted((shorten(example, dice) for example in drawn), key=lambda row: len(row[0]))
     batches: list[list[Example]] = [[]]
     for row in rows:
@@ -168,8 +171,11 @@ class Training:
         self.pools, self.tokens, self.curve = state["pools"], state["tokens"], state["curve"]
 
 
-def train(out: Path, recipe: Recipe) -> Training:
-    """Train until all tokens of `recipe` are seen, saving after every few pools; `out` holds all there is."""
+def train(out: Path, recipe: Recipe, *, pools: int | None = None) -> Training:
+    """Train until all tokens of `recipe` are seen, or `pools` more pools; `out` holds all there is.
+
+    It is saved every few pools and at the end, and goes on from what was saved.
+    """
     out.mkdir(parents=True, exist_ok=True)
     corpus = read_corpus(HERE)
     if not (out / "tokenizer.json").exists():
@@ -184,7 +190,8 @@ def train(out: Path, recipe: Recipe) -> Training:
         training.load(checkpoint)
         print(f"resumed after {training.tokens:,} tokens")
     began, before = time.monotonic(), training.tokens
-    while training.tokens < recipe.tokens:
+    last = training.pools + pools if pools is not None else math.inf
+    while training.tokens < recipe.tokens and training.pools < last:
         losses = [training.step(batch) for batch in pool(corpus, encoder, training.pools, recipe)]
         training.pools += 1
         training.curve.append((training.tokens, sum(losses) / len(losses)))
@@ -192,8 +199,9 @@ def train(out: Path, recipe: Recipe) -> Training:
         print(
             f"{training.tokens:>10,} of {recipe.tokens:,} tokens, loss {training.curve[-1][1]:.4f}, {speed}", flush=True
         )
-        if training.pools % 10 == 0 or training.tokens >= recipe.tokens:
+        if training.pools % 10 == 0:
             training.save(checkpoint)
+    training.save(checkpoint)
     (out / "curve.json").write_text(json.dumps(training.curve), encoding="utf-8")
     return training
 

@@ -1,0 +1,109 @@
+"""The making of the model in the box on a small scale: it resumes exactly, and every export says what PyTorch says.
+
+Needs the extra ``train``; nox runs it.
+"""
+
+import http.client
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
+
+from tools.concierge.dialogue import END, opened  # noqa: E402
+from tools.concierge.evaluate import serving  # noqa: E402
+from tools.concierge.export import read_trained, with_experts, write_gguf  # noqa: E402
+from tools.concierge.perplexity import read_decoder  # noqa: E402
+from tools.concierge.tokens import Encoder  # noqa: E402
+from tools.concierge.train import Recipe, Training, train  # noqa: E402
+
+SMALL = Recipe(tokens=4000, pool=64, long_every=2, layers=1, hidden=256)
+PROMPT = f"{opened('user')}What is a KV cache?{END}\n{opened('assistant')}"
+LENGTH = 12
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    train(out, SMALL)
+    return out
+
+
+def by_torch(training: Training, folder: Path) -> list[int]:
+    """The likeliest continuation of the prompt, token by token."""
+    ids: list[int] = Encoder(folder / "tokenizer.json").exact.encode(PROMPT).ids
+    with torch.no_grad():
+        for _ in range(LENGTH):
+            states = training.model.hidden(torch.tensor([ids]))[:, -1]
+            ids.append(int(training.model.logits(states).argmax()))
+    return ids[-LENGTH:]
+
+
+def by_server(model: Path) -> str:
+    body = {"prompt": PROMPT, "max_tokens": LENGTH, "temperature": 0, "ignore_eos": True}
+    with serving(model) as url:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+    text: str = answer["choices"][0]["text"]
+    return text
+
+
+def loaded(folder: Path) -> Training:
+    training = train(folder, SMALL)
+    training.model.eval()
+    return training
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((trained / "tokenizer.json").read_bytes())
+    whole = torch.load(trained / "checkpoint.pt", weights_only=True)["model"]
+    stopped = train(tmp_path, SMALL, pools=1)
+    assert stopped.tokens < SMALL.tokens
+    resumed = train(tmp_path, SMALL)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in resumed.model.state_dict().items())
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(trained: Path) -> None:
+    with pytest.raises(SystemExit, match="another recipe"):
+        train(trained, Recipe(tokens=4001, pool=64, layers=1, hidden=256))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("experts", [0, 4])
+def test_the_exported_file_continues_as_pytorch_does(trained: Path, tmp_path: Path, experts: int) -> None:
+    shape, arrays = read_trained(trained)
+    path = tmp_path / "demo.gguf"
+    mixed = with_experts(arrays, experts) if experts else arrays
+    write_gguf(path, shape, mixed, trained / "tokenizer.json", quantization="f16")
+    expected = Encoder(trained / "tokenizer.json").exact.decode(by_torch(loaded(trained), trained))
+    assert by_server(path) == expected
+
+
+def test_weights_read_back_from_a_quantized_file_are_near_the_trained_ones(trained: Path, tmp_path: Path) -> None:
+    shape, arrays = read_trained(trained)
+    write_gguf(tmp_path / "q.gguf", shape, arrays, trained / "tokenizer.json", quantization="q8_0")
+    for name, tensor in read_decoder(tmp_path / "q.gguf").state_dict().items():
+        assert torch.allclose(tensor, torch.from_numpy(arrays[name]), atol=0.01), name
+
+
+def test_the_onnx_folder_continues_as_pytorch_does(trained: Path, tmp_path: Path) -> None:
+    genai = pytest.importorskip("onnxruntime_genai", reason="ONNX Runtime GenAI is not installed (extra train)")
+    from tools.concierge import export_onnx
+
+    assert export_onnx.main([str(trained), str(tmp_path / "onnx")]) == 0
+    model = genai.Model(str(tmp_path / "onnx"))
+    prompt = genai.Tokenizer(model).encode(PROMPT)
+    settings = genai.GeneratorParams(model)
+    settings.set_search_options(max_length=len(prompt) + LENGTH, do_sample=False)
+    generator = genai.Generator(model, settings)
+    generator.append_tokens(prompt)
+    said = []
+    while not generator.is_done():
+        generator.generate_next_token()
+        said.append(int(generator.get_next_tokens()[0]))
+    assert said == by_torch(loaded(trained), trained)[: len(said)]
+    assert said
