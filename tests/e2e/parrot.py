@@ -3,7 +3,7 @@
 import struct
 from pathlib import Path
 
-from readers.gguf_writer import TensorSpec, Typed, Value, write_gguf
+from tools.synth.write import TensorSpec, Typed, Value, write_gguf
 
 _WIDTH = 32
 _SHARPNESS = 6.0

@@ -6,8 +6,8 @@ import pytest
 
 from bercail.core.model import DEMO_ID
 from bercail.readers import Readers
-from readers.gguf_writer import write_gguf
-from readers.shapes import tiny
+from tools.synth.shapes import tiny
+from tools.synth.write import write_gguf
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from bercail.core.model import ArraySummary
 from bercail.core.quant import TENSOR_TYPES
 from bercail.readers import Readers
 from bercail.readers.gguf.header import Header, parse
-from readers.gguf_writer import TensorSpec, Typed, Value, layout
-from readers.shapes import tiny
+from tools.synth.shapes import tiny
+from tools.synth.write import TensorSpec, Typed, Value, layout
 
 
 def whole(

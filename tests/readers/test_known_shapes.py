@@ -1,7 +1,5 @@
 """Headers in the true shapes of well-known models are accepted and understood."""
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,57 +7,20 @@ import pytest
 
 from bercail.core.model import Capability, Model, Pooling, Role
 from bercail.readers import Readers
-from readers.gguf_writer import write_gguf
-from readers.shapes import known
+from tools.synth.shapes import known, read_table
+from tools.synth.write import write_gguf
 
-# Sources of the numbers: the table of model shapes that the `shared` test reads in full.
-LLAMA_8B = {
-    "arch": "llama", "tpl": "llama", "blocks": 32, "embd": 4096, "ff": 14336, "head": 32, "kv": 8, "hd": 128,
-    "vocab": 128256, "ctx": 131072, "tied": False, "rope_freqs": 64, "freq_base": 5e5, "eps": 1e-5,
-}  # fmt: skip
-QWEN3_MOE = {
-    "arch": "qwen3moe", "tpl": "llama-moe", "qk_norm": True, "blocks": 48, "embd": 2048, "ff": 6144, "head": 32,
-    "kv": 4, "hd": 128, "vocab": 151936, "ctx": 40960, "experts": 128, "used": 8, "ff_exp": 768, "freq_base": 1e6,
-    "eps": 1e-6,
-}  # fmt: skip
-QWEN35 = {
-    "arch": "qwen35", "tpl": "gdn", "blocks": 64, "nextn": 1, "embd": 5120, "ff": 17408, "head": 24, "kv": 4,
-    "hd": 256, "rope": 64, "vocab": 248320, "ctx": 262144, "conv": 4, "state": 128, "group": 16, "dt": 48,
-    "inner": 6144, "interval": 4, "freq_base": 1e7, "eps": 1e-6,
-}  # fmt: skip
-GEMMA3 = {
-    "arch": "gemma3", "tpl": "gemma3", "blocks": 48, "embd": 3840, "ff": 15360, "head": 16, "kv": 8, "hd": 256,
-    "vocab": 262144, "ctx": 131072, "tied": True, "sliding_window": 1024, "freq_base": 1e6, "eps": 1e-6,
-}  # fmt: skip
-GEMMA4 = {
-    "arch": "gemma4", "tpl": "gemma4", "blocks": 30, "embd": 2816, "ff": 2112, "head": 16, "kv_full": 2, "kv_swa":
-    8, "hd": 512, "hd_swa": 256, "vocab": 262144, "ctx": 262144, "tied": True, "sliding_window": 1024,
-    "swa_period": 6, "shared_kv": 0, "experts": 128, "used": 8, "ff_exp": 704, "freq_base": 1e6, "eps": 1e-6,
-}  # fmt: skip
-GPT_OSS = {
-    "arch": "gpt-oss", "tpl": "gpt-oss", "blocks": 24, "embd": 2880, "ff": 2880, "head": 64, "kv": 8, "hd": 64,
-    "vocab": 201088, "ctx": 131072, "sliding_window": 128, "experts": 32, "used": 4, "ff_exp": 2880, "freq_base":
-    150000, "eps": 1e-5,
-}  # fmt: skip
-DEEPSEEK = {
-    "arch": "deepseek2", "tpl": "mla", "blocks": 61, "embd": 7168, "ff": 18432, "dense": 3, "head": 128, "kv": 1,
-    "key": 576, "value": 512, "key_mla": 192, "value_mla": 128, "q_lora": 1536, "kv_lora": 512, "rope": 64,
-    "vocab": 129280, "ctx": 163840, "experts": 256, "used": 8, "shared": 1, "ff_exp": 2048, "freq_base": 1e4,
-    "eps": 1e-6,
-}  # fmt: skip
-MAMBA2 = {
-    "arch": "mamba2", "tpl": "mamba2", "blocks": 64, "embd": 2560, "head": 0, "vocab": 50288, "ctx": 1048576,
-    "tied": True, "conv": 4, "state": 128, "group": 1, "dt": 80, "inner": 5120, "eps": 1e-5,
-}  # fmt: skip
-FALCON_H1 = {
-    "arch": "falcon-h1", "tpl": "falcon-h1", "blocks": 36, "embd": 1024, "ff": 2048, "head": 8, "kv": 2, "hd": 64,
-    "vocab": 32784, "ctx": 16384, "conv": 4, "state": 128, "group": 1, "dt": 24, "inner": 1536, "ssm_norm": False,
-    "freq_base": 1e11, "eps": 1e-5,
-}  # fmt: skip
-NOMIC = {
-    "arch": "nomic-bert", "tpl": "nomic-bert", "blocks": 12, "embd": 768, "ff": 3072, "head": 12, "vocab": 30522,
-    "ctx": 2048, "types": 2, "pooling": 1, "eps": 1e-12,
-}  # fmt: skip
+TABLE = read_table()
+LLAMA_8B = TABLE["Llama-3.1-8B"]
+QWEN3_MOE = TABLE["Qwen3-30B-A3B"]
+GEMMA3 = TABLE["Gemma-3-12B"]
+GEMMA4 = TABLE["Gemma-4-26B-A4B"]
+GPT_OSS = TABLE["gpt-oss-20b"]
+DEEPSEEK = TABLE["DeepSeek-V3"]
+MAMBA2 = TABLE["mamba2-2.7b"]
+FALCON_H1 = TABLE["Falcon-H1-0.5B"]
+NOMIC = TABLE["nomic-embed-text-v1.5"]
+QWEN35 = {**TABLE["Qwen3.6-27B"], "nextn": 1}
 
 
 def read(tmp_path: Path, shape: dict[str, Any]) -> Model:
@@ -158,13 +119,9 @@ def test_pooling_of_rank_makes_a_reranker(tmp_path: Path) -> None:
     assert model.capabilities == (Capability.RERANK,)
 
 
-@pytest.mark.shared
-def test_every_shape_of_the_reference_is_accepted_with_its_counts(shared: Path, tmp_path: Path) -> None:
-    text = (shared / "reference" / "model-shapes.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    shapes: dict[str, dict[str, Any]] = json.loads(blocks[-1])
-    assert len(shapes) > 25
-    for name, shape in shapes.items():
-        model = read(tmp_path, shape)
-        assert (len(model.tensors), model.parameter_count) == (shape["n_tensors"], shape["n_params"]), name
-        assert model.notes == (), name
+@pytest.mark.parametrize("name", TABLE)
+def test_every_shape_of_the_table_is_accepted_with_its_published_counts(tmp_path: Path, name: str) -> None:
+    shape = TABLE[name]
+    model = read(tmp_path, shape)
+    assert (len(model.tensors), model.parameter_count) == (shape["tensors"], shape["parameters"])
+    assert model.notes == ()

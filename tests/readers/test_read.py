@@ -15,8 +15,8 @@ from bercail.core.model import Capability, Model, Role
 from bercail.ports import ModelReader
 from bercail.readers import Readers
 from bercail.readers.gguf.template import syntax_error
-from readers.gguf_writer import TensorSpec, Typed, Value, write_gguf
-from readers.shapes import Known, metadata_of, tiny, vocabulary
+from tools.synth.shapes import Known, metadata_of, tiny, vocabulary
+from tools.synth.write import TensorSpec, Typed, Value, write_gguf
 
 
 @pytest.fixture

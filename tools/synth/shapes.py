@@ -1,9 +1,15 @@
-"""Headers of well-known models in their true shapes (metadata and tensors for ``gguf_writer``), without weights."""
+"""Headers of published models in their true shapes: metadata and tensors for `write_gguf`, without weights.
 
-from collections.abc import Iterator
+Tensor lists follow the loaders of llama.cpp b11549 and published files; their counts are tested against published ones.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from readers.gguf_writer import TensorSpec, Value
+import yaml
+
+from tools.synth.write import TensorSpec, Value
 
 
 class Known(NamedTuple):
@@ -22,7 +28,7 @@ def metadata_of(arch: str, **keys: Value) -> dict[str, Value]:
 
 def tiny(**changes: Any) -> Known:
     """A llama of 2 blocks, 64 wide, 8 heads on 4, 32 tokens with a real tokenizer; ``changes`` replace keys."""
-    known = _llama({"arch": "llama", "blocks": 2, "embd": 64, "ff": 96, "head": 8, "kv": 4, "hd": 8, "vocab": 32,
+    known = _llama({"arch": "llama", "layers": 2, "width": 64, "hidden": 96, "head": 8, "kv": 4, "hd": 8, "vocab": 32,
                     "ctx": 512, "tied": True, "freq_base": 1e4, "eps": 1e-5})  # fmt: skip
     del known.metadata["llama.vocab_size"]
     known.metadata.update(vocabulary(32))
@@ -40,9 +46,15 @@ def vocabulary(count: int) -> dict[str, Value]:
     }
 
 
+def read_table() -> Mapping[str, dict[str, Any]]:
+    """The published models by name: `table.yaml`."""
+    told: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("table.yaml").read_text(encoding="utf-8"))
+    return told
+
+
 def known(shape: dict[str, Any]) -> Known:
-    """Header of one entry of the table of shapes."""
-    return _TEMPLATES[shape["tpl"]](shape)
+    """Header of one entry of the table of shapes; its tensors are f16, or f32 where no quantization applies."""
+    return _BUILDS[shape["build"]](shape)
 
 
 def _norm(name: str, width: int) -> TensorSpec:
@@ -59,7 +71,7 @@ def _bias(name: str, *shape: int) -> TensorSpec:
 
 def _base(s: dict[str, Any], **more: Value) -> dict[str, Value]:
     values = metadata_of(
-        s["arch"], block_count=s["blocks"], context_length=s["ctx"], embedding_length=s["embd"],
+        s["arch"], block_count=s["layers"], context_length=s["ctx"], embedding_length=s["width"],
         attention__head_count=s["head"], vocab_size=s["vocab"], attention__layer_norm_rms_epsilon=float(s["eps"]),
         **more,
     )  # fmt: skip
@@ -69,10 +81,10 @@ def _base(s: dict[str, Any], **more: Value) -> dict[str, Value]:
 
 
 def _globals(s: dict[str, Any]) -> Iterator[TensorSpec]:
-    yield _weight("token_embd", s["embd"], s["vocab"])
-    yield _norm("output_norm", s["embd"])
+    yield _weight("token_embd", s["width"], s["vocab"])
+    yield _norm("output_norm", s["width"])
     if not s.get("tied"):
-        yield _weight("output", s["embd"], s["vocab"])
+        yield _weight("output", s["width"], s["vocab"])
     if "rope_freqs" in s:
         yield _norm("rope_freqs", s["rope_freqs"])
 
@@ -109,31 +121,33 @@ def _expert_keys(s: dict[str, Any]) -> dict[str, Value]:
         return {}
     keys: dict[str, Value] = {"expert_count": s["experts"], "expert_used_count": s["used"]}
     keys["expert_feed_forward_length"] = s["ff_exp"]
+    if "ff_shexp" in s:
+        keys["expert_shared_feed_forward_length"] = s["ff_shexp"]
     return keys
 
 
 def _llama(s: dict[str, Any]) -> Known:
-    e, h, k, d = s["embd"], s["head"], s["kv"], s["hd"]
+    e, h, k, d = s["width"], s["head"], s["kv"], s["hd"]
     metadata = _base(s, attention__head_count_kv=k, attention__key_length=d, attention__value_length=d,
-                     feed_forward_length=s["ff"], rope__dimension_count=d, **_expert_keys(s))  # fmt: skip
+                     feed_forward_length=s["hidden"], rope__dimension_count=d, **_expert_keys(s))  # fmt: skip
     tensors = list(_globals(s))
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         b = f"blk.{i}"
         tensors += [_norm(f"{b}.attn_norm", e), *_attention(b, e, h * d, k * d, h * d), _norm(f"{b}.ffn_norm", e)]
         if s.get("qk_norm"):
             tensors += [_norm(f"{b}.attn_q_norm", d), _norm(f"{b}.attn_k_norm", d)]
         if s.get("qkv_bias"):
             tensors += [_bias(f"{b}.attn_q", h * d), _bias(f"{b}.attn_k", k * d), _bias(f"{b}.attn_v", k * d)]
-        tensors += list(_experts(b, e, s) if "experts" in s else _dense(b, e, s["ff"]))
+        tensors += list(_experts(b, e, s) if "experts" in s else _dense(b, e, s["hidden"]))
     return Known(metadata, tensors)
 
 
 def _phi3(s: dict[str, Any]) -> Known:
-    e, h, k, d, f = s["embd"], s["head"], s["kv"], s["hd"], s["ff"]
+    e, h, k, d, f = s["width"], s["head"], s["kv"], s["hd"], s["hidden"]
     metadata = _base(s, attention__head_count_kv=k, feed_forward_length=f, rope__dimension_count=d,
                      attention__sliding_window=0)  # fmt: skip
     tensors = list(_globals(s))
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         b = f"blk.{i}"
         tensors += [_norm(f"{b}.attn_norm", e), _weight(f"{b}.attn_qkv", e, (h + 2 * k) * d)]
         tensors += [_weight(f"{b}.attn_output", h * d, e), _norm(f"{b}.ffn_norm", e)]
@@ -143,22 +157,24 @@ def _phi3(s: dict[str, Any]) -> Known:
 
 def _gemma3(s: dict[str, Any]) -> Known:
     plain = _llama({**s, "qk_norm": True})
-    e = s["embd"]
-    extra = [_norm(f"blk.{i}.{n}", e) for i in range(s["blocks"]) for n in ("post_attention_norm", "post_ffw_norm")]
+    e = s["width"]
+    extra = [_norm(f"blk.{i}.{n}", e) for i in range(s["layers"]) for n in ("post_attention_norm", "post_ffw_norm")]
     plain.metadata["gemma3.attention.sliding_window"] = s["sliding_window"]
     return Known(plain.metadata, plain.tensors + extra)
 
 
 def _gdn(s: dict[str, Any]) -> Known:
-    e, h, k, d, blocks, nextn = s["embd"], s["head"], s["kv"], s["hd"], s["blocks"], s.get("nextn", 0)
+    e, h, k, d, blocks, nextn = s["width"], s["head"], s["kv"], s["hd"], s["layers"], s.get("nextn", 0)
     more: dict[str, Value] = {f"ssm__{name}": s[short] for name, short in (
         ("conv_kernel", "conv"), ("state_size", "state"), ("group_count", "group"), ("time_step_rank", "dt"),
         ("inner_size", "inner"))}  # fmt: skip
-    if "ff" in s:
-        more["feed_forward_length"] = s["ff"]
+    if "hidden" in s:
+        more["feed_forward_length"] = s["hidden"]
     if nextn:
         more["nextn_predict_layers"] = nextn
-    metadata = _base({**s, "blocks": blocks + nextn}, attention__head_count_kv=k, attention__key_length=d,
+    if "sections" in s:
+        more["rope__dimension_sections"] = s["sections"]
+    metadata = _base({**s, "layers": blocks + nextn}, attention__head_count_kv=k, attention__key_length=d,
                      attention__value_length=d, rope__dimension_count=s["rope"], full_attention_interval=s["interval"],
                      **more, **_expert_keys(s))  # fmt: skip
     tensors = list(_globals(s))
@@ -171,7 +187,7 @@ def _gdn(s: dict[str, Any]) -> Known:
         if "experts" in s:
             tensors += [*_experts(b, e, s), _norm(f"{b}.ffn_gate_inp_shexp", e), *_shared(b, e, s["ff_shexp"])]
         else:
-            tensors += list(_dense(b, e, s["ff"]))
+            tensors += list(_dense(b, e, s["hidden"]))
         if i >= blocks:
             tensors += [_weight(f"{b}.nextn.eh_proj", 2 * e, e)]
             tensors += [_norm(f"{b}.nextn.{n}", e) for n in ("enorm", "hnorm", "shared_head_norm")]
@@ -179,7 +195,7 @@ def _gdn(s: dict[str, Any]) -> Known:
 
 
 def _delta(b: str, s: dict[str, Any]) -> Iterator[TensorSpec]:
-    e, value, dt = s["embd"], s["inner"], s["dt"]
+    e, value, dt = s["width"], s["inner"], s["dt"]
     conv = 2 * s["state"] * s["group"] + value
     yield _weight(f"{b}.attn_qkv", e, conv)
     yield _weight(f"{b}.attn_gate", e, value)
@@ -196,7 +212,7 @@ def _delta(b: str, s: dict[str, Any]) -> Iterator[TensorSpec]:
 
 
 def _gemma4(s: dict[str, Any]) -> Known:
-    e, h, f, period, blocks = s["embd"], s["head"], s["ff"], s["swa_period"], s["blocks"]
+    e, h, f, period, blocks = s["width"], s["head"], s["hidden"], s["swa_period"], s["layers"]
     slides = [(i + 1) % period != 0 for i in range(blocks)]
     metadata = _base(
         s, attention__head_count_kv=[s["kv_swa"] if slide else s["kv_full"] for slide in slides],
@@ -227,12 +243,12 @@ def _gemma4(s: dict[str, Any]) -> Known:
 
 
 def _gpt_oss(s: dict[str, Any]) -> Known:
-    e, h, k, d, x, f = s["embd"], s["head"], s["kv"], s["hd"], s["experts"], s["ff_exp"]
+    e, h, k, d, x, f = s["width"], s["head"], s["kv"], s["hd"], s["experts"], s["ff_exp"]
     metadata = _base(s, attention__head_count_kv=k, attention__key_length=d, attention__value_length=d,
-                     feed_forward_length=s["ff"], attention__sliding_window=s["sliding_window"],
+                     feed_forward_length=s["hidden"], attention__sliding_window=s["sliding_window"],
                      rope__scaling__type="yarn", rope__scaling__factor=32.0, **_expert_keys(s))  # fmt: skip
     tensors = list(_globals(s))
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         b = f"blk.{i}"
         tensors += [_norm(f"{b}.attn_norm", e), _norm(f"{b}.post_attention_norm", e)]
         tensors += [*_attention(b, e, h * d, k * d, h * d), _norm(f"{b}.attn_sinks", h)]
@@ -247,23 +263,23 @@ def _gpt_oss(s: dict[str, Any]) -> Known:
 
 
 def _mla(s: dict[str, Any]) -> Known:
-    e, h, q, kv, rope = s["embd"], s["head"], s["q_lora"], s["kv_lora"], s["rope"]
+    e, h, q, kv, rope = s["width"], s["head"], s["q_lora"], s["kv_lora"], s["rope"]
     key, value = s["key_mla"], s["value_mla"]
     metadata = _base(
         s, attention__head_count_kv=s["kv"], attention__key_length=s["key"], attention__value_length=s["value"],
         attention__key_length_mla=key, attention__value_length_mla=value, attention__q_lora_rank=q,
-        attention__kv_lora_rank=kv, rope__dimension_count=rope, feed_forward_length=s["ff"],
+        attention__kv_lora_rank=kv, rope__dimension_count=rope, feed_forward_length=s["hidden"],
         leading_dense_block_count=s["dense"], expert_shared_count=s["shared"], **_expert_keys(s),
     )  # fmt: skip
     tensors = list(_globals(s))
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         b = f"blk.{i}"
         tensors += [_norm(f"{b}.attn_norm", e), _norm(f"{b}.ffn_norm", e), _weight(f"{b}.attn_q_a", e, q)]
         tensors += [_norm(f"{b}.attn_q_a_norm", q), _weight(f"{b}.attn_q_b", q, h * key)]
         tensors += [_weight(f"{b}.attn_kv_a_mqa", e, kv + rope), _norm(f"{b}.attn_kv_a_norm", kv)]
         tensors += [_weight(f"{b}.attn_k_b", key - rope, kv, h), _weight(f"{b}.attn_v_b", kv, value, h)]
         tensors += [_weight(f"{b}.attn_output", h * value, e)]
-        tensors += list(_dense(b, e, s["ff"])) if i < s["dense"] else _sparse(b, e, s)
+        tensors += list(_dense(b, e, s["hidden"])) if i < s["dense"] else _sparse(b, e, s)
     return Known(metadata, tensors)
 
 
@@ -272,20 +288,20 @@ def _sparse(b: str, e: int, s: dict[str, Any]) -> list[TensorSpec]:
 
 
 def _glm4moe(s: dict[str, Any]) -> Known:
-    e, h, k, d, nextn = s["embd"], s["head"], s["kv"], s["hd"], s["nextn"]
+    e, h, k, d, nextn = s["width"], s["head"], s["kv"], s["hd"], s["nextn"]
     metadata = _base(
-        s, attention__head_count_kv=k, attention__key_length=d, attention__value_length=d, feed_forward_length=s["ff"],
-        rope__dimension_count=s["rope"], leading_dense_block_count=s["dense"], expert_shared_count=s["shared"],
-        nextn_predict_layers=nextn, **_expert_keys(s),
+        s, attention__head_count_kv=k, attention__key_length=d, attention__value_length=d,
+        feed_forward_length=s["hidden"], rope__dimension_count=s["rope"], leading_dense_block_count=s["dense"],
+        expert_shared_count=s["shared"], nextn_predict_layers=nextn, **_expert_keys(s),
     )  # fmt: skip
     tensors = list(_globals(s))
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         b = f"blk.{i}"
         tensors += [_norm(f"{b}.attn_norm", e), _norm(f"{b}.post_attention_norm", e)]
         tensors += [*_attention(b, e, h * d, k * d, h * d)]
         tensors += [_bias(f"{b}.attn_q", h * d), _bias(f"{b}.attn_k", k * d), _bias(f"{b}.attn_v", k * d)]
-        tensors += list(_dense(b, e, s["ff"])) if i < s["dense"] else _sparse(b, e, s)
-        if i >= s["blocks"] - nextn:
+        tensors += list(_dense(b, e, s["hidden"])) if i < s["dense"] else _sparse(b, e, s)
+        if i >= s["layers"] - nextn:
             tensors += [_weight(f"{b}.nextn.eh_proj", 2 * e, e), _weight(f"{b}.nextn.embed_tokens", e, s["vocab"])]
             tensors += [_weight(f"{b}.nextn.shared_head_head", e, s["vocab"])]
             tensors += [_norm(f"{b}.nextn.{n}", e) for n in ("enorm", "hnorm", "shared_head_norm")]
@@ -293,7 +309,7 @@ def _glm4moe(s: dict[str, Any]) -> Known:
 
 
 def _ssm(b: str, s: dict[str, Any]) -> list[TensorSpec]:
-    e, inner, state, group, dt = s["embd"], s["inner"], s["state"], s["group"], s["dt"]
+    e, inner, state, group, dt = s["width"], s["inner"], s["state"], s["group"], s["dt"]
     cd = inner + 2 * group * state
     tensors = [_weight(f"{b}.ssm_in", e, inner + cd + dt), TensorSpec(f"{b}.ssm_conv1d.weight", (s["conv"], cd), "f32")]
     tensors += [_bias(f"{b}.ssm_conv1d", cd), _bias(f"{b}.ssm_dt", dt), TensorSpec(f"{b}.ssm_a", (1, dt), "f32")]
@@ -310,34 +326,35 @@ def _ssm_keys(s: dict[str, Any]) -> dict[str, Value]:
 
 def _mamba2(s: dict[str, Any]) -> Known:
     tensors = list(_globals(s))
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         tensors += _ssm(f"blk.{i}", s)
     return Known(_base(s, feed_forward_length=0, **_ssm_keys(s)), tensors)
 
 
 def _falcon_h1(s: dict[str, Any]) -> Known:
-    e, h, k, d = s["embd"], s["head"], s["kv"], s["hd"]
+    e, h, k, d = s["width"], s["head"], s["kv"], s["hd"]
     metadata = _base(s, attention__head_count_kv=k, attention__key_length=d, attention__value_length=d,
-                     feed_forward_length=s["ff"], **_ssm_keys(s))  # fmt: skip
+                     feed_forward_length=s["hidden"], **_ssm_keys(s))  # fmt: skip
     tensors = list(_globals(s))
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         b = f"blk.{i}"
-        tensors += [*_ssm(b, s), *_attention(b, e, h * d, k * d, h * d), *_dense(b, e, s["ff"])]
+        tensors += [*_ssm(b, s), *_attention(b, e, h * d, k * d, h * d), *_dense(b, e, s["hidden"])]
         tensors += [TensorSpec(f"{b}.ffn_norm", (e,), "f32")]
     return Known(metadata, tensors)
 
 
 def _bert(s: dict[str, Any]) -> Known:
-    e, f, nomic = s["embd"], s["ff"], s["tpl"] == "nomic-bert"
+    e, f, nomic = s["width"], s["hidden"], s["build"] == "nomic-bert"
     metadata = metadata_of(
-        s["arch"], block_count=s["blocks"], context_length=s["ctx"], embedding_length=e, feed_forward_length=f,
+        s["arch"], block_count=s["layers"], context_length=s["ctx"], embedding_length=e, feed_forward_length=f,
         attention__head_count=s["head"], attention__layer_norm_epsilon=1e-12, attention__causal=False,
         pooling_type=s["pooling"], vocab_size=s["vocab"],
     )  # fmt: skip
+    metadata["tokenizer.ggml.token_type_count"] = s["types"]
     tensors = [_weight("token_embd", e, s["vocab"]), TensorSpec("token_types.weight", (e, s["types"]), "f32")]
     tensors += [_norm("token_embd_norm", e), _bias("token_embd_norm", e)]
     tensors += [] if nomic else [TensorSpec("position_embd.weight", (e, s["ctx"]), "f32")]
-    for i in range(s["blocks"]):
+    for i in range(s["layers"]):
         b = f"blk.{i}"
         if nomic:
             tensors += [_weight(f"{b}.attn_qkv", e, 3 * e), _weight(f"{b}.attn_output", e, e), *_dense(b, e, f)]
@@ -350,7 +367,7 @@ def _bert(s: dict[str, Any]) -> Known:
     return Known(metadata, tensors)
 
 
-_TEMPLATES = {
+_BUILDS = {
     "llama": _llama, "llama-moe": _llama, "phi3": _phi3, "gemma3": _gemma3, "gdn": _gdn, "gemma4": _gemma4,
     "gpt-oss": _gpt_oss, "mla": _mla, "glm4moe": _glm4moe, "mamba2": _mamba2, "falcon-h1": _falcon_h1, "bert": _bert,
     "nomic-bert": _bert,

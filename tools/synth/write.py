@@ -1,4 +1,4 @@
-"""Writes GGUF files for tests: whole headers in true shapes, tensor data sparse or given.
+"""Writes GGUF files: whole headers in true shapes, tensor data sparse or given; for tests and measurements.
 
 Not the reader's mirror image: it follows the format's description, and can be told to lie.
 """
@@ -39,6 +39,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def bytes(self) -> int:
+        """Size of its data."""
         kind = TENSOR_TYPES_BY_NAME[self.type]
         count = 1
         for extent in self.shape:
@@ -97,10 +98,12 @@ def layout(
 
 
 def padded(size: int, alignment: int) -> int:
+    """`size` rounded up to whole steps."""
     return -(-size // alignment) * alignment if alignment > 0 else size
 
 
 def string(text: str | bytes, order: str = "<") -> bytes:
+    """Length and bytes of a text."""
     raw = text.encode() if isinstance(text, str) else text
     return struct.pack(order + "Q", len(raw)) + raw
 
