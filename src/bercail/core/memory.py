@@ -2,7 +2,7 @@
 
 The formulas follow the allocations of llama.cpp b11549 on the CPU (``llama-kv-cache.cpp``, ``llama-kv-cache-iswa.cpp``,
 ``llama-memory-recurrent.cpp``, ``llama_context::sched_reserve``); those of the caches are exact, that of the compute
-buffer was fitted to measurements and is exact to 0.1 % for dense models.
+buffer was fitted to the engine's own account of 17 architectures (`bench/results/breakdown.json`).
 """
 
 from bercail.core.engine import EngineSettings
@@ -18,6 +18,14 @@ ENGINE_BASE_BYTES: Bytes = 96 * MIB
 
 _F32: Bytes = 4
 _F16: Bytes = 2
+
+_UNGATED = frozenset({"bert"})
+"""Architectures whose feed-forward network has no gate."""
+
+_MOE_STREAM = {"glm4moe": 2.5, "qwen35moe": 1.0, "gemma4": 1.0, "qwen3next": 0.0}
+_MOE_STREAM_ELSE = 3.0
+"""Copies of the residual stream beside the experts' answers, as measured: what the allocator can place elsewhere
+differs by architecture."""
 
 
 def pad(count: int, step: int) -> int:
@@ -56,7 +64,7 @@ def cache_bytes(model: Model, settings: EngineSettings) -> Bytes:
     sliding = sliding_cells_per_stream(shape, settings) * streams
     total = 0
     for layer in range(shape.layers - shape.shared_kv_layers):
-        slides = bool(shape.swa_layers) and shape.swa_layers[layer]
+        slides = _slides(shape, layer)
         total += (sliding if slides else full) * _cell_bytes(shape, settings, layer, slides=slides)
     return total
 
@@ -72,8 +80,19 @@ def _cell_bytes(shape: Shape, settings: EngineSettings, layer: int, *, slides: b
         return 0
     if shape.mla_compressed:
         return row_bytes(settings.kv_type_k, shape.kv_lora_rank + shape.rope_dimensions)
-    key, value = (shape.key_length_swa, shape.value_length_swa) if slides else (shape.key_length, shape.value_length)
-    return row_bytes(settings.kv_type_k, key * heads) + row_bytes(settings.kv_type_v, value * heads)
+    key = shape.key_length_swa if slides else shape.key_length
+    value = _value_width(shape, layer, slides=slides)
+    if not settings.flash_attention:  # values are kept transposed, every layer as wide as the widest
+        value = max(_value_width(shape, other, slides=_slides(shape, other)) for other in range(shape.layers))
+    return row_bytes(settings.kv_type_k, key * heads) + row_bytes(settings.kv_type_v, value)
+
+
+def _value_width(shape: Shape, layer: int, *, slides: bool) -> int:
+    return (shape.value_length_swa if slides else shape.value_length) * shape.kv_heads[layer]
+
+
+def _slides(shape: Shape, layer: int) -> bool:
+    return bool(shape.swa_layers) and shape.swa_layers[layer]
 
 
 def state_bytes(model: Model, settings: EngineSettings) -> Bytes:
@@ -101,23 +120,58 @@ def checkpoint_bytes(model: Model, settings: EngineSettings) -> Bytes:
 
 
 def compute_bytes(model: Model, settings: EngineSettings) -> Bytes:
-    """Scratch memory of one physical batch at full context."""
+    """Scratch memory of one physical batch at full context: the phase of a layer that keeps most values at once."""
     shape = model.shape
     batch = min(settings.ubatch_tokens, settings.context_tokens)
-    width = _feed_forward_bytes(shape, batch) + 5 * shape.embedding * batch * _F32
-    if shape.mla_compressed:
-        width += max(shape.heads) * (2 * shape.kv_lora_rank + shape.rope_dimensions) * batch * _F32
-    if shape.recurrent is not None:
-        width = width * 135 // 100
-    return width + _mask_bytes(model, settings, batch) + _score_bytes(model, settings, batch)
+    widest = max(_dense_width(model), _expert_width(model), _latent_width(shape)) * batch * _F32
+    widest = max(widest, _recurrent_bytes(model, settings, batch))
+    if not settings.flash_attention:
+        widest = max(widest, _score_bytes(model, settings, batch))
+    return widest + _mask_bytes(model, settings, batch)
 
 
-def _feed_forward_bytes(shape: Shape, batch: Tokens) -> Bytes:
-    dense = 3 * max(shape.feed_forward, default=0) * batch * _F32
-    if not shape.experts_used:
-        return dense
-    routed = max(3 * shape.expert_feed_forward, 2.13 * shape.embedding) * shape.experts_used
-    return max(dense, int((routed + 3 * shape.shared_feed_forward) * batch * _F32))
+def _dense_width(model: Model) -> int:
+    """Values per token around a dense feed-forward network: gate, up, their product, and five of the stream."""
+    hidden, stream = max(model.shape.feed_forward, default=0), model.shape.embedding
+    return 2 * hidden + stream if model.architecture in _UNGATED else 3 * hidden + 5 * stream
+
+
+def _expert_width(model: Model) -> int:
+    """Values per token around the experts: either what they widen to, or what they return and its weighted copy."""
+    shape, used = model.shape, model.shape.experts_used
+    if not used:
+        return 0
+    widened = 3 * (shape.expert_feed_forward * used + shape.shared_feed_forward) + 5 * shape.embedding
+    stream = _MOE_STREAM.get(model.architecture, _MOE_STREAM_ELSE) * shape.embedding
+    returned = (2 * shape.embedding + shape.expert_feed_forward) * used + int(stream)
+    return max(widened, returned)
+
+
+def _latent_width(shape: Shape) -> int:
+    """Values per token of multi-head latent attention: two compressed queries per head, the query, and the stream."""
+    if not shape.mla_compressed:
+        return 0
+    query = 2 * (shape.kv_lora_rank + shape.rope_dimensions) + shape.key_length_mla
+    return max(shape.heads) * query + 5 * shape.embedding
+
+
+def _recurrent_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes:
+    """A layer with a recurrent state: its values per token, and copies of the states of all slots."""
+    shape, recurrent = model.shape, model.shape.recurrent
+    if recurrent is None:
+        return 0
+    slots, conv, state = settings.slots, recurrent.conv_bytes, recurrent.state_bytes
+    if not recurrent.channels:
+        return _dense_width(model) * batch * _F32 * 135 // 100
+    if not recurrent.scan:
+        width = 2 * recurrent.channels + recurrent.inner + 5 * shape.embedding
+        return width * batch * _F32 + slots * (2 * state + conv)
+    stream = 2 if any(shape.kv_heads) else 1
+    width = 4 * recurrent.inner + 3 * recurrent.channels + stream * shape.embedding
+    more = (slots - 1) * state
+    if more <= recurrent.channels * batch * _F32:
+        more = 0  # it goes where the convolution's input was
+    return width * batch * _F32 + slots * (state + conv) + more
 
 
 def _attended(model: Model, settings: EngineSettings) -> Tokens:
@@ -126,6 +180,8 @@ def _attended(model: Model, settings: EngineSettings) -> Tokens:
 
 
 def _mask_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes:
+    if not any(model.shape.kv_heads):
+        return 0
     kinds = _attended(model, settings)
     if any(model.shape.swa_layers) and keeps_cache(model):
         kinds += sliding_cells_per_stream(model.shape, settings)
@@ -133,13 +189,20 @@ def _mask_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes:
 
 
 def _score_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes:
-    if settings.flash_attention:
-        return 0
-    return _attended(model, settings) * batch * max(model.shape.heads, default=0) * _F32
+    """Attention without flash attention: the scores of every head against every cell, and what stands beside them."""
+    shape = model.shape
+    heads = max(shape.heads, default=0)
+    query = heads * shape.key_length
+    beside = 5 * shape.embedding + query * (2 if query > shape.embedding else 1)
+    beside += 2 * max(shape.kv_heads, default=0) * shape.key_length
+    scores = (_attended(model, settings) * heads + max(beside, _latent_width(shape))) * batch * _F32
+    values = settings.context_tokens * shape.kv_lora_rank * _F16 if shape.mla_compressed else 0
+    # Compressed values are copied out of the keys; a copy that fits where another layer's work was takes no room.
+    return scores + (values if values > _latent_width(shape) * batch * _F32 else 0)
 
 
 def output_bytes(model: Model, settings: EngineSettings) -> Bytes:
-    """Logits of all slots, or the embeddings of one batch, in the graph and in the buffer they are handed out from."""
+    """The buffer that logits of all slots, or embeddings of one batch, are handed out from."""
     if settings.embedding:
-        return 2 * model.shape.embedding * settings.batch_tokens * _F32
-    return 2 * model.shape.vocabulary * settings.slots * _F32
+        return model.shape.embedding * settings.batch_tokens * _F32
+    return model.shape.vocabulary * settings.slots * _F32

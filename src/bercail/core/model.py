@@ -104,11 +104,17 @@ class Recurrent:
         conv_bytes: convolution state of one layer and sequence.
         state_bytes: recurrent state of one layer and sequence.
         layers: which layers hold such a state, one flag per layer.
+        channels: width of the convolution, or 0 if it is not known; with `inner` it gives the working memory.
+        inner: width of the values that the state is made of.
+        scan: a state-space scan (Mamba); otherwise a delta rule.
     """
 
     conv_bytes: Bytes
     state_bytes: Bytes
     layers: tuple[bool, ...]
+    channels: int = 0
+    inner: int = 0
+    scan: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +137,7 @@ class Shape:
         shared_kv_layers: last layers that reuse the cache of earlier ones and hold none.
         kv_lora_rank: compressed width of multi-head latent attention; 0 is ordinary attention.
         rope_dimensions: rotated width of a head.
+        key_length_mla: width of one uncompressed query head there.
         mla_compressed: the cache holds the compressed form (the file has ``attn_k_b`` tensors).
         experts: routed experts per layer; 0 is dense.
         experts_used: of these, active per token.
@@ -158,6 +165,7 @@ class Shape:
     kv_lora_rank: int = 0
     rope_dimensions: int = 0
     mla_compressed: bool = False
+    key_length_mla: int = 0
     experts: int = 0
     experts_used: int = 0
     expert_feed_forward: int = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bercail.core.launch import Progress
+from bercail.core.units import MIB
 
 _STATE = "cmd_child_to_router:state:"
 _STAGES = {"text_model": "weights", "mmproj_model": "projector", "spec_model": "draft"}
@@ -41,6 +42,22 @@ class Diagnosis:
     sentence: str
     hint: str
     code: str
+
+
+_BUFFERS = {
+    "cache": re.compile(r"llama_kv_cache: size = +([\d.]+) MiB"),
+    "state": re.compile(r"llama_memory_recurrent: size = +([\d.]+) MiB"),
+    "compute": re.compile(r"compute buffer size = +([\d.]+) MiB"),
+    "output": re.compile(r"output buffer size = +([\d.]+) MiB"),
+}
+
+
+def memory_account(lines: Sequence[str]) -> Mapping[str, float]:
+    """Bytes of cache, recurrent state, compute and output buffers that a context logged, to a hundredth of a MiB."""
+    return {
+        part: sum(float(found[1]) for line in lines if (found := pattern.search(line))) * MIB
+        for part, pattern in _BUFFERS.items()
+    }
 
 
 def parse_line(line: str) -> Said:

@@ -44,6 +44,7 @@ def shape(keys: Keys) -> tuple[Shape, tuple[str, ...]]:
         kv_lora_rank=keys.count("attention.kv_lora_rank") if keys.architecture in architectures.MLA else 0,
         rope_dimensions=keys.count("rope.dimension_count", attention.key),
         mla_compressed=bool(mla_key and mla_value),
+        key_length_mla=mla_key,
         vocabulary=_vocabulary(keys),
         causal=keys.flag("attention.causal", default=keys.architecture not in architectures.ENCODERS),
         recurrent=recurrent,
@@ -165,7 +166,16 @@ def _recurrent(
     elif name in architectures.LIGHTNING:
         conv, hold = 0, attention.key * attention.key * heads
     else:
-        conv, hold = convolution * (inner + 2 * keys.count("ssm.group_count") * state), state * inner
+        channels = inner + 2 * keys.count("ssm.group_count") * state
+        recurrent = Recurrent(
+            conv_bytes=convolution * channels * _F32_BYTES,
+            state_bytes=state * inner * _F32_BYTES,
+            layers=layers,
+            channels=channels,
+            inner=inner,
+            scan=name not in architectures.RECURRENT_BY_INTERVAL,
+        )
+        return layers, recurrent, ()
     return layers, Recurrent(conv_bytes=conv * _F32_BYTES, state_bytes=hold * _F32_BYTES, layers=layers), ()
 
 
