@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tools.concierge.dialogue import REFUSALS, read_corpus
-from tools.concierge.judge import Answer, Question, is_right, judge, rates
+from tools.concierge.judge import Answer, Question, is_right, judge, rates, read_questions
 from tools.concierge.overlap import overlap
 
 PORT = Question(id="k1", kind="known", language="en", ask="which port?", need=(("8123",), ("listen", "port")))
@@ -61,3 +61,14 @@ def test_the_overlap_counts_what_the_training_text_has_word_for_word(tmp_path: P
     known = overlap(questions, read_corpus(tmp_path))["known"]
     assert known["word_for_word"] == 1
     assert known["ngrams_seen"] == {"1": 0.889, "2": 0.857, "3": 0.8, "4": 0.667, "5": 1.0}
+
+
+def test_the_held_out_questions_are_as_many_as_promised() -> None:
+    questions = read_questions()
+    of = {kind: [q for q in questions if q.kind == kind] for kind in ("known", "unknown", "tools")}
+    assert len(of["known"]) >= 150
+    assert sum(question.language == "fr" for question in of["known"]) >= 75
+    assert len(of["unknown"]) >= 100
+    assert len({question.id for question in questions}) == len(questions)
+    assert all(question.call in ("get_machine", "list_models") for question in of["tools"])
+    assert all(question.need for question in of["known"])
