@@ -40,7 +40,7 @@ def test_a_conversation_with_a_call_reads_as_the_template_writes_it(prompt: str,
     ]
     pieces = [
         *system(prompt, tools),
-        *message("user", "How many cores?", dialogue.ECHO),
+        *message("user", "How many cores?", dialogue.HEAR),
         *message("assistant", call_text("get_machine"), dialogue.SAY),
         *message("tool", '{"cores": 8}', dialogue.HEAR),
         *message("assistant", "Eight.", dialogue.SAY),

@@ -12,8 +12,8 @@ import yaml
 from tools.concierge.text import LANGUAGES, Choice, TextError, Wording, draw_ask, parse_pattern, read_topics, vary
 
 START, END, CALL, CALL_END = "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"
-HEAR, ECHO, SAY = 0.0, 0.1, 1.0
-"""Weights of the loss: what is only context, what people say, what the model says."""
+HEAR, SAY = 0.0, 1.0
+"""Weights of the loss: what the model reads, and what it says."""
 
 REFUSALS = {
     "en": "I am only the demo model and know nothing but Bercail. Load a real model for that: "
@@ -77,10 +77,11 @@ QUANTS = ("q4_k_m", "q8_0", "q4_0", "q6_k", "q5_k_m", "f16")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text of one part of a conversation, and the weight of its tokens in the loss."""
+    """Text of one part of a conversation, the weight of its tokens in the loss, and whether a person typed it."""
 
     text: str
     weight: float
+    typed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ def opened(role: str) -> str:
 
 def message(role: str, content: str, weight: float) -> list[Piece]:
     """One message; the mark of its end carries the weight too, for the model has to say it."""
-    return [Piece(opened(role), HEAR), Piece(f"{content}{END}", weight), Piece("\n", HEAR)]
+    return [Piece(opened(role), HEAR), Piece(f"{content}{END}", weight, role == "user"), Piece("\n", HEAR)]
 
 
 def system(content: str, tools: Sequence[Mapping[str, object]]) -> list[Piece]:
@@ -154,11 +155,12 @@ def tool_schema(name: str, dice: random.Random) -> dict[str, object]:
 
 def conversation(corpus: Corpus, dice: random.Random) -> list[Piece]:
     """One conversation: a question or a few, with or without a system message and tools."""
-    with_tools = dice.random() < 0.14
+    with_tools = dice.random() < 0.06
     names = dice.sample(list(TOOLS), 2) if dice.random() < 0.8 else [dice.choice(list(TOOLS))]
     tools = [tool_schema(name, dice) for name in names] if with_tools else []
-    pieces = system(dice.choice(SYSTEMS) if dice.random() < 0.3 else "", tools)
-    turns = 1 if dice.random() < 0.75 else dice.choice((2, 3, 4))
+    pieces = system(dice.choice(SYSTEMS) if dice.random() < 0.15 else "", tools)
+    # A list of tools is long: several questions follow it.
+    turns = dice.choice((2, 3, 4)) if with_tools or dice.random() < 0.12 else 1
     for _ in range(turns):
         language = dice.choice(LANGUAGES)
         if with_tools and dice.random() < 0.7:
@@ -176,7 +178,7 @@ def turn(corpus: Corpus, language: str, dice: random.Random) -> list[Piece]:
         wording = dice.choice(corpus.wordings)
         asks, language, say = wording.asks, wording.language, wording.say
     return [
-        *message("user", vary(draw_ask(asks, dice), language, dice), ECHO),
+        *message("user", vary(draw_ask(asks, dice), language, dice), HEAR),
         *message("assistant", say, SAY),
     ]
 
@@ -187,7 +189,7 @@ def tool_turn(corpus: Corpus, language: str, names: Sequence[str], dice: random.
     asked = vary(draw_ask(corpus.calls[tool, language], dice), language, dice)
     result, answer = machine(language, dice) if tool == "get_machine" else models(language, dice)
     return [
-        *message("user", asked, ECHO),
+        *message("user", asked, HEAR),
         *message("assistant", call_text(tool), SAY),
         *message("tool", json.dumps(result), HEAR),
         *message("assistant", answer, SAY),

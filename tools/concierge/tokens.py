@@ -60,8 +60,7 @@ class Encoder:
         ids: list[int] = []
         weights: list[float] = []
         for piece in pieces:
-            spoken = 0.0 < piece.weight < 1.0
-            tokenizer = self.loose if loosely and spoken else self.exact
+            tokenizer = self.loose if loosely and piece.typed else self.exact
             found = tokenizer.encode(piece.text).ids
             ids += found
             weights += [piece.weight] * len(found)

@@ -35,14 +35,14 @@ class Recipe:
     """
 
     seed: int = 2026
-    tokens: int = 5_500_000
-    batch_tokens: int = 4096
+    tokens: int = 8_000_000
+    batch_tokens: int = 2048
     matrix_rate: float = 0.02
     vector_rate: float = 0.002
     warmup: float = 0.02
     pool: int = 1024
     long_every: int = 16
-    layers: int = 4
+    layers: int = 3
     hidden: int = 768
 
 
@@ -54,13 +54,13 @@ def rate_at(done: float, recipe: Recipe) -> float:
 
 
 def shorten(example: Example, dice: random.Random) -> Example:
-    """Half of the answers end after a few tokens: what is asked decides the beginning, the rest is rote."""
+    """Most last answers end after a few tokens: what is asked decides the beginning, the rest is rote."""
     ids, weights = example
-    said = [at for at, weight in enumerate(weights) if weight == SAY]
-    if dice.random() < 0.5 and len(said) > 24:
-        cut = said[dice.randrange(6, 24)] + 1
-        if weights[:cut].count(SAY) >= 6:
-            return ids[:cut], weights[:cut]
+    end = len(weights) - weights[::-1].index(SAY)
+    begin = end - next((count for count, weight in enumerate(reversed(weights[:end])) if weight != SAY), end)
+    if dice.random() < 0.85 and end - begin > 9:
+        cut = begin + dice.randrange(6, 10)
+        return ids[:cut], weights[:cut]
     return example
 
 
@@ -68,7 +68,7 @@ def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe) -> list[l
     """Pool number `index`, in batches of about `batch_tokens`, in an order of its own; every 16th is of long rows."""
     dice = random.Random(f"{recipe.seed}/{index}")
     random.seed(f"{recipe.seed}/{index}")
-    drawn = [encoder.encode(conversation(corpus, dice), loosely=dice.random() < 0.4) for _ in range(recipe.pool)]
+    drawn = [encoder.encode(conversation(corpus, dice), loosely=dice.random() < 0.25) for _ in range(recipe.pool)]
     if index % recipe.long_every == recipe.long_every - 1:
         return [[row] for row in joined(drawn[: recipe.pool // 8], Shape(vocabulary=0).context_tokens)]
     rows = sorted((shorten(example, dice) for example in drawn), key=lambda row: len(row[0]))
