@@ -35,7 +35,7 @@ class Recipe:
     """
 
     seed: int = 2026
-    tokens: int = 8_000_000
+    tokens: int = 7_000_000
     batch_tokens: int = 2048
     matrix_rate: float = 0.02
     vector_rate: float = 0.002
