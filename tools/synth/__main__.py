@@ -1,0 +1,37 @@
+"""Writes a published model's header as a sparse GGUF file of full size: `python -m tools.synth Llama-3.1-8B OUT.gguf`.
+
+It can be inspected and planned like the real file and takes next to nothing of the disk; its weights are zeros.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.synth.mix import MIXES, quantized
+from tools.synth.shapes import known, read_table
+from tools.synth.write import write_gguf
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    table = read_table()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help=f"one of {', '.join(table)}")
+    parser.add_argument("out", type=Path, help="file to write")
+    parser.add_argument("--type", choices=MIXES, default="Q4_K_M", dest="mix", help="default %(default)s")
+    given = parser.parse_args(argv)
+    if given.model not in table:
+        near = difflib.get_close_matches(given.model, table) or list(table)
+        parser.error(f"no model {given.model} in the table; near are {', '.join(near)}")
+    shape = table[given.model]
+    metadata, tensors = known(shape)
+    found = quantized(tensors, given.mix, layers=shape["layers"], architecture=shape["arch"])
+    metadata["general.name"] = f"{given.model} {given.mix}, header only"
+    write_gguf(given.out, metadata, found)
+    print(f"{given.out}: {given.out.stat().st_size:,} bytes, {len(found)} tensors")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
