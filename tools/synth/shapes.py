@@ -46,6 +46,21 @@ def vocabulary(count: int) -> dict[str, Value]:
     }
 
 
+def speakable(count: int) -> dict[str, Value]:
+    """A sentencepiece tokenizer of `count` tokens that can write any text: three marks, the bytes, made-up words."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens += [f"\u2581w{number}" for number in range(count - len(tokens))]
+    kinds = [2, 3, 3, *[6] * 256, *[1] * (count - 259)]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens[:count],
+        "tokenizer.ggml.scores": [-float(rank) for rank in range(count)],
+        "tokenizer.ggml.token_type": kinds[:count],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+
+
 def read_table() -> Mapping[str, dict[str, Any]]:
     """The published models by name: `table.yaml`."""
     told: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("table.yaml").read_text(encoding="utf-8"))
