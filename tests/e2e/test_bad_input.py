@@ -216,3 +216,13 @@ def test_damaged_models_end_as_their_description_says(up: Up, shared: Path, tmp_
         status, answer = server.request("POST", "/v1/completions", {"model": name, "prompt": "Once", "max_tokens": 4})
         assert status in (200, 500), (name, answer)  # a model of nothing but NaN may end in an error, not in silence
     assert server.end() == 0
+
+
+def test_a_plan_is_printed_for_other_programs_and_a_refusal_as_usual(run: Run, tiny: Path) -> None:
+    fits = run("plan", str(tiny), "--as", "llama-server", "--context", "512")
+    assert fits.status == 0
+    assert fits.out.startswith(f"llama-server --model {tiny} ")
+    assert "--ctx-size" in fits.out
+    refused = run("plan", str(tiny), "--as", "llama-swap", "--memory", "64 MiB")
+    assert refused.status == 1
+    assert "models:" not in refused.out

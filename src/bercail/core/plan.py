@@ -50,10 +50,12 @@ class Fits:
     """It fits, with these settings.
 
     Attributes:
+        model_path: first file of the model.
         projector: the ``mmproj`` file to load as well, or None.
     """
 
     model_id: str
+    model_path: str
     engine: str
     settings: EngineSettings
     devices: tuple[Device, ...]
@@ -108,6 +110,7 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
     settings = _spend_the_rest(case, settings, wish)
     return Fits(
         model_id=model.id,
+        model_path=model.path,
         engine=engine,
         settings=settings,
         devices=(case.device(settings),),
