@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bercail.core.budget import Part
+from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
@@ -100,6 +102,14 @@ class Engine(Protocol):
 
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
         """Render sample conversations with the engine's own renderer, in a child that cannot hurt us."""
+        ...
+
+    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+        """What the engine itself says it would allocate beside the weights; nothing is loaded. Empty if it never can.
+
+        Raises:
+            EngineError: it refuses the model or the settings.
+        """
         ...
 
     async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> EngineProcess:

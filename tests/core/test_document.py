@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from bercail.core import document, news
+from bercail.core.budget import Part
 from bercail.core.errors import ReadError, UsageError
 from bercail.core.machine import Machine
 from bercail.core.model import ArraySummary, Findings, Model, Pooling
@@ -23,7 +24,7 @@ INSPECT_ADDED = {"id", "name", "role", "pooling", "projector", "notes"}
 PLAN = {
     "schema", "verdict", "model", "context_tokens", "slots", "engine", "devices", "settings", "reasons", "alternatives",
 }  # fmt: skip
-PLAN_ADDED = {"why"}
+PLAN_ADDED = {"why", "engine_account"}
 
 
 def round_trip(value: dict[str, Any]) -> dict[str, Any]:
@@ -126,3 +127,10 @@ def test_every_step_is_a_document_with_its_event(item: news.News) -> None:
     assert set(found) == keys
     if "model" in keys:
         assert found["model"] == "tiny"
+
+
+def test_what_the_engine_says_is_in_the_plan_if_it_was_asked() -> None:
+    verdict = decide(a_machine(), a_model(), EngineOptions())
+    assert round_trip(document.plan_document(verdict))["engine_account"] is None
+    found = round_trip(document.plan_document(verdict, (Part(name="compute", bytes=7),)))
+    assert found["engine_account"] == [{"name": "compute", "bytes": 7}]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from bercail.core import news, report
+from bercail.core.budget import Part
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
 from bercail.core.model import Findings, FoundModel, Model, ModelFile, Tokenizer
@@ -228,3 +229,17 @@ def test_the_line_to_try_is_safe_to_paste_whatever_the_file_is_named(name: str) 
 def test_without_a_url_there_is_nothing_to_try() -> None:
     ready = next(item for item in EVERY_NEWS if isinstance(item, news.Ready))
     assert [line.split()[0] for line in report.ready_lines(ready, "")] == ["ready", "context", "memory", "engine"]
+
+
+def test_a_check_says_where_the_plan_and_the_engine_differ() -> None:
+    verdict = decide(a_machine(), a_model(), EngineOptions(context=4096))
+    planned = {part.name: part.bytes for part in verdict.devices[0].parts}
+    account = (
+        Part(name="KV cache", bytes=planned["KV cache"] + 5000),
+        Part(name="compute", bytes=planned["compute"] * 2),
+        Part(name="output", bytes=planned["output"] // 2),
+        Part(name="recurrent state", bytes=MIB),
+    )
+    section = report.check_section(verdict, account)
+    assert [row[3] for row in section.rows] == ["exact", "50.0% less", "100.0% more", "100.0% less"]
+    assert section.rows[3][:3] == ("recurrent state", "0 B", "1.00 MiB")

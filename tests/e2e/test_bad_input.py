@@ -12,6 +12,8 @@ import pytest
 
 from bercail.engines.llama_cpp.tiny import LlamaShape, write_llama
 from e2e.conftest import BERCAIL, PATIENCE_S
+from tools.synth.shapes import known, read_table
+from tools.synth.write import write_gguf
 
 Run = Callable[..., Any]
 Up = Callable[..., Any]
@@ -226,3 +228,25 @@ def test_a_plan_is_printed_for_other_programs_and_a_refusal_as_usual(run: Run, t
     refused = run("plan", str(tiny), "--as", "llama-swap", "--memory", "64 MiB")
     assert refused.status == 1
     assert "models:" not in refused.out
+
+
+@pytest.mark.engine
+def test_a_plan_is_checked_with_the_engine_on_a_header_alone(run: Run, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "big.gguf", *known(read_table()["Qwen3.6-27B"]))
+    done = run("plan", str(path), "--check", "--json", "--context", "4096", "--slots", "1")
+    told = json.loads(done.out)
+    planned = {part["name"]: part["bytes"] for part in told["devices"][0]["parts"]}
+    account = {part["name"]: part["bytes"] for part in told["engine_account"]}
+    assert set(account) == {"KV cache", "recurrent state", "compute", "output"}
+    for name, size in account.items():
+        assert planned[name] == pytest.approx(size, rel=0.01)
+
+
+@pytest.mark.engine
+def test_settings_that_the_engine_dies_of_are_told_with_its_words(run: Run, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "phi.gguf", *known(read_table()["Phi-4"]))
+    wish = ("--context", "4096", "--slots", "4", "--kv-type-k", "q8_0", "--kv-type-v", "q8_0")
+    done = run("plan", str(path), "--check", *wish)
+    assert done.status == 3
+    assert "the engine cannot run this model with these settings" in done.err
+    assert "fatal error" in done.err

@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from bercail.core.budget import Part
+from bercail.core.engine import EngineSettings
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
 from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
@@ -193,8 +195,14 @@ class FakeEngine:
         self.tried: list[tuple[str, float]] = []
         self.processes: list[FakeProcess] = []
         self.starts: list[LaunchSpec] = []
+        self.asked: list[tuple[str, EngineSettings]] = []
+        self.says: tuple[Part, ...] = ()
         self.cancelled = 0
         self.alive: set[int] = set()
+
+    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+        self.asked.append((model_path, settings))
+        return self.says
 
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
         self.tried.append((template, timeout_s))

@@ -1,10 +1,11 @@
 import pytest
 
+from bercail.core.budget import Part
 from bercail.core.errors import ReadError, RefusedError
 from bercail.core.model import Role
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import Fits, NoFit
-from bercail.flows import plan
+from bercail.flows import check, plan
 from fakes.house import Fakes, run
 from fakes.models import a_machine, a_model
 
@@ -37,3 +38,16 @@ def test_what_cannot_be_served_alone_has_no_plan() -> None:
     fakes.reader.models["/m/a.gguf"] = a_model("a", role=Role.PROJECTOR)
     with pytest.raises(RefusedError, match="not a model that can be served alone"):
         run(lambda: plan(fakes.house(), "a"))
+
+
+@pytest.mark.parametrize("memory_bytes", [None, 0])
+def test_the_engine_is_asked_about_the_planned_settings_whether_they_fit_or_not(memory_bytes: int | None) -> None:
+    fakes = Fakes()
+    if memory_bytes is not None:
+        fakes.prober.machine = a_machine(memory_bytes)
+    fakes.add("a")
+    fakes.engine.says = (Part(name="compute", bytes=5),)
+    verdict = run(lambda: plan(fakes.house(), "a"))
+    assert run(lambda: check(fakes.house(), verdict)) == fakes.engine.says
+    assert fakes.engine.asked == [(verdict.model_path, verdict.settings)]
+    assert fakes.engine.starts == []

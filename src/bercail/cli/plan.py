@@ -7,12 +7,13 @@ import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import show, show_json, show_sections
+from bercail.core.budget import Part
 from bercail.core.document import plan_document
 from bercail.core.elsewhere import llama_server, llama_swap
 from bercail.core.options import EngineOptions, ModelOptions
-from bercail.core.plan import Fits, NoFit
-from bercail.core.report import plan_line, plan_sections
-from bercail.flows import plan
+from bercail.core.plan import Fits, NoFit, Verdict
+from bercail.core.report import check_section, plan_line, plan_sections
+from bercail.flows import check, plan
 from bercail.wiring import build_house
 
 
@@ -26,17 +27,28 @@ from bercail.wiring import build_house
     default=None,
     help="Print the plan's settings as a command line or configuration of another program.",
 )
+@click.option("--check", "checked", is_flag=True, help="Ask the engine itself what it would take; nothing is loaded.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 @with_options(EngineOptions, ModelOptions)
-def command(model: str, *, as_json: bool, form: str | None, config: str | None, **parameters: object) -> int:
+def command(
+    model: str, *, as_json: bool, form: str | None, checked: bool, config: str | None, **parameters: object
+) -> int:
     """Say what of MODEL fits on this machine, and why. Exit status 1 if it does not fit."""
-    verdict = asyncio.run(plan(build_house(config, overrides(parameters)), model))
+    house = build_house(config, overrides(parameters))
+
+    async def planned() -> tuple[Verdict, tuple[Part, ...] | None]:
+        verdict = await plan(house, model)
+        return verdict, await check(house, verdict) if checked else None
+
+    verdict, account = asyncio.run(planned())
     if form and isinstance(verdict, Fits):
         arguments = llama_server(verdict.model_path, verdict.projector, verdict.settings)
         show(llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n")
     elif as_json:
-        show_json(plan_document(verdict))
+        show_json(plan_document(verdict, account))
     else:
         show(f"{verdict.model_id} {plan_line(verdict)}\n")
         show_sections(plan_sections(verdict))
+        if account:
+            show_sections((check_section(verdict, account),))
     return 1 if isinstance(verdict, NoFit) else 0

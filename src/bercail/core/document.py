@@ -9,6 +9,7 @@ from math import isfinite
 from typing import TypeAlias, assert_never
 
 from bercail.core import news
+from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import BercailError
 from bercail.core.machine import Machine
@@ -77,8 +78,8 @@ def settings_document(settings: EngineSettings) -> dict[str, Json]:
     return document
 
 
-def plan_document(verdict: Verdict) -> dict[str, Json]:
-    """``bercail.plan/1``: what fits, and why."""
+def plan_document(verdict: Verdict, account: Sequence[Part] | None = None) -> dict[str, Json]:
+    """``bercail.plan/1``: what fits, and why; ``account`` is what the engine says, if it was asked."""
     match verdict:
         case Fits():
             word, why = "fits", ""
@@ -103,6 +104,7 @@ def plan_document(verdict: Verdict) -> dict[str, Json]:
             }
             for device in verdict.devices
         ],
+        "engine_account": None if account is None else [{"name": part.name, "bytes": part.bytes} for part in account],
         "settings": settings_document(verdict.settings),
         "reasons": [
             {"setting": reason.setting, "value": reason.value, "because": reason.because} for reason in verdict.reasons

@@ -69,12 +69,14 @@ class NoFit:
     """It does not fit.
 
     Attributes:
+        model_path: first file of the model.
         why: one sentence.
         settings: what was tried; its memory is in ``devices``.
         alternatives: the nearest things that do fit.
     """
 
     model_id: str
+    model_path: str
     engine: str
     why: str
     settings: EngineSettings
@@ -260,6 +262,7 @@ def _needs(case: Case, settings: EngineSettings) -> str:
 def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Reason, ...], why: str) -> NoFit:
     return NoFit(
         model_id=case.model.id,
+        model_path=case.model.path,
         engine=engine,
         why=why,
         settings=settings,

@@ -2,17 +2,20 @@
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from bercail.core import news
+from bercail.core.budget import Part
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import Findings, Model, Tokenizer
 from bercail.core.plan import Fits, NoFit, Verdict
 from bercail.core.units import (
+    MIB,
+    Bytes,
     format_bandwidth,
     format_bytes,
     format_count,
@@ -132,6 +135,25 @@ def _device_section(name: str, verdict: Verdict, index: int) -> Section:
     rows.append(("total", format_bytes(device.total_bytes)))
     rows.append(("available", format_bytes(device.budget_bytes)))
     return Section(title=f"Memory ({name})", rows=tuple(rows), header=("part", "size"))
+
+
+def check_section(verdict: Verdict, account: Sequence[Part]) -> Section:
+    """The plan beside the engine's own account of the same parts."""
+    planned = {part.name: part.bytes for part in verdict.devices[0].parts}
+    rows = [
+        (part.name, format_bytes(planned.get(part.name, 0)), format_bytes(part.bytes), _more(planned, part))
+        for part in account
+    ]
+    header = ("part", "planned", "engine says", "planned is")
+    return Section(title=f"Checked with {verdict.engine} (nothing loaded)", rows=tuple(rows), header=header)
+
+
+def _more(planned: Mapping[str, Bytes], part: Part) -> str:
+    """How far the plan is off; the engine speaks in hundredths of a MiB."""
+    off = planned.get(part.name, 0) - part.bytes
+    if abs(off) <= MIB // 100 + 1:
+        return "exact"
+    return f"{abs(off) / part.bytes:.1%} {'more' if off > 0 else 'less'}"
 
 
 def plan_line(verdict: Verdict) -> str:

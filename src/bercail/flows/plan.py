@@ -3,6 +3,7 @@
 import asyncio
 from typing import assert_never
 
+from bercail.core.budget import Part
 from bercail.core.errors import RefusedError
 from bercail.core.model import Model, Role
 from bercail.core.plan import Verdict, decide
@@ -21,6 +22,15 @@ async def plan(house: House, name: str) -> Verdict:
     model, machine = await asyncio.gather(inspect(house, name), asyncio.to_thread(house.prober.probe))
     refuse_unservable(model)
     return decide(machine, model, house.settings.engine, engine=house.engine.name)
+
+
+async def check(house: House, verdict: Verdict) -> tuple[Part, ...]:
+    """What the engine itself says the planned settings would take, beside the weights.
+
+    Raises:
+        EngineError: it refuses the model or the settings.
+    """
+    return await house.engine.account(verdict.model_path, verdict.settings)
 
 
 def refuse_unservable(model: Model) -> None:

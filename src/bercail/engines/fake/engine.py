@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from bercail.core.budget import Part
+from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.units import Bytes
@@ -103,6 +105,10 @@ class FakeEngine:
         process = FakeProcess(server, address, runtime)
         self.started.append(process)
         return process
+
+    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+        """Nothing: it allocates nothing."""
+        return ()
 
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
         """Usable unless the text says ``raise_exception``; tools if it says ``tools``."""

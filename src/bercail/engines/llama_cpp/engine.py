@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bercail.core.budget import Part
+from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.units import Bytes
 from bercail.engines.llama_cpp import flags, output, worker
+from bercail.engines.llama_cpp.account import account
 from bercail.engines.llama_cpp.child import (
     ask,
     check_library,
@@ -28,6 +31,7 @@ from bercail.engines.upstream import HttpUpstream
 
 _HEALTH_TIMEOUT_S = 10.0
 _LOOK_S = 0.5
+_ACCOUNT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,15 @@ class LlamaCpp:
             return await try_template(template, timeout_s, runtime)
         finally:
             remove(runtime)
+
+    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+        """What it would allocate for the model beside its weights, asked of the library itself on the header alone.
+
+        Raises:
+            EngineError: it is not installed, refuses the model or the settings, or does not answer in time.
+        """
+        check_library()
+        return await account(model_path, settings, _ACCOUNT_S)
 
     def _log_path(self, spec: LaunchSpec) -> Path | None:
         if self._log_dir is None:

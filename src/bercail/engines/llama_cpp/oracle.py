@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.engines.llama_cpp.output import memory_account
+from bercail.engines.llama_cpp.worker import FAREWELL
 
 RELEASE = "2026.10.11549"
 
@@ -132,6 +133,8 @@ def main(argv: Sequence[str]) -> int:
     library = Library()
     model = library.load(argv[0])
     for line in sys.stdin:
+        if line.encode() == FAREWELL:
+            break
         sys.stdout.write(json.dumps(library.account(model, json.loads(line))) + "\n")
         sys.stdout.flush()
     return 0
