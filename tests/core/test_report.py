@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from bercail.core import news, report
-from bercail.core.budget import Part
+from bercail.core.budget import Device, Part
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
 from bercail.core.model import Findings, FoundModel, Model, ModelFile, Tokenizer
@@ -96,7 +96,7 @@ def test_a_refusal_says_what_would_fit() -> None:
 def test_a_plan_shows_total_and_available_and_ways_to_more() -> None:
     verdict = decide(a_machine(), a_model(), EngineOptions(context=1024))
     first, *_, last = report.plan_sections(verdict)
-    assert [row[0] for row in first.rows][-2:] == ["total", "available"]
+    assert [row[1] for row in first.rows][-2:] == ["total", "available"]
     assert last.title == "Alternatives"
 
 
@@ -243,3 +243,25 @@ def test_a_check_says_where_the_plan_and_the_engine_differ() -> None:
     section = report.check_section(verdict, account)
     assert [row[3] for row in section.rows] == ["exact", "50.0% less", "100.0% more", "100.0% less"]
     assert section.rows[3][:3] == ("recurrent state", "0 B", "1.00 MiB")
+
+
+def a_device(budget: int, **parts: int) -> Device:
+    named = tuple(Part(name=name.replace("_", " "), bytes=size) for name, size in parts.items())
+    return Device(name="cpu", budget_bytes=budget, parts=named)
+
+
+def test_a_bar_shows_each_part_in_proportion_and_what_is_free() -> None:
+    bar = report.device_bar(a_device(640, weights=320, KV_cache=160, prompt_cache=10))
+    assert bar == "W" * 32 + "K" * 16 + "S" + "." * 15 + "|"
+
+
+def test_a_bar_of_what_does_not_fit_goes_beyond_the_end_of_memory() -> None:
+    assert report.device_bar(a_device(320, weights=640)) == "W" * 32 + "|" + "W" * 32
+    assert report.device_bar(a_device(0)) == "|" + "." * 64
+
+
+@given(machines(), models(), wishes)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_every_bar_is_as_long_as_any_other(machine: Machine, model: Model, wish: EngineOptions) -> None:
+    (device,) = decide(machine, model, wish).devices
+    assert len(report.device_bar(device)) == report.BAR_CELLS + 1

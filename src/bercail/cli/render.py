@@ -17,6 +17,7 @@ from bercail.core.report import Section
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 WIDEST = 140
 
@@ -58,6 +59,8 @@ def show_sections(sections: Iterable[Section]) -> None:
         if number:
             console.print()
         console.print(section.title, style="bold", markup=False)
+        if section.bar:
+            console.print(_bar(section.bar))
         console.print(_table(section))
 
 
@@ -67,6 +70,20 @@ def make_console(stream: TextIO) -> "Console":
 
     width = min(Console(file=stream).width, WIDEST) if stream.isatty() else WIDEST
     return Console(file=stream, highlight=False, width=width)
+
+
+_COLOURS = ("blue", "green", "yellow", "magenta", "cyan", "red", "white")
+
+
+def _bar(letters: str) -> "Text":
+    """The bar, each letter in a colour of its own where colour is wanted."""
+    from rich.text import Text
+
+    order = list(dict.fromkeys(letter for letter in letters if letter.isalpha()))
+    bar = Text()
+    for letter in letters:
+        bar.append(letter, style=f"reverse {_COLOURS[order.index(letter) % len(_COLOURS)]}" if letter in order else "")
+    return bar
 
 
 def _table(section: Section) -> "Table":

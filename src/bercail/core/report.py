@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bercail.core import news
-from bercail.core.budget import Part
+from bercail.core.budget import Device, Part
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
@@ -27,11 +27,16 @@ from bercail.core.units import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A titled table; without ``header`` the first column names the second."""
+    """A titled table; without ``header`` the first column names the second.
+
+    Attributes:
+        bar: letters in proportion, drawn above the table; the first column is its legend.
+    """
 
     title: str
     rows: tuple[tuple[str, ...], ...]
     header: tuple[str, ...] = ()
+    bar: str = ""
 
 
 def inspect_sections(model: Model) -> tuple[Section, ...]:
@@ -131,10 +136,35 @@ def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
 
 def _device_section(name: str, verdict: Verdict, index: int) -> Section:
     device = verdict.devices[index]
-    rows = [(part.name, format_bytes(part.bytes)) for part in device.parts]
-    rows.append(("total", format_bytes(device.total_bytes)))
-    rows.append(("available", format_bytes(device.budget_bytes)))
-    return Section(title=f"Memory ({name})", rows=tuple(rows), header=("part", "size"))
+    whole = max(device.budget_bytes, 1)
+    rows = [
+        (_letter(part.name), part.name, format_bytes(part.bytes), f"{part.bytes / whole:.1%}") for part in device.parts
+    ]
+    rows.append(("", "total", format_bytes(device.total_bytes), f"{device.total_bytes / whole:.1%}"))
+    rows.append((".", "available", format_bytes(device.budget_bytes), ""))
+    header = ("", "part", "size", "of available")
+    return Section(title=f"Memory ({name})", rows=tuple(rows), header=header, bar=device_bar(device))
+
+
+_LETTERS = {"prompt cache": "S", "checkpoints": "T"}
+"""Where the first letter of a part is taken by another."""
+BAR_CELLS = 64
+
+
+def _letter(part: str) -> str:
+    return _LETTERS.get(part, part[0].upper())
+
+
+def device_bar(device: Device) -> str:
+    """A device in `BAR_CELLS` letters, each a part's; ``.`` is free, and ``|`` is where the available memory ends."""
+    whole = max(device.total_bytes, device.budget_bytes, 1)
+    cells, filled = "", 0
+    for part in device.parts:
+        filled += part.bytes
+        cells += _letter(part.name) * (round(filled * BAR_CELLS / whole) - len(cells))
+    cells = cells.ljust(BAR_CELLS, ".")
+    end = round(device.budget_bytes * BAR_CELLS / whole)
+    return cells + "|" if end == BAR_CELLS else f"{cells[:end]}|{cells[end:]}"
 
 
 def check_section(verdict: Verdict, account: Sequence[Part]) -> Section:
