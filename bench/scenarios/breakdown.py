@@ -61,10 +61,11 @@ def ask(path: Path, settings: Sequence[EngineSettings]) -> list[dict[str, float]
             input="".join(json.dumps(asdict(one)) + "\n" for one in settings[len(answers) :]),
             capture_output=True, text=True, check=False, env=os.environ | {"GGML_NO_BACKTRACE": "1"},
         )  # fmt: skip
-        answers += [json.loads(line) for line in done.stdout.splitlines()]
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        answers += [None if "refused" in one else one for one in told]
         if done.returncode == 0:
             break
-        if not done.stdout and len(answers) == 0 and "does not load" in done.stderr:
+        if not done.stdout and "fatal error" not in done.stderr:
             raise SystemExit(done.stderr)
         answers.append(None)
     return answers

@@ -15,7 +15,7 @@ PLAIN = some_settings(context_tokens=16384, slots=4, ubatch_tokens=128, batch_to
 
 def test_every_setting_is_said_to_llama_server() -> None:
     said = shlex.join(llama_server("/m/a b.gguf", None, PLAIN))
-    assert said.startswith("llama-server --model '/m/a b.gguf' --no-mmproj --gpu-layers 0 --fit off ")
+    assert said.startswith("llama-server --model '/m/a b.gguf' --no-mmproj --gpu-layers 0 --no-kv-offload ")
     for part in (
         "--ctx-size 16384", "--parallel 4", "--no-kv-unified", "--cache-type-k f16", "--cache-type-v q8_0",
         "--flash-attn on", "--ubatch-size 128", "--cache-ram 0", "--no-cache-idle-slots", "--no-context-shift",
@@ -35,6 +35,7 @@ def test_every_setting_is_said_to_llama_server() -> None:
         ({"prompt_cache_bytes": 512 * MIB}, "--cache-ram 512 --cache-idle-slots"),
         ({"swa_full": True}, "--swa-full"),
         ({"embedding": True, "pooling": Pooling.MEAN}, "--embedding --pooling mean"),
+        ({"pooling": Pooling.NONE}, "--pooling none"),
         ({"warmup": False}, "--no-warmup"),
     ],
 )

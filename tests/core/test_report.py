@@ -10,7 +10,7 @@ from bercail.core import news, report
 from bercail.core.budget import Device, Part
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
-from bercail.core.model import Findings, FoundModel, Model, ModelFile, Tokenizer
+from bercail.core.model import Findings, FoundModel, Model, ModelFile, Role, Tokenizer
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.units import GIB, MIB
@@ -239,10 +239,24 @@ def test_a_check_says_where_the_plan_and_the_engine_differ() -> None:
         Part(name="compute", bytes=planned["compute"] * 2),
         Part(name="output", bytes=planned["output"] // 2),
         Part(name="recurrent state", bytes=MIB),
+        Part(name="margin", bytes=0),
+        Part(name="nothing", bytes=0),
     )
     section = report.check_section(verdict, account)
-    assert [row[3] for row in section.rows] == ["exact", "50.0% less", "100.0% more", "100.0% less"]
+    says = ["exact", "50.0% less", "100.0% more", "100.0% less", "more: the engine takes none"]
+    assert [row[3] for row in section.rows] == says
     assert section.rows[3][:3] == ("recurrent state", "0 B", "1.00 MiB")
+
+
+def test_a_check_of_an_embedding_model_leaves_out_what_the_engine_makes_later() -> None:
+    verdict = decide(a_machine(), a_model(role=Role.EMBED), EngineOptions())
+    section = report.check_section(verdict, (Part(name="compute", bytes=MIB), Part(name="output", bytes=MIB)))
+    assert [row[0] for row in section.rows] == ["compute"]
+
+
+def test_where_nothing_is_available_no_share_of_it_is_told() -> None:
+    (first, *_) = report.plan_sections(decide(a_machine(0), a_model(), EngineOptions(context=1024)))
+    assert {row[3] for row in first.rows} == {""}
 
 
 def a_device(budget: int, **parts: int) -> Device:

@@ -250,3 +250,21 @@ def test_settings_that_the_engine_dies_of_are_told_with_its_words(run: Run, tmp_
     assert done.status == 3
     assert "the engine cannot run this model with these settings" in done.err
     assert "fatal error" in done.err
+
+
+def test_flags_of_plan_that_contradict_are_refused(run: Run, tiny: Path) -> None:
+    for other in ("--json", "--check"):
+        done = run("plan", str(tiny), "--as", "llama-swap", other)
+        assert done.status == 2
+        assert "leave out --json and --check" in done.err
+
+
+@pytest.mark.engine
+def test_a_plan_is_shown_even_if_the_engine_then_refuses_the_model(run: Run, tmp_path: Path) -> None:
+    metadata, tensors = known(read_table()["Falcon-H1-0.5B"])
+    metadata["falcon-h1.ssm.group_count"] = 3  # the reader has no opinion on that, the engine has
+    path = write_gguf(tmp_path / "odd.gguf", metadata, tensors)
+    done = run("plan", str(path), "--check", "--context", "4096")
+    assert done.status == 3
+    assert "Memory (cpu)" in done.out
+    assert "the engine cannot run this model" in done.err

@@ -32,8 +32,10 @@ class Served:
     def __call__(self, question: str, *, tools: bool) -> Answer:
         """What it answers to `question` alone.
 
+        A call whose arguments are no JSON object is named `malformed`.
+
         Raises:
-            RuntimeError: the server refused, or a call's arguments are no JSON object.
+            RuntimeError: the server refused.
         """
         body: dict[str, object] = {
             "model": self.model,
@@ -45,8 +47,7 @@ class Served:
             body["tools"] = [_schema(name, told[0]) for name, told in TOOLS.items()]
         message = self._post(body)["choices"][0]["message"]
         calls = [call["function"] for call in message.get("tool_calls") or ()]
-        well_formed = all(isinstance(json.loads(call["arguments"]), dict) for call in calls)
-        names = tuple(call["name"] for call in calls) if well_formed else ("malformed",)
+        names = tuple(call["name"] if _is_object(call["arguments"]) else "malformed" for call in calls)
         return Answer(text=message.get("content") or "", calls=names)
 
     def _post(self, body: Mapping[str, object]) -> Any:
@@ -58,6 +59,13 @@ class Served:
         if response.status != 200:
             raise RuntimeError(f"{response.status}: {text.decode(errors='replace')}")
         return json.loads(text)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _schema(name: str, description: str) -> dict[str, object]:
@@ -72,7 +80,10 @@ def serving(model: Path) -> Iterator[str]:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             told = (json.loads(line) for line in process.stdout or ())
-            yield next(news["url"] for news in told if news["event"] == "listening")
+            url = next((news["url"] for news in told if news["event"] == "listening"), None)
+            if url is None:
+                raise RuntimeError(f"the server on {model} ended before it listened")
+            yield url
         finally:
             process.terminate()
 

@@ -32,7 +32,8 @@ def grams(found: Sequence[str], length: int) -> set[tuple[str, ...]]:
 def overlap(questions: Sequence[Question], corpus: Corpus) -> Mapping[str, Mapping[str, object]]:
     """By kind of question: how many are word for word in the training text, and what share of their n-grams occurs.
 
-    Every sentence that the patterns of the corpus stand for counts as seen, whether training drew it or not.
+    Every sentence that the patterns of the corpus stand for counts as seen, whether training drew it or not; what
+    `manner.yaml` makes of them (synonyms, openings, slips) is not counted.
     """
     whole: set[tuple[str, ...]] = set()
     seen: dict[int, set[tuple[str, ...]]] = {length: set() for length in LENGTHS}

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 LANGUAGES = ("en", "fr")
-REFUSAL = "refusal"
+PARTS = {"ask", "say", "names"}
 
 
 class TextError(ValueError):
@@ -146,10 +146,11 @@ def _entry(
     topic, language = key
     where = f"{file}: {topic or 'a topic without an id'} in {language}"
     part = entry.get(language)
-    if not topic or not isinstance(part, dict) or not part.get("ask") or set(part) - {"ask", "say", "names"}:
+    asks = part.get("ask") if isinstance(part, dict) else None
+    if not topic or not isinstance(part, dict) or not asks or not isinstance(asks, list) or set(part) - PARTS:
         raise TextError(f"{where} needs a list `ask`, and may have `say` and `names`, nothing else")
     try:
-        patterns = [parse_pattern(str(ask)) for ask in part["ask"]]
+        patterns = [parse_pattern(str(ask)) for ask in asks]
         if names := part.get("names"):
             patterns += [_framed(frames, parse_pattern(str(names)))] * 2
     except TextError as error:

@@ -7,11 +7,11 @@ import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import show, show_json, show_sections
-from bercail.core.budget import Part
 from bercail.core.document import plan_document
 from bercail.core.elsewhere import llama_server, llama_swap
+from bercail.core.errors import UsageError
 from bercail.core.options import EngineOptions, ModelOptions
-from bercail.core.plan import Fits, NoFit, Verdict
+from bercail.core.plan import Fits, NoFit
 from bercail.core.report import check_section, plan_line, plan_sections
 from bercail.flows import check, plan
 from bercail.wiring import build_house
@@ -34,21 +34,21 @@ def command(
     model: str, *, as_json: bool, form: str | None, checked: bool, config: str | None, **parameters: object
 ) -> int:
     """Say what of MODEL fits on this machine, and why. Exit status 1 if it does not fit."""
+    if form and (as_json or checked):
+        raise UsageError(f"--as {form} prints nothing but that; leave out --json and --check")
     house = build_house(config, overrides(parameters))
-
-    async def planned() -> tuple[Verdict, tuple[Part, ...] | None]:
-        verdict = await plan(house, model)
-        return verdict, await check(house, verdict) if checked else None
-
-    verdict, account = asyncio.run(planned())
+    verdict = asyncio.run(plan(house, model))
     if form and isinstance(verdict, Fits):
         arguments = llama_server(verdict.model_path, verdict.projector, verdict.settings)
         show(llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n")
-    elif as_json:
-        show_json(plan_document(verdict, account))
-    else:
+        return 0
+    if not as_json:
         show(f"{verdict.model_id} {plan_line(verdict)}\n")
         show_sections(plan_sections(verdict))
-        if account:
-            show_sections((check_section(verdict, account),))
+    account = asyncio.run(check(house, verdict)) if checked else None
+    if as_json:
+        show_json(plan_document(verdict, account))
+    elif account is not None:
+        show("")
+        show_sections((check_section(verdict, account),))
     return 1 if isinstance(verdict, NoFit) else 0

@@ -4,18 +4,17 @@ import json
 import shlex
 
 from bercail.core.engine import EngineSettings
-from bercail.core.model import Pooling
 from bercail.core.units import MIB
 
 
 def llama_server(model_path: str, projector: str | None, settings: EngineSettings) -> tuple[str, ...]:
-    """The arguments of `llama-server` (b11549) that run a model as Bercail would; nothing is left to its defaults."""
-    pooling = settings.pooling if settings.pooling not in (None, Pooling.NONE) else None
+    """The arguments of `llama-server` (b11549) that run a model on the CPU with the settings of a plan."""
     prompt_cache = settings.prompt_cache_bytes // MIB
     return (
         "llama-server", "--model", model_path,
         *(("--mmproj", projector) if projector else ("--no-mmproj",)),
-        "--gpu-layers", "0", "--fit", "off", "--load-mode", "mmap" if settings.mmap else "none",
+        "--gpu-layers", "0", "--no-kv-offload", "--no-mmproj-offload", "--fit", "off",
+        "--load-mode", "mmap" if settings.mmap else "none",
         "--repack" if settings.repack else "--no-repack",
         "--ctx-size", str(settings.context_tokens), "--parallel", str(settings.slots),
         "--kv-unified" if settings.kv_unified else "--no-kv-unified",
@@ -27,7 +26,7 @@ def llama_server(model_path: str, projector: str | None, settings: EngineSetting
         "--ctx-checkpoints", str(settings.checkpoints), "--no-context-shift", "--jinja",
         *(("--swa-full",) if settings.swa_full else ()),
         *(("--embedding",) if settings.embedding else ()),
-        *(("--pooling", pooling.value) if pooling else ()),
+        *(("--pooling", settings.pooling.value) if settings.pooling else ()),
         *(() if settings.warmup else ("--no-warmup",)),
     )  # fmt: skip
 
@@ -35,5 +34,10 @@ def llama_server(model_path: str, projector: str | None, settings: EngineSetting
 def llama_swap(model_id: str, arguments: tuple[str, ...]) -> str:
     """A llama-swap configuration of one model that runs `arguments` on the port it is given."""
     command = shlex.join((*arguments, "--host", "127.0.0.1"))
-    lines = ("models:", f"  {json.dumps(model_id)}:", "    cmd: |", f"      {command} --port ${{PORT}}")
+    lines = (
+        "models:",
+        f"  {json.dumps(model_id, ensure_ascii=False)}:",
+        "    cmd: |",
+        f"      {command} --port ${{PORT}}",
+    )
     return "\n".join((*lines, "    checkEndpoint: /health\n"))

@@ -136,11 +136,12 @@ def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
 
 def _device_section(name: str, verdict: Verdict, index: int) -> Section:
     device = verdict.devices[index]
-    whole = max(device.budget_bytes, 1)
-    rows = [
-        (_letter(part.name), part.name, format_bytes(part.bytes), f"{part.bytes / whole:.1%}") for part in device.parts
-    ]
-    rows.append(("", "total", format_bytes(device.total_bytes), f"{device.total_bytes / whole:.1%}"))
+
+    def share(size: Bytes) -> str:
+        return f"{size / device.budget_bytes:.1%}" if device.budget_bytes > 0 else ""
+
+    rows = [(_letter(part.name), part.name, format_bytes(part.bytes), share(part.bytes)) for part in device.parts]
+    rows.append(("", "total", format_bytes(device.total_bytes), share(device.total_bytes)))
     rows.append((".", "available", format_bytes(device.budget_bytes), ""))
     header = ("", "part", "size", "of available")
     return Section(title=f"Memory ({name})", rows=tuple(rows), header=header, bar=device_bar(device))
@@ -168,11 +169,15 @@ def device_bar(device: Device) -> str:
 
 
 def check_section(verdict: Verdict, account: Sequence[Part]) -> Section:
-    """The plan beside the engine's own account of the same parts."""
+    """The plan beside the engine's own account of the same parts.
+
+    The buffer of an embedding model's answers is left out: the engine makes it when the first text comes.
+    """
     planned = {part.name: part.bytes for part in verdict.devices[0].parts}
     rows = [
         (part.name, format_bytes(planned.get(part.name, 0)), format_bytes(part.bytes), _more(planned, part))
         for part in account
+        if (part.bytes or planned.get(part.name)) and not (verdict.settings.embedding and part.name == "output")
     ]
     header = ("part", "planned", "engine says", "planned is")
     return Section(title=f"Checked with {verdict.engine} (nothing loaded)", rows=tuple(rows), header=header)
@@ -183,6 +188,8 @@ def _more(planned: Mapping[str, Bytes], part: Part) -> str:
     off = planned.get(part.name, 0) - part.bytes
     if abs(off) <= MIB // 100 + 1:
         return "exact"
+    if not part.bytes:
+        return "more: the engine takes none"
     return f"{abs(off) / part.bytes:.1%} {'more' if off > 0 else 'less'}"
 
 

@@ -26,7 +26,7 @@ async def account(model_path: str, settings: EngineSettings, timeout_s: float) -
     answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def hear(line: str) -> None:
-        if not answer.done() and line.startswith(("{", "null")):
+        if not answer.done() and line.startswith("{"):
             answer.set_result(line)
 
     command = Command(
@@ -40,21 +40,27 @@ async def account(model_path: str, settings: EngineSettings, timeout_s: float) -
     try:
         async with asyncio.timeout(timeout_s):
             await asyncio.wait((answer, ended), return_when=asyncio.FIRST_COMPLETED)
-        said = json.loads(answer.result()) if answer.done() else None
-        if said is None:
-            raise _silent((await child.wait()).log_tail if ended.done() else ())
-        return tuple(Part(name=name, bytes=round(said[part])) for part, name in PARTS.items() if said[part])
+        if not answer.done():
+            raise _refused((await child.wait()).log_tail)
+        said = json.loads(answer.result())
+        if "refused" in said:
+            raise _refused(tuple(said["refused"]))
+        return tuple(Part(name=name, bytes=round(said[part])) for part, name in PARTS.items())
     except TimeoutError as error:
-        raise EngineError(f"the engine did not say within {timeout_s:g} s what it would take") from error
+        raise EngineError(
+            f"the engine did not say within {timeout_s:g} s what it would take",
+            hint="the disk or the machine is very busy; try again, or plan without --check",
+            code="no_account",
+        ) from error
     finally:
         ended.cancel()
         await asyncio.shield(end(child))
 
 
-def _silent(log: tuple[str, ...]) -> EngineError:
+def _refused(log: tuple[str, ...]) -> EngineError:
     return EngineError(
         "the engine cannot run this model with these settings, or cannot say what it would take",
-        hint="its last lines follow" if log else "try other settings",
+        hint="try other settings",
         code="no_account",
         log_tail=log,
     )

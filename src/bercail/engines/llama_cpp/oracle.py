@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
+from bercail.engines.leash import tie_to_parent
 from bercail.engines.llama_cpp.output import memory_account
 from bercail.engines.llama_cpp.worker import FAREWELL
 
@@ -100,8 +101,8 @@ class Library:
             raise SystemExit(f"llama.cpp does not load {path}: {''.join(self.said[-3:]).strip()}")
         return model
 
-    def account(self, model: int, settings: Mapping[str, object]) -> Mapping[str, float] | None:
-        """Bytes by part under `settings` (fields of `EngineSettings`), or None if the library refuses them."""
+    def account(self, model: int, settings: Mapping[str, object]) -> Mapping[str, object]:
+        """Bytes by part under `settings` (fields of `EngineSettings`), or the library's last words as `refused`."""
         parameters = self._llama.llama_context_default_params()
         for ours, theirs in FIELDS.items():
             setattr(parameters, theirs, settings[ours])
@@ -112,7 +113,7 @@ class Library:
         self.said.clear()
         context: int | None = self._llama.llama_init_from_model(model, parameters)
         if not context:
-            return None
+            return {"refused": "".join(self.said).splitlines()[-5:]}
         self._llama.llama_free(context)
         return memory_account("".join(self.said).splitlines())
 
@@ -130,6 +131,7 @@ FIELDS = {
 
 def main(argv: Sequence[str]) -> int:
     """Answer every line of standard input."""
+    tie_to_parent()
     library = Library()
     model = library.load(argv[0])
     for line in sys.stdin:
