@@ -63,15 +63,11 @@ def test_the_first_request_for_another_model_swaps(up: Up, tmp_path: Path) -> No
     assert [item["model"] for item in server.news if item["event"] == "unloaded"] == ["one", "two"]
 
 
-def test_without_any_model_the_gateway_says_where_it_looked(up: Up) -> None:
-    server = up()
-    assert server.request("GET", "/v1/models") == (200, {"object": "list", "data": [], "models": []})
-    assert server.request("GET", "/health")[1]["status"] == "empty"
-    status, answer = ask(server, "any")
-    assert status == 503
-    assert "looked in" in answer["error"]["message"]
-    assert "bercail up MODEL" in answer["error"]["message"]
-    assert server.end() == 0
+def test_a_named_folder_without_a_model_is_refused_and_not_answered_with_the_demo(up: Up, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    server = up(tmp_path / "none")
+    assert server.process.wait(60) == 2
+    assert any("a folder without a GGUF file" in line for line in server.errors)
 
 
 def test_models_of_other_tools_are_found_and_wait_unloaded(up: Up, tiny: Path, tmp_path: Path) -> None:

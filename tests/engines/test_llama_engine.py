@@ -381,3 +381,12 @@ def test_addresses() -> None:
         parse_address("nowhere")
     assert listen_at(Path("/" + "x" * 92)) == "127.0.0.1"
     assert listen_at(Path("/" + "x" * 91)).endswith(".sock")
+
+
+def test_a_folder_too_deep_for_a_socket_is_swept_as_well(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    old = deep / "bercail-engine-999999999-old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    make_runtime(deep)
+    assert not old.exists()

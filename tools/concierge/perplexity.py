@@ -35,34 +35,26 @@ def read_decoder(path: Path) -> Decoder:
     return model.eval()
 
 
-def losses(model: Decoder, encoder: Encoder, asked: str, said: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy in nats of every token of the question, and of every token of its answer."""
-    texts = (opened("user"), asked, f"{END}\n{opened('assistant')}", f"{said}{END}")
-    ids = [encoder.exact.encode(text).ids for text in texts]
+def losses(model: Decoder, encoder: Encoder, asked: str, said: str) -> torch.Tensor:
+    """Cross-entropy in nats of every token of the answer `said` to the question `asked`."""
+    question, answer = f"{opened('user')}{asked}{END}\n{opened('assistant')}", f"{said}{END}"
+    ids = [encoder.exact.encode(text).ids for text in (question, answer)]
     tokens = torch.tensor([list(chain.from_iterable(ids))])
     with torch.no_grad():
         logits = model.logits(model.hidden(tokens[:, :-1]))[0]
-    lost = functional.cross_entropy(logits, tokens[0, 1:], reduction="none")
-    start = len(ids[0]) - 1
-    return lost[start : start + len(ids[1])], lost[-len(ids[3]) :]
+    return functional.cross_entropy(logits, tokens[0, 1:], reduction="none")[-len(ids[1]) :]
 
 
-def perplexities(
+def perplexity(
     model: Decoder, encoder: Encoder, questions: Sequence[Question], says: Mapping[tuple[str, str], str]
-) -> Mapping[str, float]:
-    """Perplexity per token of the held-out questions, and of the right answers to them."""
-    asked, said = zip(
-        *(
-            losses(model, encoder, question.ask, says[question.topic, question.language])
-            for question in questions
-            if question.kind != "tools"
-        ),
-        strict=True,
-    )
-    return {
-        "questions": round(math.exp(torch.cat(asked).mean().item()), 4),
-        "answers": round(math.exp(torch.cat(said).mean().item()), 4),
-    }
+) -> float:
+    """Perplexity per token of the right answers to the held-out questions."""
+    found = [
+        losses(model, encoder, question.ask, says[question.topic, question.language])
+        for question in questions
+        if question.kind != "tools"
+    ]
+    return round(math.exp(torch.cat(found).mean().item()), 4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     says = {(wording.topic, wording.language): wording.say for wording in corpus.wordings}
     says |= {("", language): say for language, say in REFUSALS.items()}
     encoder, questions = Encoder(given.tokenizer), read_questions()
-    found = {path.name: perplexities(read_decoder(path), encoder, questions, says) for path in given.files}
+    found = {path.name: perplexity(read_decoder(path), encoder, questions, says) for path in given.files}
     text = json.dumps(found, indent=2)
     if given.json:
         given.json.write_text(text + "\n", encoding="utf-8")

@@ -67,7 +67,6 @@ def shorten(example: Example, dice: random.Random) -> Example:
 def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe) -> list[list[Example]]:
     """Pool number `index`, in batches of about `batch_tokens`, in an order of its own; every 16th is of long rows."""
     dice = random.Random(f"{recipe.seed}/{index}")
-    random.seed(f"{recipe.seed}/{index}")
     drawn = [encoder.encode(conversation(corpus, dice), loosely=dice.random() < 0.25) for _ in range(recipe.pool)]
     if index % recipe.long_every == recipe.long_every - 1:
         return [[row] for row in joined(drawn[: recipe.pool // 8], Shape(vocabulary=0).context_tokens)]

@@ -24,8 +24,9 @@ from bercail.wiring import build_house, new_loop
 def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **parameters: object) -> None:
     """Serve MODELs (GGUF files or folders) to OpenAI-compatible clients on this machine.
 
-    Without MODEL, serves what is in the folders of the settings, or where other tools keep their models. The first
-    request for a model loads it; one is in memory at a time. Ctrl-C drains and stops; a second Ctrl-C stops at once.
+    Without MODEL, serves what is in the folders of the settings, or where other tools keep their models; if there is
+    none, the demo in the box (bercail-demo). The first request for a model loads it; one is in memory at a time.
+    Ctrl-C drains and stops; a second Ctrl-C stops at once.
     """
     teller: Teller = JsonTeller() if json_log else TerminalTeller()
     house = build_house(config, overrides(parameters), serving=True)

@@ -11,7 +11,7 @@ from bercail.core import news
 from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
-from bercail.core.model import Findings, FoundModel
+from bercail.core.model import DEMO_ID, Findings, FoundModel
 from bercail.core.units import Tokens
 from bercail.flows.inspect import looks_like_path, resolve
 from bercail.flows.supervise import Supervisor
@@ -59,7 +59,10 @@ async def take_seat(house: House, name: str, tell: Callable[[news.News], None]) 
         name = name or _loaded(rows or {})
         if not name:
             what = f"no server with a model at {address}, and no model named"
-            raise NotFoundError(what, hint="name a model: bercail chat MODEL; or start a server: bercail up MODEL")
+            hint = (
+                f"name a model: bercail chat MODEL (the one in the box: {DEMO_ID}); or start a server: bercail up MODEL"
+            )
+            raise NotFoundError(what, hint=hint)
         if rows is not None and name in rows:
             context = rows[name].get("context_length")
             tokens = context if isinstance(context, int) else None

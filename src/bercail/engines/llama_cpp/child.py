@@ -141,7 +141,10 @@ def _in_use(folder: Path, pid: int) -> bool:
         return True
     with socket.socket(socket.AF_UNIX) as plug:
         plug.settimeout(1.0)
-        return plug.connect_ex(str(folder / _SOCKET)) == 0
+        try:
+            return plug.connect_ex(str(folder / _SOCKET)) == 0
+        except OSError:  # its path is too long for a socket: nobody listens there
+            return False
 
 
 def remove(runtime: Path) -> None:
