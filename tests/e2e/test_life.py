@@ -104,10 +104,10 @@ def test_a_port_in_use_is_refused_before_anything_is_loaded(run: Run, tiny: Path
 
 
 def test_sigterm_lets_a_running_answer_finish(up: Up, tiny: Path) -> None:
-    server = up(tiny)
+    server = up(tiny, "--drain", "300")
     server.wait_for("ready")
     engines = server.engines()
-    connection, response = open_stream(server, "tiny", 1500)
+    connection, response = open_stream(server, "tiny", 600)
     server.process.send_signal(signal.SIGTERM)
     server.wait_for("stopping")
     assert response.read().rstrip().endswith(b"data: [DONE]")
