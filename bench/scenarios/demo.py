@@ -23,6 +23,7 @@ from bercail.demo import demo_path
 from tools.concierge.dialogue import read_corpus
 from tools.concierge.evaluate import serving
 from tools.concierge.text import draw_ask
+from tools.figures import publish
 
 CONCIERGE = Path(__file__).parents[2] / "tools" / "concierge"
 
@@ -80,10 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ratio_ttft_to_engine_prefill": median["ttft_s"] / median["engine_prefill_s"],
         "ratio_decode_to_engine": median["decode"] / median["engine_decode"],
     }
-    text = json.dumps(found, indent=2, default=float)
-    if given.json:
-        given.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(found, given.json)
     return 0
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from tools.concierge.dialogue import TOOLS, read_corpus
 from tools.concierge.judge import HELD_OUT, Answer, Judged, judge, rates, read_questions
 from tools.concierge.overlap import overlap
+from tools.figures import publish
 
 PATIENCE_S = 60.0
 
@@ -109,10 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with serving(given.model) as url:
         found = report(judge(questions, Served(url)))
     found["overlap"] = overlap(questions, read_corpus(Path(__file__).parent))
-    text = json.dumps(found, indent=2, ensure_ascii=False)
-    if given.json:
-        given.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(found, given.json)
     return 0
 
 

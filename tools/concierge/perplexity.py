@@ -4,7 +4,6 @@ The weights are read back from each file and dequantized, so what is compared is
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from tools.concierge.dialogue import END, REFUSALS, opened, read_corpus
 from tools.concierge.judge import Question, read_questions
 from tools.concierge.network import Decoder, Shape
 from tools.concierge.tokens import Encoder
+from tools.figures import publish
 
 
 def read_decoder(path: Path) -> Decoder:
@@ -68,10 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     says |= {("", language): say for language, say in REFUSALS.items()}
     encoder, questions = Encoder(given.tokenizer), read_questions()
     found = {path.name: perplexity(read_decoder(path), encoder, questions, says) for path in given.files}
-    text = json.dumps(found, indent=2)
-    if given.json:
-        given.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    publish(found, given.json)
     return 0
 
 

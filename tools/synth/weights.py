@@ -5,7 +5,6 @@ its own. Speed and memory are those of real weights, for neither depends on the 
 """
 
 import ctypes
-import importlib.util
 import random
 import struct
 from array import array
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
+from bercail.engines.llama_cpp.oracle import library_path
 from tools.synth.write import TensorSpec
 
 VALUES = 1 << 18
@@ -34,11 +34,7 @@ def piece(kind: str, seed: int) -> bytes:
 
 
 def _quantizer() -> Callable[..., int]:
-    found = importlib.util.find_spec("xllamacpp")
-    if found is None or found.origin is None:
-        raise SystemExit("random weights need xllamacpp, which quantizes them")
-    library = ctypes.CDLL(str(next(Path(found.origin).parent.glob("xllamacpp*.so"))))
-    quantize = library.ggml_quantize_chunk
+    quantize = ctypes.CDLL(str(library_path())).ggml_quantize_chunk
     quantize.argtypes = [
         ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
     ]  # fmt: skip

@@ -61,6 +61,19 @@ class ContextParameters(ctypes.Structure):
 LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
 
+def library_path() -> Path:
+    """The shared library that has llama.cpp in it.
+
+    Raises:
+        SystemExit: it is not there.
+    """
+    found = importlib.util.find_spec("xllamacpp")
+    paths = [*Path(found.origin).parent.glob("xllamacpp*.so")] if found and found.origin else []
+    if not paths:
+        raise SystemExit("the library of xllamacpp was not found")
+    return paths[0]
+
+
 class Library:
     """The functions of llama.cpp that are needed here, and what they log.
 
@@ -69,14 +82,11 @@ class Library:
     """
 
     def __init__(self) -> None:
-        found = importlib.util.find_spec("xllamacpp")
-        paths = [*Path(found.origin).parent.glob("xllamacpp*.so")] if found and found.origin else []
-        if not paths:
-            raise SystemExit("the library of xllamacpp was not found")
+        path = library_path()
         if (release := version("xllamacpp")) != RELEASE:
             raise SystemExit(f"xllamacpp is {release}; the structures of llama.cpp are known for {RELEASE} only")
         self.said: list[str] = []
-        self._llama = ctypes.CDLL(str(paths[0]))
+        self._llama = ctypes.CDLL(str(path))
         self._log = LOG(lambda _level, text, _data: self.said.append(text.decode(errors="replace")))
         self._llama.llama_log_set.argtypes = [LOG, ctypes.c_void_p]
         self._llama.llama_log_set(self._log, None)
