@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,10 @@ def answer(host: str, question: str) -> dict[str, float]:
     arrivals: list[float] = []
     timings: dict[str, Any] = {}
     tokens = 0
-    for line in connection.getresponse():
+    response = connection.getresponse()
+    if response.status != 200:
+        raise SystemExit(f"status {response.status} to {question!r}: {response.read().decode(errors='replace')}")
+    for line in response:
         if not line.startswith(b"data: {"):
             continue
         chunk = json.loads(line[6:])
@@ -69,13 +73,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         host = urlsplit(url).netloc
         taken = [answer(host, draw_ask(wording.asks, dice)) for wording in wordings][1:]
     columns = {key: [one[key] for one in taken] for key in taken[0]}
+    quarters = {key: statistics.quantiles(values, n=4) for key, values in columns.items()}
     median = {key: statistics.median(values) for key, values in columns.items()}
     found = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "python": platform.python_version(),
+        "engine": version("xllamacpp"),
+        "model_bytes": path.stat().st_size,
         "answers": len(taken),
-        "ttft_ms": {"median": median["ttft_s"] * 1e3, "worst": max(columns["ttft_s"]) * 1e3},
-        "decode_tokens_per_s": {"median": median["decode"], "least": min(columns["decode"])},
+        "ttft_ms": {
+            "median": median["ttft_s"] * 1e3,
+            "quartiles": [quarters["ttft_s"][0] * 1e3, quarters["ttft_s"][2] * 1e3],
+            "worst": max(columns["ttft_s"]) * 1e3,
+        },
+        "decode_tokens_per_s": {
+            "median": median["decode"],
+            "quartiles": [quarters["decode"][0], quarters["decode"][2]],
+            "least": min(columns["decode"]),
+        },
         "engine_prefill_ms": median["engine_prefill_s"] * 1e3,
         "engine_decode_tokens_per_s": median["engine_decode"],
         "ratio_ttft_to_engine_prefill": median["ttft_s"] / median["engine_prefill_s"],

@@ -253,10 +253,23 @@ def test_settings_that_the_engine_dies_of_are_told_with_its_words(run: Run, tmp_
 
 
 def test_flags_of_plan_that_contradict_are_refused(run: Run, tiny: Path) -> None:
-    for other in ("--json", "--check"):
-        done = run("plan", str(tiny), "--as", "llama-swap", other)
+    for other in (["--json"], ["--check"], ["--explain", "weights"]):
+        done = run("plan", str(tiny), "--as", "llama-swap", *other)
         assert done.status == 2
-        assert "leave out --json and --check" in done.err
+        assert "leave out --json, --check and --explain" in done.err
+
+
+def test_a_part_is_explained_and_one_that_is_not_there_is_refused(run: Run, tiny: Path) -> None:
+    told = json.loads(run("plan", str(tiny), "--explain", "kv cache", "--json").out)
+    part = next(part for part in told["devices"][0]["parts"] if part["name"] == "KV cache")
+    assert sum(term["bytes"] for term in told["explained"]["terms"]) == told["explained"]["bytes"] == part["bytes"]
+    shown = run("plan", str(tiny), "--explain", "compute")
+    assert "Memory: compute" in shown.out
+    assert "feed-forward network" in shown.out
+    refused = run("plan", str(tiny), "--explain", "cash")
+    assert refused.status == 2
+    assert "no part 'cash'" in refused.err
+    assert "it has: weights, KV cache" in refused.err
 
 
 @pytest.mark.engine

@@ -101,7 +101,10 @@ def shapes(draw: st.DrawFn) -> Shape:
         )
     if kind == "recurrent":
         flags = tuple(draw(st.lists(st.booleans(), min_size=layers, max_size=layers)))
-        state = Recurrent(conv_bytes=draw(st.integers(0, MIB)), state_bytes=draw(st.integers(0, MIB)), layers=flags)
+        state = Recurrent(
+            conv_bytes=draw(st.integers(0, MIB)), state_bytes=draw(st.integers(0, MIB)), layers=flags,
+            channels=draw(st.integers(0, 16384)), inner=draw(st.integers(0, 16384)), scan=draw(st.booleans()),
+        )  # fmt: skip
         kv = tuple(0 if flag else heads for flag, heads in zip(flags, shape.kv_heads, strict=True))
         return replace(shape, recurrent=state, kv_heads=kv)
     return replace(shape, causal=kind != "encoder")

@@ -13,7 +13,7 @@ from fakes.models import a_machine, a_model
 def test_a_plan_is_made_for_this_machine_under_the_wishes_in_the_settings() -> None:
     fakes = Fakes(settings=Settings(engine=EngineOptions(context=2048, threads=3)))
     fakes.add("a")
-    verdict = run(lambda: plan(fakes.house(), "a"))
+    verdict = run(lambda: plan(fakes.house(), "a")).verdict
     assert isinstance(verdict, Fits)
     assert (verdict.engine, verdict.settings.threads, verdict.settings.slot_context_tokens) == ("fake", 3, 2048)
     assert verdict.devices[0].budget_bytes == a_machine().memory.available_bytes
@@ -24,7 +24,7 @@ def test_what_does_not_fit_is_a_value() -> None:
     fakes = Fakes()
     fakes.prober.machine = a_machine(0)
     fakes.add("a")
-    assert isinstance(run(lambda: plan(fakes.house(), "a")), NoFit)
+    assert isinstance(run(lambda: plan(fakes.house(), "a")).verdict, NoFit)
 
 
 def test_an_unknown_name_is_an_error() -> None:
@@ -47,7 +47,7 @@ def test_the_engine_is_asked_about_the_planned_settings_whether_they_fit_or_not(
         fakes.prober.machine = a_machine(memory_bytes)
     fakes.add("a")
     fakes.engine.says = (Part(name="compute", bytes=5),)
-    verdict = run(lambda: plan(fakes.house(), "a"))
+    verdict = run(lambda: plan(fakes.house(), "a")).verdict
     assert run(lambda: check(fakes.house(), verdict)) == fakes.engine.says
     assert fakes.engine.asked == [(verdict.model_path, verdict.settings)]
     assert fakes.engine.starts == []

@@ -10,9 +10,10 @@ from bercail.cli.render import show, show_json, show_sections
 from bercail.core.document import plan_document
 from bercail.core.elsewhere import llama_server, llama_swap
 from bercail.core.errors import UsageError
+from bercail.core.explain import explain
 from bercail.core.options import EngineOptions, ModelOptions
 from bercail.core.plan import Fits, NoFit
-from bercail.core.report import check_section, plan_line, plan_sections
+from bercail.core.report import check_section, explain_section, plan_line, plan_sections
 from bercail.flows import check, plan
 from bercail.wiring import build_house
 
@@ -28,26 +29,36 @@ from bercail.wiring import build_house
     help="Print the plan's settings as a command line or configuration of another program.",
 )
 @click.option("--check", "checked", is_flag=True, help="Ask the engine itself what it would take; nothing is loaded.")
+@click.option("--explain", "part", metavar="PART", default=None, help="How one part of the memory comes to its size.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 @with_options(EngineOptions, ModelOptions)
 def command(
-    model: str, *, as_json: bool, form: str | None, checked: bool, config: str | None, **parameters: object
+    model: str,
+    *,
+    as_json: bool,
+    form: str | None,
+    checked: bool,
+    part: str | None,
+    config: str | None,
+    **parameters: object,
 ) -> int:
     """Say what of MODEL fits on this machine, and why. Exit status 1 if it does not fit."""
-    if form and (as_json or checked):
-        raise UsageError(f"--as {form} prints nothing but that; leave out --json and --check")
+    if form and (as_json or checked or part):
+        raise UsageError(f"--as {form} prints nothing but that; leave out --json, --check and --explain")
     house = build_house(config, overrides(parameters))
-    verdict = asyncio.run(plan(house, model))
+    planned = asyncio.run(plan(house, model))
+    verdict = planned.verdict
     if form and isinstance(verdict, Fits):
         arguments = llama_server(verdict.model_path, verdict.projector, verdict.settings)
         show(llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n")
         return 0
+    explained = explain(planned.model, verdict, part) if part is not None else None
     if not as_json:
         show(f"{verdict.model_id} {plan_line(verdict)}\n")
-        show_sections(plan_sections(verdict))
+        show_sections((explain_section(explained),) if explained else plan_sections(verdict))
     account = asyncio.run(check(house, verdict)) if checked else None
     if as_json:
-        show_json(plan_document(verdict, account))
+        show_json(plan_document(verdict, account, explained))
     elif account is not None:
         show("")
         show_sections((check_section(verdict, account),))

@@ -9,7 +9,9 @@ from bercail.core.model import Model
 from bercail.core.units import MIB, Bytes, Tokens
 
 MARGIN_BYTES: Bytes = 128 * MIB
-"""Always left free; a 32nd of all other parts comes on top."""
+"""Always left free."""
+MARGIN_SHARE = 32
+"""One part in so many of all others is left free on top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class Case:
             Part(name="engine", bytes=memory.ENGINE_BASE_BYTES),
         ]
         taken = sum(part.bytes for part in parts)
-        parts.append(Part(name="margin", bytes=MARGIN_BYTES + taken // 32))
+        parts.append(Part(name="margin", bytes=MARGIN_BYTES + taken // MARGIN_SHARE))
         return Device(name="cpu", budget_bytes=self.budget_bytes, parts=tuple(part for part in parts if part.bytes))
 
     def fits(self, settings: EngineSettings) -> bool:

@@ -12,6 +12,7 @@ from bercail.core import news
 from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import BercailError
+from bercail.core.explain import Explanation
 from bercail.core.machine import Machine
 from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import ArraySummary, Findings, MetadataValue, Model
@@ -78,7 +79,17 @@ def settings_document(settings: EngineSettings) -> dict[str, Json]:
     return document
 
 
-def plan_document(verdict: Verdict, account: Sequence[Part] | None = None) -> dict[str, Json]:
+def _explained_document(explained: Explanation) -> dict[str, Json]:
+    """The terms of one part; those that count add up to its bytes."""
+    terms: list[Json] = [
+        {"what": term.what, "how": term.how, "bytes": term.bytes, "counts": term.counts} for term in explained.terms
+    ]
+    return {"part": explained.part.name, "bytes": explained.part.bytes, "terms": terms}
+
+
+def plan_document(
+    verdict: Verdict, account: Sequence[Part] | None = None, explained: Explanation | None = None
+) -> dict[str, Json]:
     """``bercail.plan/1``: what fits, and why; ``account`` is what the engine says, if it was asked."""
     match verdict:
         case Fits():
@@ -105,6 +116,7 @@ def plan_document(verdict: Verdict, account: Sequence[Part] | None = None) -> di
             for device in verdict.devices
         ],
         "engine_account": None if account is None else [{"name": part.name, "bytes": part.bytes} for part in account],
+        "explained": None if explained is None else _explained_document(explained),
         "settings": settings_document(verdict.settings),
         "reasons": [
             {"setting": reason.setting, "value": reason.value, "because": reason.because} for reason in verdict.reasons

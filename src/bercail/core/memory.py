@@ -5,6 +5,10 @@ The formulas follow the allocations of llama.cpp b11549 on the CPU (``llama-kv-c
 buffer was fitted to the engine's own account of 17 architectures (`bench/results/breakdown.json`).
 """
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from bercail.core.engine import EngineSettings
 from bercail.core.model import Model, Role, Shape
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
@@ -54,19 +58,51 @@ def sliding_cells_per_stream(shape: Shape, settings: EngineSettings) -> Tokens:
     return pad(min(full, shape.sliding_window * sequences + settings.ubatch_tokens), CELL_STEP)
 
 
-def cache_bytes(model: Model, settings: EngineSettings) -> Bytes:
-    """The KV cache over all layers and slots; 0 for models that keep none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheShare:
+    """What layers of one kind keep of the context, over all slots.
+
+    Attributes:
+        layers: how many keep this much each.
+        slides: they see a sliding window only.
+        cells: tokens that each holds.
+        cell_bytes: keys and values of one token in one layer.
+    """
+
+    layers: int
+    slides: bool
+    cells: Tokens
+    cell_bytes: Bytes
+
+    @property
+    def bytes(self) -> Bytes:
+        """All of it."""
+        return self.layers * self.cells * self.cell_bytes
+
+
+def cache_shares(model: Model, settings: EngineSettings) -> tuple[CacheShare, ...]:
+    """The KV cache by kind of layer; empty for models that keep none."""
     if not keeps_cache(model):
-        return 0
+        return ()
     shape = model.shape
     streams = 1 if settings.kv_unified else settings.slots
     full = cells_per_stream(settings) * streams
     sliding = sliding_cells_per_stream(shape, settings) * streams
-    total = 0
-    for layer in range(shape.layers - shape.shared_kv_layers):
-        slides = _slides(shape, layer)
-        total += (sliding if slides else full) * _cell_bytes(shape, settings, layer, slides=slides)
-    return total
+    kinds = Counter(
+        (slides, _cell_bytes(shape, settings, layer, slides=slides))
+        for layer in range(shape.layers - shape.shared_kv_layers)
+        for slides in (_slides(shape, layer),)
+    )
+    return tuple(
+        CacheShare(layers=layers, slides=slides, cells=sliding if slides else full, cell_bytes=cell)
+        for (slides, cell), layers in kinds.items()
+        if cell
+    )
+
+
+def cache_bytes(model: Model, settings: EngineSettings) -> Bytes:
+    """The KV cache over all layers and slots; 0 for models that keep none."""
+    return sum(share.bytes for share in cache_shares(model, settings))
 
 
 def keeps_cache(model: Model) -> bool:
@@ -121,13 +157,24 @@ def checkpoint_bytes(model: Model, settings: EngineSettings) -> Bytes:
 
 def compute_bytes(model: Model, settings: EngineSettings) -> Bytes:
     """Scratch memory of one physical batch at full context: the phase of a layer that keeps most values at once."""
-    shape = model.shape
-    batch = min(settings.ubatch_tokens, settings.context_tokens)
-    widest = max(_dense_width(model), _expert_width(model), _latent_width(shape)) * batch * _F32
-    widest = max(widest, _recurrent_bytes(model, settings, batch))
-    if not settings.flash_attention:
-        widest = max(widest, _score_bytes(model, settings, batch))
-    return widest + _mask_bytes(model, settings, batch)
+    return max(compute_phases(model, settings).values()) + mask_bytes(model, settings)
+
+
+def compute_phases(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:
+    """What each phase of a layer keeps at once, for one physical batch at full context."""
+    batch = _batch(settings)
+    phases = {
+        "feed-forward network": _dense_width(model) * batch * _F32,
+        "experts": _expert_width(model) * batch * _F32,
+        "latent attention": _latent_width(model.shape) * batch * _F32,
+        "recurrent layer": _recurrent_bytes(model, settings, batch),
+        "attention scores": 0 if settings.flash_attention else _score_bytes(model, settings, batch),
+    }
+    return {name: size for name, size in phases.items() if size or name == "feed-forward network"}
+
+
+def _batch(settings: EngineSettings) -> Tokens:
+    return min(settings.ubatch_tokens, settings.context_tokens)
 
 
 def _dense_width(model: Model) -> int:
@@ -179,7 +226,9 @@ def _attended(model: Model, settings: EngineSettings) -> Tokens:
     return cells_per_stream(settings) if keeps_cache(model) else min(settings.ubatch_tokens, settings.context_tokens)
 
 
-def _mask_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes:
+def mask_bytes(model: Model, settings: EngineSettings) -> Bytes:
+    """Which keys each token of a batch may attend to."""
+    batch = _batch(settings)
     if not any(model.shape.kv_heads):
         return 0
     kinds = _attended(model, settings)

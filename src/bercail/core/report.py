@@ -8,6 +8,7 @@ from typing import assert_never
 
 from bercail.core import news
 from bercail.core.budget import Device, Part
+from bercail.core.explain import Explanation
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
@@ -166,6 +167,13 @@ def device_bar(device: Device) -> str:
     cells = cells.ljust(BAR_CELLS, ".")
     end = round(device.budget_bytes * BAR_CELLS / whole)
     return cells + "|" if end == BAR_CELLS else f"{cells[:end]}|{cells[end:]}"
+
+
+def explain_section(explained: Explanation) -> Section:
+    """How one part of a plan comes to its size."""
+    rows = [(term.what, term.how, format_bytes(term.bytes) if term.counts else "") for term in explained.terms]
+    rows.append(("total", f"{explained.part.bytes:,} bytes", format_bytes(explained.part.bytes)))
+    return Section(title=f"Memory: {explained.part.name}", rows=tuple(rows), header=("what", "how", "size"))
 
 
 def check_section(verdict: Verdict, account: Sequence[Part]) -> Section:

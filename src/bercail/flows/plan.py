@@ -1,6 +1,7 @@
 """``bercail plan``: what would fit on this machine, before anything is loaded."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import assert_never
 
 from bercail.core.budget import Part
@@ -11,7 +12,15 @@ from bercail.flows.inspect import inspect
 from bercail.ports import House
 
 
-async def plan(house: House, name: str) -> Verdict:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A model and the plan for it."""
+
+    model: Model
+    verdict: Verdict
+
+
+async def plan(house: House, name: str) -> Planned:
     """The plan for the model that ``name`` means, under the wishes in the settings.
 
     Raises:
@@ -21,7 +30,7 @@ async def plan(house: House, name: str) -> Verdict:
     """
     model, machine = await asyncio.gather(inspect(house, name), asyncio.to_thread(house.prober.probe))
     refuse_unservable(model)
-    return decide(machine, model, house.settings.engine, engine=house.engine.name)
+    return Planned(model=model, verdict=decide(machine, model, house.settings.engine, engine=house.engine.name))
 
 
 async def check(house: House, verdict: Verdict) -> tuple[Part, ...]:

@@ -1,0 +1,145 @@
+"""How a part of a plan comes to its size: terms that add up to it, to the byte."""
+
+from dataclasses import dataclass
+
+from bercail.core import memory
+from bercail.core.budget import MARGIN_BYTES, MARGIN_SHARE, Part
+from bercail.core.errors import UsageError
+from bercail.core.mix import layer_mix
+from bercail.core.model import Model
+from bercail.core.plan import Verdict
+from bercail.core.units import Bytes, format_bytes, format_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One summand of a part.
+
+    Attributes:
+        what: what takes it.
+        how: how its size follows.
+        counts: False for what needs less than another at the same place, and is told for comparison.
+    """
+
+    what: str
+    how: str
+    bytes: Bytes
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A part of a plan and the terms that add up to it."""
+
+    part: Part
+    terms: tuple[Term, ...]
+
+
+def explain(model: Model, verdict: Verdict, name: str) -> Explanation:
+    """The part called ``name`` (case aside) of the plan for ``model``.
+
+    Raises:
+        UsageError: the plan has no such part.
+    """
+    parts = {part.name.casefold(): part for part in verdict.devices[0].parts}
+    part = parts.get(name.casefold())
+    if part is None:
+        known = ", ".join(found.name for found in parts.values())
+        raise UsageError(f"the plan for {verdict.model_id} has no part {name!r}", hint=f"it has: {known}")
+    return Explanation(part=part, terms=_terms(model, verdict, part))
+
+
+def _terms(model: Model, verdict: Verdict, part: Part) -> tuple[Term, ...]:
+    """One function per part; what is a single number stands for itself."""
+    match part.name:
+        case "weights":
+            return _weights(model)
+        case "KV cache":
+            return _cache(model, verdict)
+        case "recurrent state":
+            return _state(model, verdict)
+        case "compute":
+            return _compute(model, verdict)
+        case "output":
+            return (Term(what="output", how=_output(model, verdict), bytes=part.bytes),)
+        case "projector":
+            how = f"{model.projector}: {format_bytes(model.projector_bytes)}, times 1.4 for its working memory"
+            return (Term(what="projector", how=how, bytes=part.bytes),)
+        case "prompt cache":
+            how = next((row.because for row in verdict.reasons if row.setting == "prompt_cache"), "as asked")
+            return (Term(what="saved prompts", how=how, bytes=part.bytes),)
+        case "checkpoints":
+            settings = verdict.settings
+            one = format_bytes(memory.checkpoint_bytes(model, settings))
+            how = f"{settings.checkpoints} for each of {settings.slots} slots, {one} each"
+            return (Term(what="saved states", how=how, bytes=part.bytes),)
+        case "margin":
+            rest = part.bytes - MARGIN_BYTES
+            return (
+                Term(what="always", how="for what no formula knows", bytes=MARGIN_BYTES),
+                Term(what="share", how=f"a {MARGIN_SHARE}nd of all other parts", bytes=rest),
+            )
+        case _:
+            how = "the process without a model: library, server, thread stacks, allocator; measured"
+            return (Term(what=part.name, how=how, bytes=part.bytes),)
+
+
+def _weights(model: Model) -> tuple[Term, ...]:
+    return tuple(
+        Term(what=row.tensor_class, how=f"{row.type}, layers {row.layers}" if row.layers else row.type, bytes=row.bytes)
+        for row in layer_mix(model)
+    )
+
+
+def _cache(model: Model, verdict: Verdict) -> tuple[Term, ...]:
+    settings, shape = verdict.settings, model.shape
+    types = f"K {settings.kv_type_k}, V {settings.kv_type_v}"
+    return tuple(
+        Term(
+            what=f"{share.layers} layers, {'sliding window' if share.slides else 'full attention'}",
+            how=f"{format_tokens(share.cells)} cells of {share.cell_bytes:,} bytes ({types})"
+            + (f", window {format_tokens(shape.sliding_window)} and a batch" if share.slides else ""),
+            bytes=share.bytes,
+        )
+        for share in memory.cache_shares(model, settings)
+    )
+
+
+def _state(model: Model, verdict: Verdict) -> tuple[Term, ...]:
+    recurrent, slots = model.shape.recurrent, verdict.settings.slots
+    if recurrent is None:
+        raise ValueError(f"{model.id} has no recurrent layers")
+    layers = sum(recurrent.layers[: model.shape.layers])
+    sizes = (("convolution", recurrent.conv_bytes), ("state", recurrent.state_bytes))
+    return tuple(
+        Term(what=what, how=f"{layers} layers of {size:,} bytes (f32), {slots} slots", bytes=layers * size * slots)
+        for what, size in sizes
+    )
+
+
+def _compute(model: Model, verdict: Verdict) -> tuple[Term, ...]:
+    """The largest phase counts, for the others use the same place after it."""
+    settings = verdict.settings
+    phases = sorted(memory.compute_phases(model, settings).items(), key=lambda phase: -phase[1])
+    tokens = min(settings.ubatch_tokens, settings.context_tokens)
+    terms = [
+        Term(
+            what=what,
+            how=f"values of {format_tokens(tokens)} tokens at once"
+            + ("" if index == 0 else "; takes the same place, so it does not count"),
+            bytes=size,
+            counts=index == 0,
+        )
+        for index, (what, size) in enumerate(phases)
+    ]
+    if mask := memory.mask_bytes(model, settings):
+        how = f"{format_tokens(tokens)} tokens by all cells, {'f16' if settings.flash_attention else 'f32'}"
+        terms.append(Term(what="attention mask", how=how, bytes=mask))
+    return tuple(terms)
+
+
+def _output(model: Model, verdict: Verdict) -> str:
+    settings = verdict.settings
+    if settings.embedding:
+        return f"{model.shape.embedding:,} values for each of {format_tokens(settings.batch_tokens)} tokens, f32"
+    return f"{model.shape.vocabulary:,} logits for each of {settings.slots} slots, f32"
