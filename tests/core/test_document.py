@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from bercail.core import document, news
 from bercail.core.budget import Part
 from bercail.core.errors import ReadError, UsageError
+from bercail.core.explain import explain
 from bercail.core.machine import Machine
 from bercail.core.model import ArraySummary, Findings, Model, Pooling
 from bercail.core.options import EngineOptions
@@ -134,3 +135,12 @@ def test_what_the_engine_says_is_in_the_plan_if_it_was_asked() -> None:
     assert round_trip(document.plan_document(verdict))["engine_account"] is None
     found = round_trip(document.plan_document(verdict, (Part(name="compute", bytes=7),)))
     assert found["engine_account"] == [{"name": "compute", "bytes": 7}]
+
+
+def test_an_explained_part_has_terms_that_add_up() -> None:
+    verdict = decide(a_machine(), a_model(), EngineOptions(flash_attention=False))
+    explained = explain(a_model(), verdict, "compute")
+    found = round_trip(document.plan_document(verdict, explained=explained))["explained"]
+    assert (found["part"], found["bytes"]) == ("compute", explained.part.bytes)
+    assert sum(term["bytes"] for term in found["terms"] if term["counts"]) == found["bytes"]
+    assert {term["counts"] for term in found["terms"]} == {True, False}

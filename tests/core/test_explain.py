@@ -6,7 +6,7 @@ from hypothesis import given
 from bercail.core.errors import UsageError
 from bercail.core.explain import explain
 from bercail.core.machine import Machine
-from bercail.core.model import Model
+from bercail.core.model import Model, Recurrent
 from bercail.core.options import EngineOptions
 from bercail.core.plan import decide
 from bercail.core.report import explain_section
@@ -42,6 +42,16 @@ def test_phases_that_share_a_place_are_told_and_not_added() -> None:
     ]  # fmt: skip
     assert "takes the same place" in rows[1][1]
     assert rows[2][2] == "4.00 MiB"  # 256 tokens by 4,096 cells in f32
+
+
+def test_a_state_is_told_by_kind_and_needs_no_attention_mask() -> None:
+    states = Recurrent(conv_bytes=4096, state_bytes=65536, layers=(True,) * 4)
+    model = a_model(shape=a_shape(kv_heads=(0,) * 4, recurrent=states))
+    verdict = decide(a_machine(), model, EngineOptions(context=4096, slots=2))
+    conv, state = explain(model, verdict, "recurrent state").terms
+    assert (conv.what, conv.bytes) == ("convolution", 4 * 4096 * 2)
+    assert (state.what, state.how) == ("state", "4 layers of 65,536 bytes (f32), 2 slots")
+    assert "attention mask" not in [term.what for term in explain(model, verdict, "compute").terms]
 
 
 def test_a_part_that_the_plan_has_not_is_refused_with_those_it_has() -> None:

@@ -20,7 +20,7 @@ from bercail.core.model import (
     Tensor,
     Tokenizer,
 )
-from bercail.core.options import EngineOptions
+from bercail.core.options import PURPOSES, EngineOptions
 from bercail.core.quant import CACHE_TYPES, TENSOR_TYPES, TENSOR_TYPES_BY_NAME
 from bercail.core.units import GIB, MIB
 
@@ -171,6 +171,7 @@ def _maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 wishes: st.SearchStrategy[EngineOptions] = st.builds(
     EngineOptions,
+    purpose=_maybe(st.sampled_from(sorted(PURPOSES))),
     context=_maybe(st.one_of(st.integers(1, 10_000), st.integers(1, 300_000))),
     slots=_maybe(st.integers(1, 8)),
     kv_unified=_maybe(st.booleans()),

@@ -106,14 +106,10 @@ def _cache(model: Model, verdict: Verdict) -> tuple[Term, ...]:
 
 
 def _state(model: Model, verdict: Verdict) -> tuple[Term, ...]:
-    recurrent, slots = model.shape.recurrent, verdict.settings.slots
-    if recurrent is None:
-        raise ValueError(f"{model.id} has no recurrent layers")
-    layers = sum(recurrent.layers[: model.shape.layers])
-    sizes = (("convolution", recurrent.conv_bytes), ("state", recurrent.state_bytes))
+    layers, slots = memory.state_layers(model), verdict.settings.slots
     return tuple(
         Term(what=what, how=f"{layers} layers of {size:,} bytes (f32), {slots} slots", bytes=layers * size * slots)
-        for what, size in sizes
+        for what, size in memory.state_kinds(model).items()
     )
 
 

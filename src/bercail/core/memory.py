@@ -131,13 +131,21 @@ def _slides(shape: Shape, layer: int) -> bool:
     return bool(shape.swa_layers) and shape.swa_layers[layer]
 
 
-def state_bytes(model: Model, settings: EngineSettings) -> Bytes:
-    """Recurrent state of all slots, always f32 and independent of the context."""
+def state_layers(model: Model) -> int:
+    """Layers that hold a recurrent state."""
     recurrent = model.shape.recurrent
-    if recurrent is None:
-        return 0
-    layers = sum(recurrent.layers[: model.shape.layers])
-    return layers * (recurrent.conv_bytes + recurrent.state_bytes) * settings.slots
+    return sum(recurrent.layers[: model.shape.layers]) if recurrent else 0
+
+
+def state_kinds(model: Model) -> Mapping[str, Bytes]:
+    """What one recurrent layer keeps of one sequence, always f32 and independent of the context."""
+    recurrent = model.shape.recurrent
+    return {"convolution": recurrent.conv_bytes, "state": recurrent.state_bytes} if recurrent else {}
+
+
+def state_bytes(model: Model, settings: EngineSettings) -> Bytes:
+    """Recurrent state of all slots."""
+    return state_layers(model) * sum(state_kinds(model).values()) * settings.slots
 
 
 def checkpoint_bytes(model: Model, settings: EngineSettings) -> Bytes:

@@ -42,6 +42,7 @@ class Option:
         maximum: largest number allowed, or None.
         choices: the words allowed, for ``Kind.CHOICE``.
         help: one sentence.
+        word: its name on the command line, where that is another; empty otherwise.
     """
 
     group: str
@@ -52,6 +53,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    word: str = ""
 
     @property
     def key(self) -> str:
@@ -66,7 +68,7 @@ class Option:
     @property
     def flag(self) -> str:
         """Its command-line flag."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + (self.word or self.name.replace("_", "-"))
 
 
 def option(  # each argument is a column of the reference
@@ -77,9 +79,10 @@ def option(  # each argument is a column of the reference
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    word: str = "",
 ) -> T:
     """A dataclass field that declares an option."""
-    facts = {"kind": kind, "help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    facts = {"kind": kind, "help": help, "minimum": minimum, "maximum": maximum, "choices": choices, "word": word}
     return field(default=default, metadata=facts)
 
 
@@ -118,9 +121,40 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What a use of a model prefers, where the user does not say.
+
+    Attributes:
+        slots: requests at once, at most.
+        share: of the budget that more slots than one may fill.
+        context: no more than this per slot, or None for the most that fits.
+        smaller_cache: q8_0 keys and values are taken where they make room for more context.
+        embedding: serve embeddings.
+    """
+
+    slots: int
+    share: float = 0.5
+    context: Tokens | None = None
+    smaller_cache: bool = False
+    embedding: bool = False
+
+
+PURPOSES: Mapping[str, Purpose] = {
+    "chat": Purpose(slots=4),
+    "coding-agent": Purpose(slots=2, smaller_cache=True),
+    "long-documents": Purpose(slots=1, smaller_cache=True),
+    "batch": Purpose(slots=16, share=0.9, context=8192),
+    "embedding": Purpose(slots=1, embedding=True),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """Wishes for the engine; what is not set is chosen by the plan."""
 
+    purpose: str | None = option(
+        None, Kind.CHOICE, "What it is for; decides what is traded for what.", choices=tuple(PURPOSES), word="for"
+    )
     context: Tokens | None = option(None, Kind.TOKENS, "Context per slot, such as 8192 or 32k.", minimum=1)
     slots: int | None = option(None, Kind.COUNT, "Requests that run at once.", minimum=1, maximum=256)
     kv_unified: bool | None = option(None, Kind.FLAG, "One KV pool for all slots instead of an equal share each.")
@@ -160,6 +194,11 @@ class Settings:
 
 GROUPS: tuple[type, ...] = (ServerOptions, ModelOptions, EngineOptions)
 _GROUP_NAMES: Mapping[type, str] = {ServerOptions: "server", ModelOptions: "models", EngineOptions: "engine"}
+
+
+def purpose_of(wish: EngineOptions) -> Purpose:
+    """What the wish is for; a chat if it does not say."""
+    return PURPOSES[wish.purpose or "chat"]
 
 
 def options_of(group: type) -> Iterator[Option]:

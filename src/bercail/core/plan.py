@@ -8,7 +8,7 @@ from bercail.core.budget import Case, Device, most_context, with_context
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Pooling, Role, Shape
-from bercail.core.options import EngineOptions
+from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons
 from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_tokens
@@ -16,7 +16,6 @@ from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_tok
 LEAST_CONTEXT: Tokens = 4096
 """A model that can hold fewer tokens than this by memory alone is refused, unless the user asked for so few."""
 
-MOST_SLOTS = 4
 MOST_PROMPT_CACHE_BYTES: Bytes = GIB
 SAVED_PROMPTS = 8
 """As many whole contexts are kept at most."""
@@ -100,11 +99,10 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
     budget = _budget(machine, wish)
     case = Case(model=model, budget_bytes=budget, projector_bytes=_projector_bytes(model, wish))
     settings = _first_settings(machine, model, wish)
+    if illegal := _illegal(model, settings) or _at_odds(wish):
+        return _refuse(case, engine, settings, fixed_reasons(machine, wish, settings), illegal)
+    settings = _with_room(case, settings, wish)
     reasons = fixed_reasons(machine, wish, settings)
-    if illegal := _illegal(model, settings):
-        return _refuse(case, engine, settings, reasons, illegal)
-    if wish.context is None:
-        settings = _largest_context(case, settings)
     if not case.fits(settings):
         why = f"{_needs(case, settings)}; {format_bytes(budget)} may be used ({_limit(machine, wish)})"
         refused = _refuse(case, engine, settings, reasons, why)
@@ -163,7 +161,8 @@ def _own_pooling(model: Model, *, embedding: bool) -> Pooling | None:
 
 def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> EngineSettings:
     """Everything but the context, which starts at what was asked or what the model was made for."""
-    embedding = model.role is not Role.GENERATE if wish.embedding is None else wish.embedding
+    wanted = purpose_of(wish).embedding or model.role is not Role.GENERATE
+    embedding = wanted if wish.embedding is None else wish.embedding
     pooling = Pooling(wish.pooling) if wish.pooling else _own_pooling(model, embedding=embedding)
     ubatch = wish.ubatch or wish.batch or GENERATE_BATCH
     threads = wish.threads or usable_threads(machine)
@@ -222,9 +221,42 @@ def _more_context(case: Case, settings: EngineSettings) -> tuple[Alternative, ..
     return tuple(replace(row, costs="memory") if row.costs == _SHORTER else row for row in more)
 
 
-def _largest_context(case: Case, settings: EngineSettings) -> EngineSettings:
-    """The most context per slot that fits, in whole steps, up to the model's own; the least one if none fits."""
+def _at_odds(wish: EngineOptions) -> str:
+    """Two wishes that contradict each other, or empty."""
+    if wish.purpose == "embedding" and wish.embedding is False:
+        return "--for embedding and --no-embedding contradict each other"
+    if wish.purpose not in (None, "embedding") and wish.embedding:
+        return f"--for {wish.purpose} and --embedding contradict each other"
+    return ""
+
+
+def _with_room(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
+    """The context asked for, or the most that fits; with a smaller cache if the purpose is worth it and that helps."""
+    plain = _with_context(case, settings, wish)
+    may = wish.kv_type_k is None and wish.kv_type_v is None and settings.flash_attention
+    if not (purpose_of(wish).smaller_cache and may) or _is_enough(case, plain, wish):
+        return plain
+    smaller = _with_context(case, _cached_as(settings, "q8_0"), wish)
+    if _illegal(case.model, smaller) or not case.fits(smaller):
+        return plain
+    more = smaller.slot_context_tokens > plain.slot_context_tokens or not case.fits(plain)
+    return smaller if more else plain
+
+
+def _with_context(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
+    most = purpose_of(wish).context or case.model.context_length
+    return _largest_context(case, settings, most) if wish.context is None else settings
+
+
+def _is_enough(case: Case, settings: EngineSettings, wish: EngineOptions) -> bool:
+    """Nothing is left to be wished for."""
     own = case.model.context_length
+    return case.fits(settings) and (wish.context is not None or settings.slot_context_tokens >= own)
+
+
+def _largest_context(case: Case, settings: EngineSettings, most: Tokens) -> EngineSettings:
+    """The most context per slot that fits, in whole steps, up to ``most`` and the model's own; else the least."""
+    own = min(case.model.context_length, most)
     if case.fits(case.at(settings, own)):
         return case.at(settings, own)
     least = min(LEAST_CONTEXT, own)
@@ -234,10 +266,11 @@ def _largest_context(case: Case, settings: EngineSettings) -> EngineSettings:
 
 def _spend_the_rest(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
     """More slots, checkpoints and a prompt cache, where the machine has plenty left."""
+    purpose = purpose_of(wish)
     if wish.slots is None and not settings.embedding:
-        for slots in range(MOST_SLOTS, 1, -1):
+        for slots in range(purpose.slots, 1, -1):
             more = case.at(replace(settings, slots=slots), settings.slot_context_tokens)
-            if case.device(more).total_bytes <= case.budget_bytes // 2:
+            if case.device(more).total_bytes <= case.budget_bytes * purpose.share:
                 settings = more
                 break
     if not memory.keeps_cache(case.model) or settings.embedding:

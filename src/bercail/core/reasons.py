@@ -6,7 +6,7 @@ from bercail.core import memory
 from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
-from bercail.core.options import EngineOptions
+from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.units import Tokens, format_bytes, format_tokens
 
 
@@ -28,13 +28,13 @@ def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSetting
     rows: list[tuple[str, object, bool, str]] = [
         ("threads", settings.threads, wish.threads is not None, cores + quota),
         ("threads_batch", settings.threads_batch, wish.threads_batch is not None, prefill),
-        ("kv_type_k", settings.kv_type_k, wish.kv_type_k is not None, "no loss; q8_0 halves the cache"),
-        ("kv_type_v", settings.kv_type_v, wish.kv_type_v is not None, "no loss; q8_0 halves the cache"),
+        ("kv_type_k", settings.kv_type_k, wish.kv_type_k is not None, _cache(settings.kv_type_k, wish)),
+        ("kv_type_v", settings.kv_type_v, wish.kv_type_v is not None, _cache(settings.kv_type_v, wish)),
         ("flash_attention", settings.flash_attention, wish.flash_attention is not None, "less memory, no loss"),
         ("mmap", settings.mmap, wish.mmap is not None, "weights are shared with the file cache"),
         ("repack", settings.repack, wish.repack is not None, "faster decode; costs loading time"),
         ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
-        ("embedding", settings.embedding, wish.embedding is not None, "what the model is for"),
+        ("embedding", settings.embedding, wish.embedding is not None, _for(wish, "what the model is for")),
         (
             "pooling",
             settings.pooling or "own",
@@ -50,6 +50,17 @@ def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSetting
     )
 
 
+def _cache(kind: str, wish: EngineOptions) -> str:
+    if kind == "f16":
+        return "no loss; q8_0 halves the cache"
+    return _for(wish, "room") + ": f16 would leave less context; costs hardly any quality"
+
+
+def _for(wish: EngineOptions, otherwise: str) -> str:
+    """The purpose, if one was named."""
+    return f"for {wish.purpose}" if wish.purpose else otherwise
+
+
 def _word(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
@@ -61,6 +72,8 @@ def context_reason(case: Case, settings: EngineSettings, wish: EngineOptions) ->
         because = "as asked" if wish.context == context else f"{wish.context:,} as asked, rounded up to a whole step"
     elif context >= own:
         because = "all the model was made for"
+    elif context == purpose_of(wish).context:
+        because = f"for {wish.purpose}: many short requests rather than a few long ones"
     else:
         because = (
             f"the most that fits in {format_bytes(case.budget_bytes)}; the model was made for {format_tokens(own)}"
@@ -70,15 +83,7 @@ def context_reason(case: Case, settings: EngineSettings, wish: EngineOptions) ->
 
 def budget_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
     """Reasons for what is spent of the rest of the budget."""
-    slots = (
-        "as asked"
-        if wish.slots is not None
-        else (
-            "whole context for each, within half of the budget"
-            if settings.slots > 1
-            else "more would take over half of the budget"
-        )
-    )
+    slots = "as asked" if wish.slots is not None else _slots(settings, wish)
     cut = memory.checkpoint_bytes(case.model, settings) == 0
     kept = "the cache can be cut anywhere" if cut else "the cache cannot be cut; at most a quarter of what is left"
     cache = "as asked" if wish.prompt_cache is not None else "eight contexts, at most a quarter of what is left"
@@ -97,6 +102,16 @@ def budget_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) ->
         Reason(setting="checkpoints", value=str(settings.checkpoints), because=kept),
         Reason(setting="prompt_cache", value=format_bytes(settings.prompt_cache_bytes), because=cache),
     )
+
+
+def _slots(settings: EngineSettings, wish: EngineOptions) -> str:
+    purpose = purpose_of(wish)
+    share = "half" if purpose.share == 0.5 else f"{purpose.share:.0%}"
+    if settings.slots == purpose.slots and wish.purpose:
+        return f"for {wish.purpose}"
+    if settings.slots > 1:
+        return f"whole context for each, within {share} of the budget"
+    return f"more would take over {share} of the budget"
 
 
 def _batch(settings: EngineSettings, asked: Tokens | None, other: Tokens | None) -> str:
