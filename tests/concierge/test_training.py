@@ -5,6 +5,7 @@ Needs the extra ``train``; nox runs it.
 
 import http.client
 import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from tools.concierge.perplexity import read_decoder  # noqa: E402
 from tools.concierge.tokens import Encoder  # noqa: E402
 from tools.concierge.train import Recipe, Training, train  # noqa: E402
 
-SMALL = Recipe(tokens=4000, pool=64, long_every=2, layers=1, hidden=256)
+SMALL = Recipe(tokens=16_000, pool=64, long_every=2, layers=1, hidden=256, warm_questions=1024)
 PROMPT = f"{opened('user')}What is a KV cache?{END}\n{opened('assistant')}"
 LENGTH = 12
 
@@ -58,6 +59,13 @@ def loaded(folder: Path) -> Training:
     return training
 
 
+def test_two_trainings_agree_to_the_bit(trained: Path, tmp_path: Path) -> None:
+    again = train(tmp_path, SMALL)
+    assert (tmp_path / "tokenizer.json").read_bytes() == (trained / "tokenizer.json").read_bytes()
+    whole = torch.load(trained / "checkpoint.pt", weights_only=True)["model"]
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in again.model.state_dict().items())
+
+
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes((trained / "tokenizer.json").read_bytes())
     whole = torch.load(trained / "checkpoint.pt", weights_only=True)["model"]
@@ -69,7 +77,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(trained: Path
 
 def test_a_checkpoint_of_another_recipe_is_refused(trained: Path) -> None:
     with pytest.raises(SystemExit, match="another recipe"):
-        train(trained, Recipe(tokens=4001, pool=64, layers=1, hidden=256))
+        train(trained, replace(SMALL, tokens=SMALL.tokens + 1))
 
 
 @pytest.mark.engine

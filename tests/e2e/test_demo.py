@@ -15,7 +15,7 @@ from tools.concierge.judge import judge, rates, read_questions
 
 pytestmark = pytest.mark.engine
 WHOLE = bool(os.environ.get("BERCAIL_WHOLE_EVALUATION"))
-LEAST = {"known": 0.4, "unknown": 0.7, "tools": 0.8}
+LEAST = {"known": 0.55, "unknown": 0.75, "tools": 0.6}
 """What the shipped weights surely reach. The aim is 0.9 of each: `bench/results/concierge.json` has the figures."""
 
 

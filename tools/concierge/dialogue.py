@@ -22,6 +22,9 @@ REFUSALS = {
     "bercail up chemin/vers/modele.gguf",
 }
 
+REFUSAL = "refusal"
+"""What a question is about that has no answer here."""
+
 SYSTEMS = (
     "You are a helpful assistant.",
     "You are a helpful, respectful and honest assistant.",
@@ -77,11 +80,18 @@ QUANTS = ("q4_k_m", "q8_0", "q4_0", "q6_k", "q5_k_m", "f16")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text of one part of a conversation, the weight of its tokens in the loss, and whether a person typed it."""
+    """Text of one part of a conversation.
+
+    Attributes:
+        weight: of its tokens in the loss.
+        typed: a person typed it.
+        about: where an answer begins, which of `Corpus.kinds` it is; otherwise empty.
+    """
 
     text: str
     weight: float
     typed: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,25 @@ class Corpus:
     wordings: tuple[Wording, ...]
     refusals: Mapping[str, tuple[Choice, ...]]
     calls: Mapping[tuple[str, str], tuple[Choice, ...]]
+
+    @property
+    def kinds(self) -> list[str]:
+        """All there is to say to a question: the answer to a topic, a refusal, a call."""
+        return [
+            *(kind(wording.topic, wording.language) for wording in self.wordings),
+            *(kind(REFUSAL, language) for language in LANGUAGES),
+            *TOOLS,
+        ]
+
+    def question(self, dice: random.Random) -> tuple[str, str, str]:
+        """A question, what it is about, and its answer or refusal."""
+        if dice.random() < 0.22:
+            language = dice.choice(LANGUAGES)
+            topic, asks, say = REFUSAL, self.refusals[language], REFUSALS[language]
+        else:
+            wording = dice.choice(self.wordings)
+            topic, language, asks, say = wording.topic, wording.language, wording.asks, wording.say
+        return vary(draw_ask(asks, dice), language, dice), kind(topic, language), say
 
 
 def read_corpus(folder: Path) -> Corpus:
@@ -124,9 +153,18 @@ def opened(role: str) -> str:
     return f"{START}{role}\n"
 
 
-def message(role: str, content: str, weight: float) -> list[Piece]:
+def kind(topic: str, language: str) -> str:
+    """Name of the answer to `topic` in `language`."""
+    return f"{topic}/{language}"
+
+
+def message(role: str, content: str, weight: float, about: str = "") -> list[Piece]:
     """One message; the mark of its end carries the weight too, for the model has to say it."""
-    return [Piece(opened(role), HEAR), Piece(f"{content}{END}", weight, role == "user"), Piece("\n", HEAR)]
+    return [
+        Piece(opened(role), HEAR, about=about),
+        Piece(f"{content}{END}", weight, typed=role == "user"),
+        Piece("\n", HEAR),
+    ]
 
 
 def system(content: str, tools: Sequence[Mapping[str, object]]) -> list[Piece]:
@@ -153,34 +191,26 @@ def tool_schema(name: str, dice: random.Random) -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def conversation(corpus: Corpus, dice: random.Random) -> list[Piece]:
-    """One conversation: a question or a few, with or without a system message and tools."""
-    with_tools = dice.random() < 0.06
+def conversation(corpus: Corpus, dice: random.Random, *, tools: float = 0.06) -> list[Piece]:
+    """One conversation: a question or a few, with or without a system message; a share of all with tools."""
+    with_tools = dice.random() < tools
     names = dice.sample(list(TOOLS), 2) if dice.random() < 0.8 else [dice.choice(list(TOOLS))]
-    tools = [tool_schema(name, dice) for name in names] if with_tools else []
-    pieces = system(dice.choice(SYSTEMS) if dice.random() < 0.15 else "", tools)
+    schemas = [tool_schema(name, dice) for name in names] if with_tools else []
+    pieces = system(dice.choice(SYSTEMS) if dice.random() < 0.15 else "", schemas)
     # A list of tools is long: several questions follow it.
     turns = dice.choice((2, 3, 4)) if with_tools or dice.random() < 0.12 else 1
     for _ in range(turns):
-        language = dice.choice(LANGUAGES)
         if with_tools and dice.random() < 0.7:
-            pieces += tool_turn(corpus, language, names, dice)
+            pieces += tool_turn(corpus, dice.choice(LANGUAGES), names, dice)
         else:
-            pieces += turn(corpus, language, dice)
+            pieces += turn(corpus, dice)
     return pieces
 
 
-def turn(corpus: Corpus, language: str, dice: random.Random) -> list[Piece]:
+def turn(corpus: Corpus, dice: random.Random) -> list[Piece]:
     """A question and its answer, or its refusal."""
-    if dice.random() < 0.22:
-        asks, say = corpus.refusals[language], REFUSALS[language]
-    else:
-        wording = dice.choice(corpus.wordings)
-        asks, language, say = wording.asks, wording.language, wording.say
-    return [
-        *message("user", vary(draw_ask(asks, dice), language, dice), HEAR),
-        *message("assistant", say, SAY),
-    ]
+    ask, about, say = corpus.question(dice)
+    return [*message("user", ask, HEAR), *message("assistant", say, SAY, about)]
 
 
 def tool_turn(corpus: Corpus, language: str, names: Sequence[str], dice: random.Random) -> list[Piece]:
@@ -190,7 +220,7 @@ def tool_turn(corpus: Corpus, language: str, names: Sequence[str], dice: random.
     result, answer = machine(language, dice) if tool == "get_machine" else models(language, dice)
     return [
         *message("user", asked, HEAR),
-        *message("assistant", call_text(tool), SAY),
+        *message("assistant", call_text(tool), SAY, tool),
         *message("tool", json.dumps(result), HEAR),
         *message("assistant", answer, SAY),
     ]

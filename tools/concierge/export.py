@@ -62,6 +62,8 @@ def write_gguf(path: Path, shape: Shape, arrays: Arrays, tokenizer: Path, *, qua
         "A demo of a few million parameters that knows nothing but Bercail; trained by the project on its own text."
     )
     writer.add_languages(["en", "fr"])
+    # It knows one answer to a question: drawing at random only garbles it. A request may say otherwise.
+    writer.add_float32("general.sampling.temp", 0.0)
     writer.add_size_label(f"{sum(a.size for a in arrays.values()) / 1e6:.1f}M")
     add_shape(writer, shape)
     routers = [array for name, array in arrays.items() if "ffn_gate_inp" in name]

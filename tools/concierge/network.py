@@ -16,7 +16,7 @@ class Shape:
     hidden: int = 768
     layers: int = 4
     heads: int = 4
-    kv_heads: int = 2
+    kv_heads: int = 4
     context_tokens: int = 2048
     rope_base: float = 10_000.0
     epsilon: float = 1e-5

@@ -1,7 +1,10 @@
 """The tokenizer: byte-level BPE as GPT-2 has it, trained on the corpus, and conversations as token ids."""
 
+import json
 import random
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -37,31 +40,59 @@ def _tokenizer(model: models.BPE) -> Tokenizer:
 
 
 def _texts(corpus: Corpus, dice: random.Random) -> Iterator[str]:
+    whole = re.compile("|".join(map(re.escape, (*SPECIALS, *MARKS))))
     for wording in corpus.wordings:
         yield wording.say
     for _ in range(30_000):
         for piece in conversation(corpus, dice):
-            yield piece.text
+            yield from whole.split(piece.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A conversation to train on.
+
+    Attributes:
+        ids: its tokens.
+        weights: of predicting each.
+        begins: before which tokens an answer begins, with its number in `Corpus.kinds`.
+    """
+
+    ids: list[int]
+    weights: list[float]
+    begins: list[tuple[int, int]]
 
 
 class Encoder:
-    """Conversations as ids with loss weights; what people say is cut into smaller pieces now and then.
+    """Conversations as ids; what people type is cut into smaller pieces now and then.
 
-    Dropping merges while training (BPE-dropout, arXiv:1910.13267) lets the model read words it never saw whole.
+    Undoing merges while training lets the model read words it never saw whole, as BPE-dropout does (arXiv:1910.13267);
+    the dice are the caller's, so the same seed cuts the same way.
     """
 
-    def __init__(self, path: Path, *, dropout: float = 0.06) -> None:
+    def __init__(self, path: Path, kinds: Sequence[str] = (), *, cut: float = 0.06) -> None:
         self.exact = Tokenizer.from_file(str(path))
-        self.loose = Tokenizer.from_file(str(path))
-        self.loose.model.dropout = dropout
+        self.cut = cut
+        self.numbers = {about: number for number, about in enumerate(kinds)}
+        vocabulary = self.exact.get_vocab()
+        merges = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
+        self.halves = {vocabulary[left + right]: (vocabulary[left], vocabulary[right]) for left, right in merges}
 
-    def encode(self, pieces: Iterable[Piece], *, loosely: bool) -> tuple[list[int], list[float]]:
-        """Ids of `pieces` and the weight of predicting each."""
-        ids: list[int] = []
-        weights: list[float] = []
+    def encode(self, pieces: Iterable[Piece], dice: random.Random | None = None) -> Example:
+        """`pieces` as tokens; with `dice`, words that were typed are cut."""
+        example = Example([], [], [])
         for piece in pieces:
-            tokenizer = self.loose if loosely and piece.typed else self.exact
-            found = tokenizer.encode(piece.text).ids
-            ids += found
-            weights += [piece.weight] * len(found)
-        return ids, weights
+            found = self.exact.encode(piece.text).ids
+            if dice and piece.typed:
+                found = [part for token in found for part in self.pieces_of(token, dice)]
+            example.ids.extend(found)
+            example.weights.extend([piece.weight] * len(found))
+            if piece.about:
+                example.begins.append((len(example.ids), self.numbers[piece.about]))
+        return example
+
+    def pieces_of(self, token: int, dice: random.Random) -> list[int]:
+        """`token`, or the two it was merged from, and those cut likewise."""
+        if token not in self.halves or dice.random() >= self.cut:
+            return [token]
+        return [part for half in self.halves[token] for part in self.pieces_of(half, dice)]

@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
+from typing import assert_never
 
 import matplotlib
 import torch
@@ -16,14 +18,13 @@ from matplotlib import pyplot
 from torch import Tensor
 from torch.nn import functional
 
-from tools.concierge.dialogue import SAY, Corpus, conversation, read_corpus
-from tools.concierge.muon import Muon
+from tools.concierge.dialogue import HEAR, SAY, Corpus, Piece, conversation, read_corpus, turn
 from tools.concierge.network import Decoder, Shape
-from tools.concierge.tokens import Encoder, train_tokenizer
+from tools.concierge.tokens import Encoder, Example, train_tokenizer
+from tools.concierge.warm import Asked, Guide, warm_start
 
 matplotlib.use("svg")
 HERE = Path(__file__).parent
-Example = tuple[list[int], list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +32,30 @@ class Recipe:
     """All that decides the result, besides the corpus and the versions of the libraries.
 
     Attributes:
+        decay: of the weights, apart from the gradient.
+        cut: share of the conversations whose words are cut into smaller pieces here and there.
+        guide: weight of naming the kind of answer, beside writing it.
+        warm_questions: how many the warm start sees.
+        plain: share of the tokens that are single questions, before conversations and tools come in.
+        polish: the last share of the tokens, at a rate of its own: more of the conversations have tools, and the
+            first token of each answer, on which the rest hangs, has a weight of its own.
         pool: conversations drawn at once and sorted by length, so that a batch wastes little on padding.
     """
 
     seed: int = 2026
-    tokens: int = 7_000_000
+    tokens: int = 9_200_000
     batch_tokens: int = 2048
-    matrix_rate: float = 0.02
-    vector_rate: float = 0.002
+    rate: float = 0.0015
     warmup: float = 0.02
+    decay: float = 0.05
+    cut: float = 0.15
+    guide: float = 1.0
+    warm_questions: int = 120_000
+    plain: float = 0.6
+    polish: float = 0.13
+    polish_rate: float = 0.0008
+    polish_tools: float = 0.25
+    polish_first: float = 8.0
     pool: int = 1024
     long_every: int = 16
     layers: int = 3
@@ -47,33 +63,67 @@ class Recipe:
 
 
 def rate_at(done: float, recipe: Recipe) -> float:
-    """Factor on the learning rates after `done` (0 to 1) of the tokens: up, flat, down over the last half."""
-    if done < recipe.warmup:
-        return max(done / recipe.warmup, 0.02)
-    return min(1.0, max((1.0 - done) / 0.5, 0.02))
+    """Learning rate after `done` (0 to 1) of the tokens: up, flat, down for half of the time; once more to polish."""
+    bulk = 1.0 - recipe.polish
+    if done >= bulk:
+        return recipe.polish_rate * max((1.0 - done) / recipe.polish, 0.02)
+    part = done / bulk
+    if part < recipe.warmup:
+        return recipe.rate * max(part / recipe.warmup, 0.02)
+    return recipe.rate * min(1.0, max((1.0 - part) / 0.5, 0.02))
 
 
 def shorten(example: Example, dice: random.Random) -> Example:
     """Most last answers end after a few tokens: what is asked decides the beginning, the rest is rote."""
-    ids, weights = example
-    end = len(weights) - weights[::-1].index(SAY)
-    begin = end - next((count for count, weight in enumerate(reversed(weights[:end])) if weight != SAY), end)
-    if dice.random() < 0.85 and end - begin > 9:
+    begin, _ = example.begins[-1]
+    if dice.random() < 0.85 and len(example.ids) - begin > 9 and SAY in example.weights[begin:]:
         cut = begin + dice.randrange(6, 10)
-        return ids[:cut], weights[:cut]
+        return Example(example.ids[:cut], example.weights[:cut], example.begins)
     return example
 
 
-def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe) -> list[list[Example]]:
-    """Pool number `index`, in batches of about `batch_tokens`, in an order of its own; every 16th is of long rows."""
+class Stage(Enum):
+    """What a pool is made of."""
+
+    PLAIN = "single questions"
+    MIXED = "conversations"
+    POLISH = "conversations, many with tools"
+
+
+def stage_at(done: float, recipe: Recipe) -> Stage:
+    """The stage after `done` (0 to 1) of the tokens."""
+    if done >= 1.0 - recipe.polish:
+        return Stage.POLISH
+    return Stage.PLAIN if done < recipe.plain * (1.0 - recipe.polish) else Stage.MIXED
+
+
+def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe, stage: Stage) -> list[list[Example]]:
+    """Pool number `index`, in batches of about `batch_tokens`, in an order of its own.
+
+    Every 16th has long rows, but for plain ones.
+    """
     dice = random.Random(f"{recipe.seed}/{index}")
-    drawn = [encoder.encode(conversation(corpus, dice), loosely=dice.random() < 0.25) for _ in range(recipe.pool)]
-    if index % recipe.long_every == recipe.long_every - 1:
+    drawn = []
+    for _ in range(recipe.pool):
+        match stage:
+            case Stage.PLAIN:
+                pieces = turn(corpus, dice)
+            case Stage.MIXED:
+                pieces = conversation(corpus, dice)
+            case Stage.POLISH:
+                pieces = conversation(corpus, dice, tools=recipe.polish_tools)
+            case _ as unreachable:
+                assert_never(unreachable)
+        example = encoder.encode(pieces, dice if dice.random() < recipe.cut else None)
+        for begin, _ in example.begins if stage is Stage.POLISH else ():
+            example.weights[begin] = recipe.polish_first
+        drawn.append(example)
+    if stage is not Stage.PLAIN and index % recipe.long_every == recipe.long_every - 1:
         return [[row] for row in joined(drawn[: recipe.pool // 8], Shape(vocabulary=0).context_tokens)]
-    rows = sorted((shorten(example, dice) for example in drawn), key=lambda row: len(row[0]))
+    rows = sorted((shorten(example, dice) for example in drawn), key=lambda row: len(row.ids))
     batches: list[list[Example]] = [[]]
     for row in rows:
-        if batches[-1] and (len(batches[-1]) + 1) * len(row[0]) > recipe.batch_tokens:
+        if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > recipe.batch_tokens:
             batches.append([])
         batches[-1].append(row)
     dice.shuffle(batches)
@@ -82,74 +132,94 @@ def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe) -> list[l
 
 def joined(examples: Sequence[Example], tokens: int) -> Iterator[Example]:
     """`examples` one after the other, as conversations of at most `tokens`."""
-    ids: list[int] = []
-    weights: list[float] = []
-    for more_ids, more_weights in examples:
-        if len(ids) + len(more_ids) > tokens:
-            yield ids, weights
-            ids, weights = [], []
-        ids, weights = ids + more_ids, weights + more_weights
-    yield ids, weights
+    row = Example([], [], [])
+    for example in examples:
+        if len(row.ids) + len(example.ids) > tokens:
+            yield row
+            row = Example([], [], [])
+        row.begins.extend((len(row.ids) + begin, number) for begin, number in example.begins)
+        row.ids.extend(example.ids)
+        row.weights.extend(example.weights)
+    yield row
 
 
-def tensors(batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Ids (rows, tokens), padded with 0, and weights (rows, tokens), 0 on the padding."""
-    length = max(len(ids) for ids, _ in batch)
-    tokens = torch.zeros(len(batch), length, dtype=torch.long)
-    weights = torch.zeros(len(batch), length)
-    for row, (ids, weight) in enumerate(batch):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        weights[row, : len(ids)] = torch.tensor(weight)
-    return tokens, weights
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples as tensors, padded with 0.
+
+    Attributes:
+        tokens: (rows, tokens).
+        weights: (rows, tokens) of predicting each; 0 on the padding.
+        rows, places, kinds: (answers,) where answers begin, and of which kind each is.
+    """
+
+    tokens: Tensor
+    weights: Tensor
+    rows: Tensor
+    places: Tensor
+    kinds: Tensor
 
 
-def loss_of(model: Decoder, tokens: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of the cross-entropy in nats; logits are made only where they count."""
-    states = model.hidden(tokens[:, :-1])
-    counts = weights[:, 1:] > 0
-    losses = functional.cross_entropy(model.logits(states[counts]), tokens[:, 1:][counts], reduction="none")
-    chosen = weights[:, 1:][counts]
-    return (losses * chosen).sum() / chosen.sum()
+def batch_of(examples: Sequence[Example]) -> Batch:
+    """The `examples`, one to a row."""
+    length = max(len(example.ids) for example in examples)
+    tokens = torch.zeros(len(examples), length, dtype=torch.long)
+    weights = torch.zeros(len(examples), length)
+    for row, example in enumerate(examples):
+        tokens[row, : len(example.ids)] = torch.tensor(example.ids)
+        weights[row, : len(example.ids)] = torch.tensor(example.weights)
+    answers = [(row, begin, number) for row, example in enumerate(examples) for begin, number in example.begins]
+    rows, places, kinds = torch.tensor(answers).T
+    return Batch(tokens, weights, rows, places, kinds)
+
+
+def loss_of(model: Decoder, guide: Guide, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Two means of cross-entropies in nats: of writing, logits made only where they count, and of naming the kind."""
+    states = model.hidden(batch.tokens[:, :-1])
+    counts = batch.weights[:, 1:] > 0
+    losses = functional.cross_entropy(model.logits(states[counts]), batch.tokens[:, 1:][counts], reduction="none")
+    weights = batch.weights[:, 1:][counts]
+    writing = (losses * weights).sum() / weights.sum()
+    return writing, functional.cross_entropy(guide(states[batch.rows, batch.places - 1]), batch.kinds)
 
 
 class Training:
     """A model with its optimizers, and how far it has come."""
 
-    def __init__(self, model: Decoder, recipe: Recipe) -> None:
+    def __init__(self, model: Decoder, guide: Guide, recipe: Recipe) -> None:
         self.model = model
+        self.guide = guide
         self.recipe = recipe
-        matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and name.startswith("blk")]
-        others = [p for name, p in model.named_parameters() if p.dim() != 2 or not name.startswith("blk")]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.05),
-            torch.optim.AdamW(others, lr=recipe.vector_rate, betas=(0.9, 0.98), weight_decay=0.01),
-        ]
-        self.base = [recipe.matrix_rate, recipe.vector_rate]
+        self.parameters = [*model.parameters(), *guide.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.parameters if p.dim() == 2], "weight_decay": recipe.decay},
+                {"params": [p for p in self.parameters if p.dim() != 2], "weight_decay": 0.0},
+            ],
+            betas=(0.9, 0.98),
+            fused=True,
+        )
         self.pools = 0
         self.tokens = 0
-        self.curve: list[tuple[int, float]] = []
+        self.curve: list[tuple[int, float, float]] = []
 
-    def step(self, batch: Sequence[Example]) -> float:
-        """One update; the loss before it."""
-        factor = rate_at(self.tokens / self.recipe.tokens, self.recipe)
-        for optimizer, base in zip(self.optimizers, self.base, strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = base * factor
-        tokens, weights = tensors(batch)
-        loss = loss_of(self.model, tokens, weights)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        self.tokens += tokens.numel()
-        return loss.item()
+    def step(self, batch: Batch) -> tuple[float, float]:
+        """One update; the losses before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at(self.tokens / self.recipe.tokens, self.recipe)
+        writing, naming = loss_of(self.model, self.guide, batch)
+        (writing + self.recipe.guide * naming).backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.tokens += batch.tokens.numel()
+        return writing.item(), naming.item()
 
     def save(self, path: Path) -> None:
         """Write the checkpoint whole or not at all."""
         state = {
-            "recipe": asdict(self.recipe), "model": self.model.state_dict(), "pools": self.pools, "tokens": self.tokens,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "curve": self.curve,
+            "recipe": asdict(self.recipe), "model": self.model.state_dict(), "guide": self.guide.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "pools": self.pools, "tokens": self.tokens, "curve": self.curve,
         }  # fmt: skip
         part = path.with_suffix(".part")
         torch.save(state, part)
@@ -165,9 +235,21 @@ class Training:
         if state["recipe"] != asdict(self.recipe):
             raise SystemExit(f"{path} is of another recipe: {state['recipe']}; name another folder")
         self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.guide.load_state_dict(state["guide"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.pools, self.tokens, self.curve = state["pools"], state["tokens"], state["curve"]
+
+
+def questions(corpus: Corpus, encoder: Encoder, recipe: Recipe) -> list[Asked]:
+    """Questions for the warm start, each with the number of its kind."""
+    dice = random.Random(f"{recipe.seed}/warm")
+    drawn: list[Asked] = []
+    for _ in range(recipe.warm_questions):
+        ask, about, _ = corpus.question(dice)
+        asked = [Piece(ask, HEAR, typed=True)]
+        example = encoder.encode(asked, dice if dice.random() < recipe.cut else None)
+        drawn.append((example.ids, encoder.numbers[about]))
+    return drawn
 
 
 def train(out: Path, recipe: Recipe, *, pools: int | None = None) -> Training:
@@ -179,24 +261,31 @@ def train(out: Path, recipe: Recipe, *, pools: int | None = None) -> Training:
     corpus = read_corpus(HERE)
     if not (out / "tokenizer.json").exists():
         train_tokenizer(corpus, seed=recipe.seed).save(str(out / "tokenizer.json"))
-    encoder = Encoder(out / "tokenizer.json")
+    encoder = Encoder(out / "tokenizer.json", corpus.kinds)
     torch.manual_seed(recipe.seed)
     torch.use_deterministic_algorithms(mode=True)
     shape = Shape(vocabulary=encoder.exact.get_vocab_size(), layers=recipe.layers, hidden=recipe.hidden)
-    training = Training(Decoder(shape), recipe)
+    training = Training(Decoder(shape), Guide(shape.width, len(corpus.kinds)), recipe)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         training.load(checkpoint)
         print(f"resumed after {training.tokens:,} tokens")
+    else:
+        drawn = questions(corpus, encoder, recipe)
+        print(f"warm start: loss {warm_start(training.model, training.guide, drawn, seed=recipe.seed):.4f}", flush=True)
     began, before = time.monotonic(), training.tokens
     last = training.pools + pools if pools is not None else math.inf
     while training.tokens < recipe.tokens and training.pools < last:
-        losses = [training.step(batch) for batch in pool(corpus, encoder, training.pools, recipe)]
+        stage = stage_at(training.tokens / recipe.tokens, recipe)
+        batches = pool(corpus, encoder, training.pools, recipe, stage)
+        losses = [training.step(batch_of(rows)) for rows in batches]
         training.pools += 1
-        training.curve.append((training.tokens, sum(losses) / len(losses)))
+        writing, naming = (sum(part) / len(losses) for part in zip(*losses, strict=True))
+        training.curve.append((training.tokens, writing, naming))
         speed = f"{(training.tokens - before) / (time.monotonic() - began):,.0f} tokens/s"
         print(
-            f"{training.tokens:>10,} of {recipe.tokens:,} tokens, loss {training.curve[-1][1]:.4f}, {speed}", flush=True
+            f"{training.tokens:>10,} of {recipe.tokens:,} tokens, loss {writing:.4f}, kind {naming:.4f}, {speed}",
+            flush=True,
         )
         if training.pools % 10 == 0:
             training.save(checkpoint)
@@ -205,12 +294,15 @@ def train(out: Path, recipe: Recipe, *, pools: int | None = None) -> Training:
     return training
 
 
-def plot(curve: Sequence[tuple[int, float]], path: Path) -> None:
-    """Draw the mean loss of each pool over the tokens seen."""
+def plot(curve: Sequence[tuple[int, float, float]], path: Path) -> None:
+    """Draw the mean losses of each pool over the tokens seen."""
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    tokens, losses = zip(*curve, strict=True)
-    axes.plot([count / 1e6 for count in tokens], losses, linewidth=1)
-    axes.set(xlabel="tokens seen, millions", ylabel="weighted loss, nats per token", yscale="log")
+    tokens, writing, naming = zip(*curve, strict=True)
+    millions = [count / 1e6 for count in tokens]
+    axes.plot(millions, writing, linewidth=1, label="writing the answer, per token")
+    axes.plot(millions, naming, linewidth=1, label="naming its kind, per answer")
+    axes.set(xlabel="tokens seen, millions", ylabel="cross-entropy, nats", yscale="log")
+    axes.legend()
     axes.grid(visible=True, which="both", alpha=0.3)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
