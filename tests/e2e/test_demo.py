@@ -15,7 +15,8 @@ from tools.concierge.judge import judge, rates, read_questions
 
 pytestmark = pytest.mark.engine
 WHOLE = bool(os.environ.get("BERCAIL_WHOLE_EVALUATION"))
-LEAST = {"known": 0.55, "unknown": 0.75, "tools": 0.6}
+EVERY = {"known": 8, "unknown": 8, "tools": 2}
+LEAST = {"known": 0.55, "unknown": 0.7, "tools": 0.65}
 """What the shipped weights surely reach. The aim is 0.9 of each: `bench/results/concierge.json` has the figures."""
 
 
@@ -33,11 +34,11 @@ def test_without_any_model_the_demo_is_served_and_said_to_be_one(server: Server)
 
 
 def test_the_terminal_says_what_the_demo_is_and_how_to_load_a_real_model(run: Callable[..., Done]) -> None:
-    done = run("chat", "bercail-demo", "--port", "1", text="What does Bercail do?\nWho won the world cup in 1998?\n")
+    done = run("chat", "bercail-demo", "--port", "1", text="What is MoE?\nWho won the world cup in 1998?\n")
     assert done.status == 0
     assert "a demo of a few million parameters that knows only Bercail" in done.err
     assert "bercail up path/to/model.gguf" in done.err
-    assert "GGUF" in done.out
+    assert "expert networks" in done.out.replace("\n", " ")
     assert REFUSALS["en"] in done.out.replace("\n", " ")
 
 
@@ -69,8 +70,8 @@ def test_a_tool_that_was_called_is_answered_from_what_it_returned(server: Server
 
 @pytest.mark.parametrize("kind", ["known", "unknown", "tools"])
 def test_held_out_questions_are_answered(server: Server, kind: str) -> None:
-    """Every eighth question here; all of them where ``BERCAIL_WHOLE_EVALUATION`` is set, as nox does."""
-    questions = [question for question in read_questions() if question.kind == kind][:: 1 if WHOLE else 8]
+    """A part of the questions here; all of them where ``BERCAIL_WHOLE_EVALUATION`` is set, as nox does."""
+    questions = [question for question in read_questions() if question.kind == kind][:: 1 if WHOLE else EVERY[kind]]
     judged = judge(questions, Served(server.url))
     right, asked = rates(judged)[kind]
     wrong = [(one.question.ask, one.answer) for one in judged if not one.right]
