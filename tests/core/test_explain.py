@@ -27,7 +27,7 @@ def test_a_sliding_window_is_told_apart_from_full_attention() -> None:
     shape = a_shape(6, 4, 1, 256, sliding_window=512, swa_layers=(True,) * 5 + (False,))
     verdict = decide(a_machine(), a_model(shape=shape), EngineOptions(context=8192, slots=1))
     sliding, full = explain(a_model(shape=shape), verdict, "KV cache").terms
-    assert (sliding.what, full.what) == ("5 layers, sliding window", "1 layers, full attention")
+    assert (sliding.what, full.what) == ("5 layers, sliding window", "1 layer, full attention")
     assert sliding.how == "768 cells of 1,024 bytes (K f16, V f16), window 512 and a batch"
     assert full.how == "8,192 cells of 1,024 bytes (K f16, V f16)"
     assert (sliding.bytes, full.bytes) == (5 * 768 * 1024, 8192 * 1024)

@@ -49,7 +49,12 @@ def warm_start(model: Decoder, guide: Guide, questions: Sequence[Asked], *, seed
 
     Returns:
         Mean cross-entropy in nats of the classifier in its last round.
+
+    Raises:
+        ValueError: the questions do not fill one batch.
     """
+    if len(questions) < BATCH:
+        raise ValueError(f"a warm start needs {BATCH} questions at least, not {len(questions)}")
     embedding = nn.Embedding(*model.token_embd.weight.shape)
     head = nn.Linear(embedding.embedding_dim, guide.kinds.out_features)
     nn.init.normal_(embedding.weight, std=0.1)

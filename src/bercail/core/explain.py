@@ -96,7 +96,7 @@ def _cache(model: Model, verdict: Verdict) -> tuple[Term, ...]:
     types = f"K {settings.kv_type_k}, V {settings.kv_type_v}"
     return tuple(
         Term(
-            what=f"{share.layers} layers, {'sliding window' if share.slides else 'full attention'}",
+            what=f"{_layers(share.layers)}, {'sliding window' if share.slides else 'full attention'}",
             how=f"{format_tokens(share.cells)} cells of {share.cell_bytes:,} bytes ({types})"
             + (f", window {format_tokens(shape.sliding_window)} and a batch" if share.slides else ""),
             bytes=share.bytes,
@@ -105,10 +105,14 @@ def _cache(model: Model, verdict: Verdict) -> tuple[Term, ...]:
     )
 
 
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
+
+
 def _state(model: Model, verdict: Verdict) -> tuple[Term, ...]:
     layers, slots = memory.state_layers(model), verdict.settings.slots
     return tuple(
-        Term(what=what, how=f"{layers} layers of {size:,} bytes (f32), {slots} slots", bytes=layers * size * slots)
+        Term(what=what, how=f"{_layers(layers)} of {size:,} bytes (f32), {slots} slots", bytes=layers * size * slots)
         for what, size in memory.state_kinds(model).items()
     )
 
@@ -117,7 +121,7 @@ def _compute(model: Model, verdict: Verdict) -> tuple[Term, ...]:
     """The largest phase counts, for the others use the same place after it."""
     settings = verdict.settings
     phases = sorted(memory.compute_phases(model, settings).items(), key=lambda phase: -phase[1])
-    tokens = min(settings.ubatch_tokens, settings.context_tokens)
+    tokens = memory.batch_tokens(settings)
     terms = [
         Term(
             what=what,

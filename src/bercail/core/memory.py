@@ -170,7 +170,7 @@ def compute_bytes(model: Model, settings: EngineSettings) -> Bytes:
 
 def compute_phases(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:
     """What each phase of a layer keeps at once, for one physical batch at full context."""
-    batch = _batch(settings)
+    batch = batch_tokens(settings)
     phases = {
         "feed-forward network": _dense_width(model) * batch * _F32,
         "experts": _expert_width(model) * batch * _F32,
@@ -181,7 +181,8 @@ def compute_phases(model: Model, settings: EngineSettings) -> Mapping[str, Bytes
     return {name: size for name, size in phases.items() if size or name == "feed-forward network"}
 
 
-def _batch(settings: EngineSettings) -> Tokens:
+def batch_tokens(settings: EngineSettings) -> Tokens:
+    """Tokens of one physical batch: no more than the context holds."""
     return min(settings.ubatch_tokens, settings.context_tokens)
 
 
@@ -236,7 +237,7 @@ def _attended(model: Model, settings: EngineSettings) -> Tokens:
 
 def mask_bytes(model: Model, settings: EngineSettings) -> Bytes:
     """Which keys each token of a batch may attend to."""
-    batch = _batch(settings)
+    batch = batch_tokens(settings)
     if not any(model.shape.kv_heads):
         return 0
     kinds = _attended(model, settings)
