@@ -48,6 +48,14 @@ class ModelReader(Protocol):
         """
         ...
 
+    def read_remote(self, url: str) -> Model:
+        """The model at ``url``, as far as its header tells: nothing else is fetched, and the file cannot be loaded.
+
+        Raises:
+            ReadError: it cannot be fetched, or is no model.
+        """
+        ...
+
     def audit_vocabulary(self, model: Model) -> None:
         """Read the token arrays and check what an engine would not survive (about 0.1 s for 150,000 tokens).
 

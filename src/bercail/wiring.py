@@ -53,7 +53,7 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
     return House(
         settings=settings,
         prober=LocalProber(),
-        reader=Readers(environment, home, Path.cwd(), demo_path()),
+        reader=Readers(environment, home, Path.cwd(), demo_path(), paths.cache / "headers"),
         engine=LlamaCpp(
             runtime_dir=paths.runtime,
             log_dir=paths.state / "log",

@@ -137,6 +137,9 @@ class FakeReader:
             raise ReadError("no such file", path=path)
         return self.models[path]
 
+    def read_remote(self, url: str) -> Model:
+        return self.read(url)
+
     def audit_vocabulary(self, model: Model) -> None:
         if self.bad_vocabulary is not None:
             raise self.bad_vocabulary

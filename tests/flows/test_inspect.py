@@ -1,6 +1,6 @@
 import pytest
 
-from bercail.core.errors import NotFoundError, ReadError
+from bercail.core.errors import NotFoundError, ReadError, RefusedError
 from bercail.core.model import Findings
 from bercail.core.options import ModelOptions, Settings
 from bercail.flows import inspect
@@ -77,3 +77,20 @@ def test_a_name_that_is_nearly_an_id_is_asked_about() -> None:
     with pytest.raises(NotFoundError) as refused:
         resolve(made.reader, "storis", ())
     assert refused.value.hint == "did you mean stories?"
+
+
+ADDRESS = "https://hub.example/m/a.gguf"
+
+
+def test_an_address_is_read_where_it_is() -> None:
+    made = fakes()
+    made.reader.models[ADDRESS] = a_model("remote")
+    assert run(lambda: inspect(made.house(), ADDRESS)).id == "remote"
+    assert made.reader.searches == []
+
+
+def test_an_address_is_refused_where_settings_forbid_to_ask_others() -> None:
+    made = Fakes(settings=Settings(models=ModelOptions(offline=True)))
+    with pytest.raises(RefusedError, match="offline is set"):
+        run(lambda: inspect(made.house(), ADDRESS))
+    assert made.reader.read_paths == []

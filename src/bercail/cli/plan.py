@@ -7,6 +7,7 @@ import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import show, show_json, show_sections
+from bercail.core.catalogue import machine_named
 from bercail.core.document import plan_document
 from bercail.core.elsewhere import llama_server, llama_swap
 from bercail.core.errors import UsageError
@@ -28,6 +29,13 @@ from bercail.wiring import build_house
     default=None,
     help="Print the plan's settings as a command line or configuration of another program.",
 )
+@click.option(
+    "--on",
+    "elsewhere",
+    metavar="MACHINE",
+    default=None,
+    help="Plan for another machine, such as '4x rtx-3060-12gb + 64gib' or '256gib'.",
+)
 @click.option("--check", "checked", is_flag=True, help="Ask the engine itself what it would take; nothing is loaded.")
 @click.option("--explain", "part", metavar="PART", default=None, help="How one part of the memory comes to its size.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
@@ -38,22 +46,29 @@ def command(
     as_json: bool,
     form: str | None,
     checked: bool,
+    elsewhere: str | None,
     part: str | None,
     config: str | None,
     **parameters: object,
 ) -> int:
-    """Say what of MODEL fits on this machine, and why. Exit status 1 if it does not fit."""
+    """Say what of MODEL fits on this machine or another, and why. Exit status 1 if it does not fit."""
     if form and (as_json or checked or part):
         raise UsageError(f"--as {form} prints nothing but that; leave out --json, --check and --explain")
+    if elsewhere is not None and checked:
+        raise UsageError("--check asks the engine of this machine; leave out --on")
+    machine = None if elsewhere is None else machine_named(elsewhere)
     house = build_house(config, overrides(parameters))
-    planned = asyncio.run(plan(house, model))
+    planned = asyncio.run(plan(house, model, machine))
     verdict = planned.verdict
     if form and isinstance(verdict, Fits):
-        arguments = llama_server(verdict.model_path, verdict.projector, verdict.settings)
+        heads = planned.model.shape.nextn_layers
+        arguments = llama_server(verdict.model_path, verdict.projector, verdict.settings, drafting_layers=heads)
         show(llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n")
         return 0
     explained = explain(planned.model, verdict, part) if part is not None else None
     if not as_json:
+        for note in machine.notes if machine else ():
+            show(f"{elsewhere}: {note}\n")
         show(f"{verdict.model_id} {plan_line(verdict)}\n")
         show_sections((explain_section(explained),) if explained else plan_sections(verdict))
     account = asyncio.run(check(house, verdict)) if checked else None

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bercail.core import memory
+from bercail.core import memory, split
 from bercail.core.engine import EngineSettings
+from bercail.core.machine import Gpu
 from bercail.core.model import Model
+from bercail.core.split import Weights
 from bercail.core.units import MIB, Bytes, Tokens
 
 MARGIN_BYTES: Bytes = 128 * MIB
@@ -42,48 +44,132 @@ class Device:
         return sum(part.bytes for part in self.parts)
 
 
+DRIVER_BYTES: Bytes = 400 * MIB
+"""What a GPU's driver and its libraries keep for one process: 330 to 600 MiB were seen with CUDA. An estimate."""
+GPU_MARGIN_BYTES: Bytes = 64 * MIB
+GPU_MARGIN_SHARE = 128
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """The question: one model against one budget.
 
     Attributes:
+        budget_bytes: of main memory.
         projector_bytes: weights and working memory of the ``mmproj`` file, or 0 if it is not used.
+        gpus: that may be used.
+        weights: by where they may lie; needed with GPUs only.
     """
 
     model: Model
     budget_bytes: Bytes
     projector_bytes: Bytes
+    gpus: tuple[Gpu, ...] = ()
+    weights: Weights | None = None
+
+    def devices(self, settings: EngineSettings) -> tuple[Device, ...]:
+        """What the model takes of main memory, then of every GPU it uses, part by part."""
+        if not settings.layer_split or self.weights is None:
+            return (self.device(settings),)
+        host, *rest = split.held(self.model, settings, self.weights)
+        used = [index for index, count in enumerate(settings.layer_split) if count]
+        gpus = (self._gpu(settings, index, rest[index], first=index == used[0]) for index in used)
+        return (self._host(settings, host), *gpus)
 
     def device(self, settings: EngineSettings) -> Device:
-        """What the model takes under ``settings``, part by part."""
+        """What the model takes of main memory without GPUs."""
+        model = self.model
+        held = split.Held(
+            weights=model.weights_bytes,
+            cache=memory.cache_bytes(model, settings),
+            state=memory.state_bytes(model, settings),
+        )
+        return self._main(settings, held, memory.compute_bytes(model, settings), self.projector_bytes)
+
+    def _host(self, settings: EngineSettings, held: split.Held) -> Device:
+        """Main memory beside GPUs: where nothing is computed in it, it only hands over what goes in."""
+        alone = settings.cpu_experts or sum(settings.layer_split) < self.model.shape.layers
+        works = alone and settings.split_mode != split.Split.TENSOR
+        compute = memory.compute_bytes(self.model, settings) if works else memory.input_bytes(self.model, settings)
+        return self._main(settings, held, compute, 0)
+
+    def _main(self, settings: EngineSettings, held: split.Held, compute: Bytes, projector: Bytes) -> Device:
         model = self.model
         kept = memory.checkpoint_bytes(model, settings) * settings.checkpoints * settings.slots
         parts = [
-            Part(name="weights", bytes=model.weights_bytes),
-            Part(name="KV cache", bytes=memory.cache_bytes(model, settings)),
-            Part(name="recurrent state", bytes=memory.state_bytes(model, settings)),
-            Part(name="compute", bytes=memory.compute_bytes(model, settings)),
+            Part(name="weights", bytes=held.weights),
+            Part(name="KV cache", bytes=held.cache),
+            Part(name="recurrent state", bytes=held.state),
+            Part(name="compute", bytes=compute),
             Part(name="output", bytes=memory.output_bytes(model, settings)),
-            Part(name="projector", bytes=self.projector_bytes),
+            Part(name="projector", bytes=projector),
             Part(name="prompt cache", bytes=settings.prompt_cache_bytes),
             Part(name="checkpoints", bytes=kept),
             Part(name="engine", bytes=memory.ENGINE_BASE_BYTES),
         ]
-        taken = sum(part.bytes for part in parts)
-        parts.append(Part(name="margin", bytes=MARGIN_BYTES + taken // MARGIN_SHARE))
-        return Device(name="cpu", budget_bytes=self.budget_bytes, parts=tuple(part for part in parts if part.bytes))
+        return _device("cpu", self.budget_bytes, parts, MARGIN_BYTES, MARGIN_SHARE)
+
+    def _gpu(self, settings: EngineSettings, index: int, held: split.Held, *, first: bool) -> Device:
+        gpu, model = self.gpus[index], self.model
+        most = max(model.shape.kv_heads, default=0)
+        heads = max(split.cut(most, 1, len(settings.layer_split), 0)) if most else 0
+        share = heads / most if most and settings.split_mode == split.Split.TENSOR else 1.0
+        parts = [
+            Part(name="weights", bytes=held.weights),
+            Part(name="KV cache", bytes=held.cache),
+            Part(name="recurrent state", bytes=held.state),
+            Part(name="compute", bytes=memory.compute_bytes(model, settings)),
+            Part(name="unpacked cache", bytes=split.unpacked_bytes(model, settings, share)),
+            Part(name="projector", bytes=self.projector_bytes if first else 0),
+            Part(name="driver", bytes=DRIVER_BYTES),
+        ]
+        return _device(f"{gpu.backend}{index}", gpu.available_bytes, parts, GPU_MARGIN_BYTES, GPU_MARGIN_SHARE)
 
     def fits(self, settings: EngineSettings) -> bool:
-        """Whether all parts together stay within the budget."""
-        return self.device(settings).total_bytes <= self.budget_bytes
+        """Whether all parts together stay within the budget of each device."""
+        return all(device.total_bytes <= device.budget_bytes for device in self.devices(settings))
+
+    def filled(self, settings: EngineSettings) -> float:
+        """The share of its budget that the fullest device has taken."""
+        return max(device.total_bytes / max(1, device.budget_bytes) for device in self.devices(settings))
 
     def free_bytes(self, settings: EngineSettings) -> Bytes:
-        """What the budget has left; negative if it does not fit."""
-        return self.budget_bytes - self.device(settings).total_bytes
+        """What the budget of main memory has left; negative if it does not fit."""
+        host = self.devices(settings)[0]
+        return host.budget_bytes - host.total_bytes
 
     def at(self, settings: EngineSettings, context: Tokens) -> EngineSettings:
-        """The same settings with ``context`` tokens per slot."""
-        return with_context(self.model, settings, context)
+        """The same settings with ``context`` tokens per slot, and the layers where there is room for them then."""
+        return self.placed(with_context(self.model, settings, context))
+
+    def placed(self, settings: EngineSettings) -> EngineSettings:
+        """``settings`` with the layers that go to GPUs shared out anew."""
+        if settings.split_mode != split.Split.LAYER or not sum(settings.layer_split) or self.weights is None:
+            return settings
+        layers = sum(settings.layer_split)
+        one = replace(settings, layer_split=(layers,))
+        weights, begin = self.weights, self.model.shape.layers - layers
+        caches, states = memory.layer_cache_bytes(self.model, one), memory.layer_state_bytes(self.model, one)
+        sizes = [
+            weights.blocks[layer]
+            + (weights.experts[layer] if layer >= settings.cpu_experts else 0)
+            + caches[layer]
+            + states[layer]
+            for layer in range(begin, self.model.shape.layers)
+        ]
+        empty = split.Held(weights=0, cache=0, state=0)
+        rooms = [
+            max(1, gpu.available_bytes - self._gpu(settings, index, empty, first=index == 0).total_bytes)
+            for index, gpu in enumerate(self.gpus)
+        ]
+        return replace(settings, layer_split=split.share_out(sizes, weights.output, rooms))
+
+
+def _device(name: str, budget: Bytes, parts: list[Part], margin: Bytes, share: int) -> Device:
+    """A device with ``parts``, those of no bytes left out, and a margin: so much, and one part in ``share`` of all."""
+    margin += sum(part.bytes for part in parts) // share
+    kept = (*(part for part in parts if part.bytes), Part(name="margin", bytes=margin))
+    return Device(name=name, budget_bytes=budget, parts=kept)
 
 
 def with_context(model: Model, settings: EngineSettings, context: Tokens) -> EngineSettings:

@@ -7,13 +7,22 @@ from bercail.core.engine import EngineSettings
 from bercail.core.units import MIB
 
 
-def llama_server(model_path: str, projector: str | None, settings: EngineSettings) -> tuple[str, ...]:
-    """The arguments of `llama-server` (b11549) that run a model on the CPU with the settings of a plan."""
+def llama_server(
+    model_path: str, projector: str | None, settings: EngineSettings, *, drafting_layers: int = 0
+) -> tuple[str, ...]:
+    """The arguments of `llama-server` (b11549) that run a model with the settings of a plan.
+
+    Args:
+        model_path: first file of the model.
+        projector: its ``mmproj`` file, or None.
+        settings: of the plan.
+        drafting_layers: blocks of a drafting head in the file, which the engine counts and does not load.
+    """
     prompt_cache = settings.prompt_cache_bytes // MIB
     return (
         "llama-server", "--model", model_path,
         *(("--mmproj", projector) if projector else ("--no-mmproj",)),
-        "--gpu-layers", "0", "--no-kv-offload", "--no-mmproj-offload", "--fit", "off",
+        *_gpu_arguments(settings, drafting_layers), "--fit", "off",
         "--load-mode", "mmap" if settings.mmap else "none",
         "--repack" if settings.repack else "--no-repack",
         "--ctx-size", str(settings.context_tokens), "--parallel", str(settings.slots),
@@ -28,6 +37,26 @@ def llama_server(model_path: str, projector: str | None, settings: EngineSetting
         *(("--embedding",) if settings.embedding else ()),
         *(("--pooling", settings.pooling.value) if settings.pooling else ()),
         *(() if settings.warmup else ("--no-warmup",)),
+    )  # fmt: skip
+
+
+_ALL = "999"
+
+
+def _gpu_arguments(settings: EngineSettings, drafting_layers: int) -> tuple[str, ...]:
+    """Where the layers go; what comes after the last one counts as one more, on the GPU that has it."""
+    if not settings.layer_split:
+        return ("--gpu-layers", "0", "--no-kv-offload", "--no-mmproj-offload")
+    if settings.split_mode == "tensor":
+        return ("--gpu-layers", _ALL, "--split-mode", "tensor")
+    used = max(index for index, count in enumerate(settings.layer_split) if count)
+    after = drafting_layers + 1
+    counts = [count + after * (index == used) for index, count in enumerate(settings.layer_split)]
+    where = ("--split-mode", "layer", "--tensor-split", ",".join(map(str, counts)))
+    alone = ("--split-mode", "none", "--main-gpu", str(used))
+    return (
+        "--gpu-layers", str(sum(counts)), *(where if settings.split_mode == "layer" else alone),
+        *(("--n-cpu-moe", str(settings.cpu_experts)) if settings.cpu_experts else ()),
     )  # fmt: skip
 
 

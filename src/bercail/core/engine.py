@@ -29,6 +29,10 @@ class EngineSettings:
         checkpoints: saved states per slot of models whose cache cannot be cut (sliding window, recurrent).
         swa_full: a sliding-window cache of full size.
         warmup: one empty run after loading.
+        split_mode: how GPUs share the model: ``none`` (one of them), ``layer``, ``tensor``.
+        layer_split: layers on each GPU, in order, those before them staying in main memory; with ``tensor`` a 1 for
+            each GPU, which has a slice of every layer. Empty without GPUs.
+        cpu_experts: the routed experts of so many first layers stay in main memory.
     """
 
     context_tokens: Tokens
@@ -49,6 +53,9 @@ class EngineSettings:
     checkpoints: int = 0
     swa_full: bool = False
     warmup: bool = True
+    split_mode: str = "none"
+    layer_split: tuple[int, ...] = ()
+    cpu_experts: int = 0
 
     @property
     def slot_context_tokens(self) -> Tokens:

@@ -41,12 +41,20 @@ def explain(model: Model, verdict: Verdict, name: str) -> Explanation:
     Raises:
         UsageError: the plan has no such part.
     """
-    parts = {part.name.casefold(): part for part in verdict.devices[0].parts}
-    part = parts.get(name.casefold())
-    if part is None:
-        known = ", ".join(found.name for found in parts.values())
-        raise UsageError(f"the plan for {verdict.model_id} has no part {name!r}", hint=f"it has: {known}")
-    return Explanation(part=part, terms=_terms(model, verdict, part))
+    known = dict.fromkeys(part.name for device in verdict.devices for part in device.parts)
+    held = [
+        (device, part) for device in verdict.devices for part in device.parts if part.name.casefold() == name.casefold()
+    ]
+    if not held:
+        raise UsageError(f"the plan for {verdict.model_id} has no part {name!r}", hint=f"it has: {', '.join(known)}")
+    if len(verdict.devices) == 1:
+        return Explanation(part=held[0][1], terms=_terms(model, verdict, held[0][1]))
+    terms = tuple(
+        Term(what=device.name, how=f"{part.bytes / max(1, device.budget_bytes):.1%} of its memory", bytes=part.bytes)
+        for device, part in held
+    )
+    whole = Part(name=held[0][1].name, bytes=sum(part.bytes for _, part in held))
+    return Explanation(part=whole, terms=terms)
 
 
 def _terms(model: Model, verdict: Verdict, part: Part) -> tuple[Term, ...]:

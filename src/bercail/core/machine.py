@@ -1,8 +1,37 @@
 """The machine: what may be used of it, not what is soldered to it. Unknown is None."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from bercail.core.units import Bytes
+
+
+class Backend(StrEnum):
+    """What a GPU is driven by."""
+
+    CUDA = "cuda"
+    ROCM = "rocm"
+    SYCL = "sycl"
+    VULKAN = "vulkan"
+    METAL = "metal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A graphics processor with memory of its own.
+
+    Attributes:
+        name: as people call it.
+        total_bytes: its memory.
+        available_bytes: of that, what other programs leave.
+        bandwidth_bytes_per_s: of its memory, by its data sheet, or None.
+    """
+
+    name: str
+    backend: Backend
+    total_bytes: Bytes
+    available_bytes: Bytes
+    bandwidth_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +87,12 @@ class Machine:
 
     Attributes:
         system: ``Linux``, ``Darwin``, ``Windows``.
+        gpus: in the order in which engines number them.
         notes: what could not be read or looks wrong, in words.
     """
 
     system: str
     cpu: Cpu
     memory: MemoryPool
+    gpus: tuple[Gpu, ...] = ()
     notes: tuple[str, ...] = ()

@@ -272,6 +272,11 @@ DEMO_ID = "bercail-demo"
 """The model in the box: what clients call it, and the name that always means it."""
 
 
+def on_the_web(name: str) -> bool:
+    """Whether ``name`` is the address of a file on a web server, not a path or an id."""
+    return name.lower().startswith(("http://", "https://"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundModel:
     """A model file that a search came across; its header has not been read.

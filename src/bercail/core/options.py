@@ -114,6 +114,11 @@ class ModelOptions:
     folders: tuple[str, ...] = option(
         (), Kind.PATHS, "Folders searched for models when none is named; if empty, where other tools keep theirs."
     )
+    offline: bool = option(
+        False,  # noqa: FBT003 - its default
+        Kind.FLAG,
+        "Never ask another machine; only an address given to plan or inspect would.",
+    )
     template_timeout: Seconds = option(
         5.0, Kind.SECONDS, "How long a chat template may take to prove itself before chat is disabled for the model.",
         minimum=0.5, maximum=60,
@@ -165,6 +170,13 @@ class EngineOptions:
     ubatch: Tokens | None = option(None, Kind.TOKENS, "Physical batch in tokens.", minimum=32, maximum=16384)
     threads: int | None = option(None, Kind.COUNT, "Threads for decode.", minimum=1, maximum=512)
     threads_batch: int | None = option(None, Kind.COUNT, "Threads for prefill.", minimum=1, maximum=512)
+    split: str | None = option(
+        None, Kind.CHOICE, "How GPUs share the model: one of them, whole layers, or a slice of every layer.",
+        choices=("none", "layer", "tensor"),
+    )  # fmt: skip
+    gpu_layers: int | None = option(
+        None, Kind.COUNT, "Layers on GPUs, counted from the last; the others stay in main memory.", minimum=0
+    )
     mmap: bool | None = option(None, Kind.FLAG, "Map the weights instead of reading them into memory.")
     repack: bool | None = option(None, Kind.FLAG, "Rearrange quantized weights for this CPU while loading.")
     embedding: bool | None = option(None, Kind.FLAG, "Serve embeddings instead of text.")

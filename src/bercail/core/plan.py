@@ -9,8 +9,10 @@ from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Pooling, Role, Shape
 from bercail.core.options import EngineOptions, purpose_of
+from bercail.core.place import cannot_split, no_kernel, placements, shared_by
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
-from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons
+from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons
+from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_tokens
 
 LEAST_CONTEXT: Tokens = 4096
@@ -25,6 +27,9 @@ GENERATE_BATCH: Tokens = 128
 CPU: a billion parameters at q8_0 on two cores read 25 to 35 tokens/s at 64, 128, 256 and 512 alike."""
 LEAN_UBATCH: Tokens = 64
 _SHORTER = "a shorter conversation"
+GPU_BATCH: Tokens = 512
+"""What keeps a GPU busy: its default in the engine."""
+_SLOWER = {"none": "the other GPUs rest", "layer": "one GPU works at a time", "tensor": "links between GPUs are busy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +101,20 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         wish: what the user set; None there is decided here.
         engine: name of the engine that will run it.
     """
-    budget = _budget(machine, wish)
-    case = Case(model=model, budget_bytes=budget, projector_bytes=_projector_bytes(model, wish))
+    case = Case(
+        model=model,
+        budget_bytes=_budget(machine, wish),
+        projector_bytes=_projector_bytes(model, wish),
+        gpus=machine.gpus,
+        weights=weigh(model, len(machine.gpus)) if machine.gpus else None,
+    )
     settings = _first_settings(machine, model, wish)
-    if illegal := _illegal(model, settings) or _at_odds(wish):
+    if illegal := _illegal(case, settings) or _at_odds(machine, model, wish):
         return _refuse(case, engine, settings, fixed_reasons(machine, wish, settings), illegal)
-    settings = _with_room(case, settings, wish)
-    reasons = fixed_reasons(machine, wish, settings)
+    settings = _where_it_fits(case, settings, wish)
+    reasons = (*fixed_reasons(machine, wish, settings), *place_reasons(case, settings, wish))
     if not case.fits(settings):
-        why = f"{_needs(case, settings)}; {format_bytes(budget)} may be used ({_limit(machine, wish)})"
-        refused = _refuse(case, engine, settings, reasons, why)
+        refused = _refuse(case, engine, settings, reasons, _too_large(machine, case, settings, wish))
         return replace(refused, alternatives=(*refused.alternatives, *_more_memory(machine, case, settings)))
     settings = _spend_the_rest(case, settings, wish)
     return Fits(
@@ -113,11 +122,23 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         model_path=model.path,
         engine=engine,
         settings=settings,
-        devices=(case.device(settings),),
+        devices=case.devices(settings),
         reasons=(context_reason(case, settings, wish), *reasons, *budget_reasons(case, settings, wish)),
         alternatives=_more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
     )
+
+
+def _too_large(machine: Machine, case: Case, settings: EngineSettings, wish: EngineOptions) -> str:
+    """What is needed where, and how much of it there is."""
+    if not case.gpus:
+        return f"{_needs(case, settings)}; {format_bytes(case.budget_bytes)} may be used ({_limit(machine, wish)})"
+    over = [device for device in case.devices(settings) if device.total_bytes > device.budget_bytes]
+    short = ", ".join(
+        f"{format_bytes(device.total_bytes)} of the {format_bytes(device.budget_bytes)} of {device.name}"
+        for device in over
+    )
+    return f"{_what(case, settings)} needs {short}"
 
 
 def _limit(machine: Machine, wish: EngineOptions) -> str:
@@ -164,13 +185,14 @@ def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> Engi
     wanted = purpose_of(wish).embedding or model.role is not Role.GENERATE
     embedding = wanted if wish.embedding is None else wish.embedding
     pooling = Pooling(wish.pooling) if wish.pooling else _own_pooling(model, embedding=embedding)
-    ubatch = wish.ubatch or wish.batch or GENERATE_BATCH
+    usual = GPU_BATCH if machine.gpus else GENERATE_BATCH
+    ubatch = wish.ubatch or wish.batch or usual
     threads = wish.threads or usable_threads(machine)
     settings = EngineSettings(
         context_tokens=0,
         slots=wish.slots or 1,
         kv_unified=bool(wish.kv_unified),
-        batch_tokens=wish.batch or max(GENERATE_BATCH, ubatch),
+        batch_tokens=wish.batch or max(usual, ubatch),
         ubatch_tokens=ubatch,
         kv_type_k=wish.kv_type_k or "f16",
         kv_type_v=wish.kv_type_v or "f16",
@@ -188,9 +210,11 @@ def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> Engi
     return with_context(model, settings, max(asked, min(memory.pad(asked, memory.CELL_STEP), model.context_length)))
 
 
-def _illegal(model: Model, settings: EngineSettings) -> str:
+def _illegal(case: Case, settings: EngineSettings) -> str:
     """Why the engine would refuse these settings for this model, or empty."""
-    shape = model.shape
+    model, shape = case.model, case.model.shape
+    if case.gpus and (refused := no_kernel(case.gpus[0].backend, settings)):
+        return refused
     asked, own = settings.slot_context_tokens, model.context_length
     if asked > own:
         return f"context {format_tokens(asked)} is more than the {format_tokens(own)} tokens the model was made for"
@@ -221,13 +245,26 @@ def _more_context(case: Case, settings: EngineSettings) -> tuple[Alternative, ..
     return tuple(replace(row, costs="memory") if row.costs == _SHORTER else row for row in more)
 
 
-def _at_odds(wish: EngineOptions) -> str:
-    """Two wishes that contradict each other, or empty."""
+def _at_odds(machine: Machine, model: Model, wish: EngineOptions) -> str:
+    """Two wishes that contradict each other, or a wish and the machine, or empty."""
+    if refused := cannot_split(machine, model, wish):
+        return refused
     if wish.purpose == "embedding" and wish.embedding is False:
         return "--for embedding and --no-embedding contradict each other"
     if wish.purpose not in (None, "embedding") and wish.embedding:
         return f"--for {wish.purpose} and --embedding contradict each other"
     return ""
+
+
+def _where_it_fits(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
+    """The fastest place with room for a context; if there is none, the one that is nearest to it."""
+    tried = []
+    for candidate in placements(case, settings, wish):
+        found = _with_room(case, candidate, wish)
+        if case.fits(found):
+            return found
+        tried.append(found)
+    return min(tried, key=case.filled)
 
 
 def _with_room(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
@@ -237,7 +274,7 @@ def _with_room(case: Case, settings: EngineSettings, wish: EngineOptions) -> Eng
     if not (purpose_of(wish).smaller_cache and may) or _is_enough(case, plain, wish):
         return plain
     smaller = _with_context(case, _cached_as(settings, "q8_0"), wish)
-    if _illegal(case.model, smaller) or not case.fits(smaller):
+    if _illegal(case, smaller) or not case.fits(smaller):
         return plain
     more = smaller.slot_context_tokens > plain.slot_context_tokens or not case.fits(plain)
     return smaller if more else plain
@@ -270,7 +307,7 @@ def _spend_the_rest(case: Case, settings: EngineSettings, wish: EngineOptions) -
     if wish.slots is None and not settings.embedding:
         for slots in range(purpose.slots, 1, -1):
             more = case.at(replace(settings, slots=slots), settings.slot_context_tokens)
-            if case.device(more).total_bytes <= case.budget_bytes * purpose.share:
+            if case.filled(more) <= purpose.share:
                 settings = more
                 break
     if not memory.keeps_cache(case.model) or settings.embedding:
@@ -287,9 +324,12 @@ def _spend_the_rest(case: Case, settings: EngineSettings, wish: EngineOptions) -
 
 
 def _needs(case: Case, settings: EngineSettings) -> str:
-    total = format_bytes(case.device(settings).total_bytes)
+    return f"{_what(case, settings)} needs {format_bytes(case.device(settings).total_bytes)}"
+
+
+def _what(case: Case, settings: EngineSettings) -> str:
     slots = f" in {settings.slots} slots" if settings.slots > 1 else ""
-    return f"{case.model.id} with context {format_tokens(settings.slot_context_tokens)}{slots} needs {total}"
+    return f"{case.model.id} with context {format_tokens(settings.slot_context_tokens)}{slots}"
 
 
 def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Reason, ...], why: str) -> NoFit:
@@ -299,7 +339,7 @@ def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Re
         engine=engine,
         why=why,
         settings=settings,
-        devices=(case.device(settings),),
+        devices=case.devices(settings),
         reasons=reasons,
         alternatives=_alternatives(case, settings),
     )
@@ -307,7 +347,7 @@ def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Re
 
 def _more_memory(machine: Machine, case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
     """The wish as it is, if only the limit that the user set stands in its way."""
-    needed = case.device(settings).total_bytes
+    needed = case.devices(settings)[0].total_bytes
     if not case.budget_bytes < needed <= machine.memory.available_bytes:
         return ()
     change = f"with memory {-(-needed // MIB)} MiB it fits"
@@ -334,6 +374,11 @@ def _alternatives(case: Case, settings: EngineSettings) -> tuple[Alternative, ..
         ("with one slot {context} fits", replace(settings, slots=1), "requests wait for one another"),
         (f"with ubatch {ubatch} {{context}} fits", replace(settings, ubatch_tokens=ubatch), "slower prefill"),
     ]
+    changes += [
+        (f"with split {other.split_mode} {{context}} fits", other, _SLOWER[other.split_mode])
+        for other in shared_by(case, settings)
+        if other.split_mode != settings.split_mode
+    ]
     rows: list[Alternative] = []
     for words, changed, costs in changes:
         row = _alternative(case, changed, words, costs)
@@ -352,7 +397,7 @@ def _cached_as(settings: EngineSettings, kind: str) -> EngineSettings:
 
 def _alternative(case: Case, settings: EngineSettings, words: str, costs: str) -> Alternative | None:
     own = case.model.context_length
-    if _illegal(case.model, case.at(settings, own)):
+    if _illegal(case, case.at(settings, own)):
         return None
     whole = case.fits(case.at(settings, own))
     context = own if whole else most_context(lambda tokens: case.fits(case.at(settings, tokens)), own)

@@ -7,6 +7,7 @@ from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.options import EngineOptions, purpose_of
+from bercail.core.place import gpu_layers
 from bercail.core.units import Tokens, format_bytes, format_tokens
 
 
@@ -114,6 +115,40 @@ def _slots(settings: EngineSettings, wish: EngineOptions) -> str:
     return f"more would take over {share} of the budget"
 
 
+def place_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
+    """Why the model lies where it does; nothing without GPUs."""
+    if not case.gpus:
+        return ()
+    layers, on_gpus = case.model.shape.layers, gpu_layers(case, settings)
+    why = {"none": "one GPU holds all that is on GPUs", "layer": "whole layers, more where there is more room",
+           "tensor": "all GPUs work on every token, each on a slice of every layer"}  # fmt: skip
+    rows = [
+        Reason(
+            setting="split",
+            value=settings.split_mode,
+            because="as asked" if wish.split is not None else why[settings.split_mode],
+        ),
+        Reason(
+            setting="gpu_layers",
+            value=f"{on_gpus} of {layers}",
+            because=_layers(on_gpus, layers) if wish.gpu_layers is None else "as asked",
+        ),
+    ]
+    if settings.split_mode == "layer":
+        split = ", ".join(map(str, settings.layer_split))
+        rows.append(Reason(setting="layer_split", value=split, because="the fullest GPU is as empty as can be"))
+    if settings.cpu_experts:
+        because = "an expert is used for few tokens; the rest of the layer stays on the GPU"
+        rows.append(Reason(setting="cpu_experts", value=str(settings.cpu_experts), because=because))
+    return tuple(rows)
+
+
+def _layers(on_gpus: int, layers: int) -> str:
+    if on_gpus == layers:
+        return "everything but the token embedding"
+    return "the others do not fit" if on_gpus else "not one layer fits"
+
+
 def _batch(settings: EngineSettings, asked: Tokens | None, other: Tokens | None) -> str:
     """Why a batch is as large as it is, if ``asked`` for it and ``other`` for the other kind of batch."""
     if settings.embedding:
@@ -121,4 +156,6 @@ def _batch(settings: EngineSettings, asked: Tokens | None, other: Tokens | None)
         return whole if asked in (None, settings.batch_tokens) else f"{whole}, so not as asked"
     if asked is not None:
         return "as asked"
+    if settings.layer_split:
+        return "enough to keep a GPU busy" if other is None else "goes with the other batch, as asked"
     return "a lost client is noticed once per batch" if other is None else "goes with the other batch, as asked"

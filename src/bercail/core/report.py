@@ -145,7 +145,8 @@ def _device_section(name: str, verdict: Verdict, index: int) -> Section:
     rows.append(("", "total", format_bytes(device.total_bytes), share(device.total_bytes)))
     rows.append((".", "available", format_bytes(device.budget_bytes), ""))
     header = ("", "part", "size", "of available")
-    return Section(title=f"Memory ({name})", rows=tuple(rows), header=header, bar=device_bar(device))
+    title = f"Memory ({name})" if index == 0 else f"Memory ({name}, compute and driver estimated)"
+    return Section(title=title, rows=tuple(rows), header=header, bar=device_bar(device))
 
 
 _LETTERS = {"prompt cache": "S", "checkpoints": "T"}
@@ -206,16 +207,20 @@ def plan_line(verdict: Verdict) -> str:
     settings = verdict.settings
     match verdict:
         case Fits():
-            taken = verdict.devices[0]
+            taken = ", ".join(_taken(device) for device in verdict.devices)
             return (
-                f"fits: context {format_tokens(settings.slot_context_tokens)} x {_slots(settings.slots)}, "
-                f"{format_bytes(taken.total_bytes)} of {format_bytes(taken.budget_bytes)}, "
+                f"fits: context {format_tokens(settings.slot_context_tokens)} x {_slots(settings.slots)}, {taken}, "
                 f"{settings.threads} threads, {verdict.engine}"
             )
         case NoFit(why=why):
             return f"does not fit: {why}"
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _taken(device: Device) -> str:
+    name = "" if device.name == "cpu" else f"{device.name} "
+    return f"{name}{format_bytes(device.total_bytes)} of {format_bytes(device.budget_bytes)}"
 
 
 def _slots(count: int) -> str:

@@ -4,18 +4,23 @@ import asyncio
 from difflib import get_close_matches
 from typing import NoReturn
 
-from bercail.core.errors import NotFoundError
-from bercail.core.model import Findings, FoundModel, Model
+from bercail.core.errors import NotFoundError, RefusedError
+from bercail.core.model import Findings, FoundModel, Model, on_the_web
 from bercail.ports import House, ModelReader
 
 
 async def inspect(house: House, name: str) -> Model:
-    """The model that ``name`` means: a path, or the id of a model that a search finds.
+    """The model that ``name`` means: a path, an address on the web, or the id of a model that a search finds.
 
     Raises:
-        ReadError: its file cannot be read.
+        ReadError: its file cannot be read, or not be fetched.
         NotFoundError: ``name`` is no path and no known id.
+        RefusedError: it is an address, and the settings forbid to ask other machines.
     """
+    if on_the_web(name):
+        if house.settings.models.offline:
+            raise RefusedError(f"{name} is on another machine, and models.offline is set", hint="name a file here")
+        return await asyncio.to_thread(house.reader.read_remote, name)
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
     return await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
 

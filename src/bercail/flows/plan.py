@@ -6,6 +6,7 @@ from typing import assert_never
 
 from bercail.core.budget import Part
 from bercail.core.errors import RefusedError
+from bercail.core.machine import Machine
 from bercail.core.model import Model, Role
 from bercail.core.plan import Verdict, decide
 from bercail.flows.inspect import inspect
@@ -20,17 +21,23 @@ class Planned:
     verdict: Verdict
 
 
-async def plan(house: House, name: str) -> Planned:
+async def plan(house: House, name: str, machine: Machine | None = None) -> Planned:
     """The plan for the model that ``name`` means, under the wishes in the settings.
+
+    Args:
+        house: what is built here.
+        name: path or id of the model.
+        machine: to plan for; this one, if it is None.
 
     Raises:
         ReadError: its file cannot be read.
         NotFoundError: ``name`` is no path and no known id.
         RefusedError: it is not a model that can be served alone.
     """
-    model, machine = await asyncio.gather(inspect(house, name), asyncio.to_thread(house.prober.probe))
+    model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(house.prober.probe))
     refuse_unservable(model)
-    return Planned(model=model, verdict=decide(machine, model, house.settings.engine, engine=house.engine.name))
+    there = machine or here
+    return Planned(model=model, verdict=decide(there, model, house.settings.engine, engine=house.engine.name))
 
 
 async def check(house: House, verdict: Verdict) -> tuple[Part, ...]:

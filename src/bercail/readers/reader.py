@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bercail.core.errors import ReadError
-from bercail.core.model import DEMO_ID, Findings, FoundModel, Model
-from bercail.readers import places
+from bercail.core.model import DEMO_ID, Findings, FoundModel, Model, on_the_web
+from bercail.readers import places, remote
 from bercail.readers.folders import Folder, Listing, is_folder, models_in, search, walk
 from bercail.readers.gguf import describe, source, vocabulary
 from bercail.readers.gguf.split import part_of, part_path
@@ -16,7 +16,14 @@ from bercail.readers.naming import Candidate, unique
 class Readers:
     """Reads GGUF models from files, folders and the stores of other tools; implements ``ports.ModelReader``."""
 
-    def __init__(self, environment: Mapping[str, str], home: Path, cwd: Path, demo: Path | None = None) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        home: Path,
+        cwd: Path,
+        demo: Path | None = None,
+        headers: Path | None = None,
+    ) -> None:
         """Look around from here.
 
         Args:
@@ -25,11 +32,13 @@ class Readers:
             home: the user's home folder.
             cwd: what relative paths are relative to.
             demo: the model in the box, found where nothing else is, or None.
+            headers: where headers of models on the web are kept; below ``home``, if None.
         """
         self._environment = environment
         self._home = home
         self._cwd = cwd
         self._demo = demo
+        self._headers = headers or home / ".cache" / "bercail" / "headers"
 
     def find(self, paths: Sequence[str], folders: Sequence[str]) -> Findings:
         """Models at ``paths``; else in ``folders``, else where other tools keep theirs; if none is there, the demo."""
@@ -50,8 +59,18 @@ class Readers:
         Raises:
             ReadError: it cannot be read or must not be loaded.
         """
+        if on_the_web(path):
+            raise _not_here(path)
         beside = str(self._absolute(projector)) if projector is not None else None
         return describe.read_model(str(self._absolute(path)), beside)
+
+    def read_remote(self, url: str) -> Model:
+        """The model at ``url``, as far as its header tells: nothing else is fetched, and the file cannot be loaded.
+
+        Raises:
+            ReadError: it cannot be fetched, or is no model.
+        """
+        return remote.read_remote(url, self._headers)
 
     def audit_vocabulary(self, model: Model) -> None:
         """Read the token arrays and check what an engine would not survive (about 0.1 s for 150,000 tokens).
@@ -71,6 +90,10 @@ class Readers:
 
     def _named(self, path: str) -> Listing:
         """What an argument names: something on disk, or the demo by its id."""
+        if on_the_web(path):
+            listing = Listing(problems=[str(_not_here(path))])
+            listing.verdict = "is not on this machine"
+            return listing
         if self._demo is not None and path == DEMO_ID and not self._absolute(path).exists():
             return _in_the_box(self._demo)
         return self._at(path)
@@ -92,6 +115,12 @@ class Readers:
             return listing
         listing.models.extend(_alone(place, size, listing.problems))
         return listing.conclude()
+
+
+def _not_here(url: str) -> ReadError:
+    """What to do with an address where a file is wanted."""
+    hint = "fetch it (curl -LO ADDRESS) and name the file; plan and inspect take the address and read its header"
+    return ReadError("Bercail does not download models", path=url, hint=hint)
 
 
 def _in_the_box(demo: Path) -> Listing:

@@ -1,0 +1,131 @@
+"""Where a model may be put on a machine with GPUs, the fastest place first, and what their kernels refuse."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from bercail.core.budget import Case
+from bercail.core.engine import EngineSettings
+from bercail.core.machine import Backend, Machine
+from bercail.core.model import Model
+from bercail.core.options import EngineOptions
+from bercail.core.split import REFUSING, Split
+from bercail.core.units import Tokens
+
+_TENSOR_BACKENDS = frozenset({Backend.CUDA, Backend.ROCM})
+"""Where slices are worth their traffic; elsewhere only if asked for."""
+USEFUL_CONTEXT: Tokens = 16_384
+"""Layers leave a GPU one by one until so much context fits, if the user named none."""
+
+
+def gpu_layers(case: Case, settings: EngineSettings) -> int:
+    """How many layers are on GPUs."""
+    return case.model.shape.layers if settings.split_mode == Split.TENSOR else sum(settings.layer_split)
+
+
+def shared_by(case: Case, settings: EngineSettings) -> Iterator[EngineSettings]:
+    """All layers on GPUs: on one, a slice of each on every one, or shared out whole."""
+    layers, gpus = case.model.shape.layers, len(case.gpus)
+    if not gpus:
+        return
+    yield replace(settings, split_mode=Split.NONE.value, layer_split=(layers, *[0] * (gpus - 1)))
+    if gpus == 1:
+        return
+    if case.gpus[0].backend in _TENSOR_BACKENDS and not _refuses_slices(case.model, settings):
+        yield replace(settings, split_mode=Split.TENSOR.value, layer_split=(1,) * gpus)
+    yield replace(settings, split_mode=Split.LAYER.value, layer_split=(layers, *[0] * (gpus - 1)))
+
+
+def placements(case: Case, settings: EngineSettings, wish: EngineOptions) -> Iterator[EngineSettings]:
+    """Candidates in the order of their speed: all on GPUs, some experts in main memory, some layers, all."""
+    if not case.gpus:
+        yield settings
+        return
+    layers = case.model.shape.layers
+    whole = [found for found in _every(case, settings, wish) if wish.split in (None, found.split_mode)]
+    if wish.gpu_layers is None or wish.gpu_layers >= layers:
+        yield from whole
+    parted = [found for found in whole if found.split_mode != Split.TENSOR][-1:]
+    context = wish.context or min(case.model.context_length, USEFUL_CONTEXT)
+    for found in parted:
+        if wish.gpu_layers is not None:
+            yield _with_layers(case, found, min(layers, wish.gpu_layers))
+        else:
+            yield from _in_part(case, found, context)
+
+
+def _in_part(case: Case, whole: EngineSettings, context: Tokens) -> Iterator[EngineSettings]:
+    """As little as possible of ``whole`` moved to main memory for ``context`` to fit: experts, or else layers."""
+    layers = case.model.shape.layers
+
+    def fits(settings: EngineSettings) -> bool:
+        return case.fits(case.at(settings, context))
+
+    if case.model.shape.experts:
+        count = _least(layers, lambda number: fits(replace(whole, cpu_experts=number)))
+        yield replace(whole, cpu_experts=count)
+    yield _with_layers(
+        case, whole, layers - _least(layers, lambda left: fits(_with_layers(case, whole, layers - left)))
+    )
+
+
+def _every(case: Case, settings: EngineSettings, wish: EngineOptions) -> Iterator[EngineSettings]:
+    """All ways to share, and slices too where only the user would choose them."""
+    found = list(shared_by(case, settings))
+    yield from found
+    if wish.split == Split.TENSOR and all(one.split_mode != Split.TENSOR for one in found):
+        yield replace(settings, split_mode=Split.TENSOR.value, layer_split=(1,) * len(case.gpus))
+
+
+def _least(most: int, enough: Callable[[int], bool]) -> int:
+    """The smallest number up to ``most`` that is enough; ``most`` if none is."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high) // 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _with_layers(case: Case, settings: EngineSettings, count: int) -> EngineSettings:
+    """``settings`` with the last ``count`` layers on GPUs; none of them without any."""
+    if count == 0:
+        return replace(settings, split_mode=Split.NONE.value, layer_split=(), cpu_experts=0)
+    return case.placed(replace(settings, layer_split=(count, *[0] * (len(case.gpus) - 1))))
+
+
+def no_kernel(backend: Backend, settings: EngineSettings) -> str:
+    """Why no kernel of this backend takes the cache types, or empty."""
+    key, value = settings.kv_type_k, settings.kv_type_v
+    match backend:
+        case Backend.CUDA | Backend.ROCM if "iq4_nl" in (key, value):
+            return f"{backend} has no kernel for an iq4_nl cache: use q4_0"
+        case Backend.METAL if key != value:
+            return f"kv_type_k {key} and kv_type_v {value} contradict each other on metal: they must be equal"
+        case Backend.VULKAN if (key == "bf16") != (value == "bf16"):
+            return f"kv_type_k {key} and kv_type_v {value} contradict each other on vulkan: bf16 goes with bf16 only"
+        case _:
+            return ""
+
+
+def cannot_split(machine: Machine, model: Model, wish: EngineOptions) -> str:
+    """Why the GPUs cannot share the model as asked, or empty."""
+    if not machine.gpus:
+        asked = [name for name, value in (("--split", wish.split), ("--gpu-layers", wish.gpu_layers)) if value]
+        return f"{asked[0]} needs a GPU, and there is none that can be used here" if asked else ""
+    if wish.split in (Split.LAYER, Split.TENSOR) and len(machine.gpus) == 1:
+        return f"--split {wish.split} needs two GPUs at least, and there is one"
+    if wish.split != Split.TENSOR:
+        return ""
+    if model.architecture in REFUSING:
+        return f"--split tensor and the architecture {model.architecture} contradict each other: it cannot be sliced"
+    if wish.flash_attention is False:
+        return "--split tensor and --no-flash-attention contradict each other: slices need flash attention"
+    if wish.gpu_layers is not None and wish.gpu_layers < model.shape.layers:
+        return f"--split tensor and --gpu-layers {wish.gpu_layers} contradict each other: every layer is sliced"
+    return ""
+
+
+def _refuses_slices(model: Model, settings: EngineSettings) -> bool:
+    return model.architecture in REFUSING or not settings.flash_attention
