@@ -76,3 +76,29 @@ def test_conversations_are_the_same_for_the_same_seed_and_some_of_them_call_tool
     assert drawn == [trained_on(dialogue.conversation(corpus, random.Random(seed))) for seed in range(200)]
     assert all(any(call_text(tool) in text for text in drawn) for tool in TOOLS)
     assert any(dialogue.REFUSALS["fr"] in text for text in drawn)
+
+
+def test_every_last_answer_names_its_subject_and_earlier_ones_often_do_not() -> None:
+    corpus = dialogue.read_corpus(HELD_OUT.parent)
+    named = dropped = 0
+    for seed in range(300):
+        pieces = dialogue.conversation(corpus, random.Random(seed))
+        answers = [index for index, piece in enumerate(pieces) if piece.text == dialogue.opened("assistant")]
+        last = pieces[answers[-1] + 1]
+        after_a_tool = pieces[answers[-1] - 3].text == dialogue.opened("tool")
+        assert last.subject is not after_a_tool
+        assert pieces[answers[-1] + 1 + last.subject].weight == dialogue.SAY
+        for index in answers[:-1]:
+            said = pieces[index + 1]
+            if said.subject:
+                named += 1
+            elif said.weight == dialogue.HEAR:
+                dropped += 1
+    assert 0.6 < named / dropped < 1.6
+
+
+def test_without_its_subject_an_answer_is_what_the_template_writes() -> None:
+    pieces = [*message("user", "Bye", dialogue.HEAR), *message("assistant", "Good bye.", dialogue.SAY, "bye/en")]
+    assert [piece.text for piece in pieces if piece.subject] == ["<|bye/en|>"]
+    messages = [{"role": "user", "content": "Bye"}, {"role": "assistant", "content": "Good bye."}]
+    assert trained_on([piece for piece in pieces if not piece.subject]) == rendered(messages, [])

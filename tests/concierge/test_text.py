@@ -1,4 +1,5 @@
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tools.concierge.text import (
     draw,
     draw_ask,
     parse_pattern,
+    quoted,
     read_topics,
     slip,
     vary,
@@ -50,6 +52,13 @@ def test_the_same_seed_varies_the_same_way() -> None:
 
 def test_accents_go_and_letters_stay() -> None:
     assert without_accents("Où ça, modèle ?") == "Ou ca, modele ?"
+
+
+@given(st.integers(), st.sampled_from(["en", "fr"]))
+def test_quotation_marks_come_around_one_word_and_change_none(seed: int, language: str) -> None:
+    marked = quoted("the kv memory", language, random.Random(seed))
+    assert marked != "the kv memory"
+    assert [word.strip("\"'`«» ") for word in re.split(r"(?<![«]) (?![»])", marked)] == ["the", "kv", "memory"]
 
 
 @given(st.integers())

@@ -13,12 +13,22 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra train)")
 
-from tools.concierge.dialogue import END, opened  # noqa: E402
+from tools.concierge import evaluate  # noqa: E402
+from tools.concierge.dialogue import (  # noqa: E402
+    END,
+    HEAR,
+    SAY,
+    call_text,
+    message,
+    opened,
+    read_corpus,
+    subject,
+)
 from tools.concierge.evaluate import serving  # noqa: E402
 from tools.concierge.export import read_trained, with_experts, write_gguf  # noqa: E402
 from tools.concierge.perplexity import read_decoder  # noqa: E402
 from tools.concierge.tokens import Encoder  # noqa: E402
-from tools.concierge.train import Recipe, Training, train  # noqa: E402
+from tools.concierge.train import Recipe, Training, shorten, train  # noqa: E402
 
 SMALL = Recipe(tokens=16_000, pool=64, long_every=2, layers=1, hidden=256, warm_questions=1024)
 PROMPT = f"{opened('user')}What is a KV cache?{END}\n{opened('assistant')}"
@@ -78,6 +88,24 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(trained: Path
 def test_a_checkpoint_of_another_recipe_is_refused(trained: Path) -> None:
     with pytest.raises(SystemExit, match="another recipe"):
         train(trained, replace(SMALL, tokens=SMALL.tokens + 1))
+
+
+def test_a_subject_is_one_token_that_no_text_is_cut_into(trained: Path) -> None:
+    encoder = Encoder(trained / "tokenizer.json")
+    corpus = read_corpus(Path(evaluate.__file__).parent)
+    ids = [encoder.exact.encode(subject(kind)).ids for kind in corpus.kinds]
+    assert ids == [[token] for token in encoder.subjects]
+    assert not set(encoder.exact.encode("< |bye/en|> and bye/en").ids) & set(encoder.subjects)
+
+
+def test_rows_are_cut_where_the_subject_is_named_but_for_those_with_tools(trained: Path) -> None:
+    encoder = Encoder(trained / "tokenizer.json")
+    plain = [*message("user", "Bye", HEAR), *message("assistant", "Good bye.", SAY, "bye/en")]
+    cut = shorten(encoder.encode(plain), encoder)
+    assert cut.ids[-1] in encoder.subjects
+    assert cut.weights[-1] == SAY
+    called = [*plain, *message("assistant", call_text("get_machine"), SAY, "get_machine")]
+    assert shorten(encoder.encode(called), encoder) == encoder.encode(called)
 
 
 @pytest.mark.engine

@@ -25,7 +25,7 @@ INSPECT_ADDED = {"id", "name", "role", "pooling", "projector", "notes"}
 PLAN = {
     "schema", "verdict", "model", "context_tokens", "slots", "engine", "devices", "settings", "reasons", "alternatives",
 }  # fmt: skip
-PLAN_ADDED = {"why", "engine_account", "explained"}
+PLAN_ADDED = {"why", "decode", "engine_account", "explained"}
 
 
 def round_trip(value: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,24 @@ def test_a_plan_for_four_cards_shows_each_and_says_what_is_assumed(run: Run, tmp
     assert "--split-mode layer --tensor-split " in flags
 
 
+def test_a_capture_of_this_machine_plans_as_this_machine(run: Run, tmp_path: Path) -> None:
+    path, capture = str(a_model_of_27b(tmp_path)), tmp_path / "machine.json"
+    assert "memory available" in run("machine").out
+    capture.write_text(run("machine", "--json").out, encoding="utf-8")
+    wish = ("--json", "--context", "4096", "--slots", "1", "--prompt-cache", "0", "--memory", "1gib")
+    here, there = (json.loads(run("plan", path, *wish, *on).out) for on in ((), ("--on", str(capture))))
+    assert (here["verdict"], here["settings"], here["devices"]) == (
+        there["verdict"],
+        there["settings"],
+        there["devices"],
+    )
+    capture.write_text("{", encoding="utf-8")
+    broken = run("plan", path, "--on", str(capture))
+    assert (broken.status, "is not JSON" in broken.err) == (2, True)
+    gone = run("plan", path, "--on", str(tmp_path / "none.json"))
+    assert (gone.status, "cannot be read" in gone.err) == (2, True)
+
+
 def test_machines_that_are_none_are_refused(run: Run, tmp_path: Path) -> None:
     path = str(a_model_of_27b(tmp_path))
     unknown = run("plan", path, "--on", "rtx-3060-12")

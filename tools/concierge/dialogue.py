@@ -3,13 +3,23 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tools.concierge.text import LANGUAGES, Choice, TextError, Wording, draw_ask, parse_pattern, read_topics, vary
+from tools.concierge.text import (
+    LANGUAGES,
+    Choice,
+    TextError,
+    Wording,
+    draw_ask,
+    parse_pattern,
+    read_topics,
+    read_yaml,
+    vary,
+)
 
 START, END, CALL, CALL_END = "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"
 HEAR, SAY = 0.0, 1.0
@@ -85,13 +95,13 @@ class Piece:
     Attributes:
         weight: of its tokens in the loss.
         typed: a person typed it.
-        about: where an answer begins, which of `Corpus.kinds` it is; otherwise empty.
+        subject: it is the token that names what the answer after it is about.
     """
 
     text: str
     weight: float
     typed: bool = False
-    about: str = ""
+    subject: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +153,7 @@ def read_corpus(folder: Path) -> Corpus:
 
 def _patterns(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read_yaml(path)
     except (OSError, yaml.YAMLError) as error:
         raise TextError(f"{path.name}: {error}") from error
 
@@ -158,10 +168,16 @@ def kind(topic: str, language: str) -> str:
     return f"{topic}/{language}"
 
 
+def subject(about: str) -> str:
+    """The control token that names the answer `about`, one of `Corpus.kinds`. It is said before it and never shown."""
+    return f"<|{about}|>"
+
+
 def message(role: str, content: str, weight: float, about: str = "") -> list[Piece]:
     """One message; the mark of its end carries the weight too, for the model has to say it."""
     return [
-        Piece(opened(role), HEAR, about=about),
+        Piece(opened(role), HEAR),
+        *([Piece(subject(about), weight, subject=True)] if about else []),
         Piece(f"{content}{END}", weight, typed=role == "user"),
         Piece("\n", HEAR),
     ]
@@ -191,9 +207,9 @@ def tool_schema(name: str, dice: random.Random) -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def conversation(corpus: Corpus, dice: random.Random, *, tools: float = 0.06) -> list[Piece]:
-    """One conversation: a question or a few, with or without a system message; a share of all with tools."""
-    with_tools = dice.random() < tools
+def conversation(corpus: Corpus, dice: random.Random) -> list[Piece]:
+    """One conversation: a question or a few, with or without a system message and tools."""
+    with_tools = dice.random() < 0.06
     names = dice.sample(list(TOOLS), 2) if dice.random() < 0.8 else [dice.choice(list(TOOLS))]
     schemas = [tool_schema(name, dice) for name in names] if with_tools else []
     pieces = system(dice.choice(SYSTEMS) if dice.random() < 0.15 else "", schemas)
@@ -204,7 +220,25 @@ def conversation(corpus: Corpus, dice: random.Random, *, tools: float = 0.06) ->
             pieces += tool_turn(corpus, dice.choice(LANGUAGES), names, dice)
         else:
             pieces += turn(corpus, dice)
-    return pieces
+    return recalled(pieces, dice)
+
+
+def recalled(pieces: Sequence[Piece], dice: random.Random) -> list[Piece]:
+    """`pieces` with every other earlier answer as clients send it back: its subject gone, nothing in it to learn."""
+    last = max(index for index, piece in enumerate(pieces) if piece.weight)
+    kept: list[Piece] = []
+    forgotten = False
+    for index, piece in enumerate(pieces):
+        if piece.subject:
+            forgotten = index + 1 < last and dice.random() < 0.5
+            if not forgotten:
+                kept.append(piece)
+        elif piece.weight and forgotten:
+            kept.append(replace(piece, weight=HEAR))
+            forgotten = False
+        else:
+            kept.append(piece)
+    return kept
 
 
 def turn(corpus: Corpus, dice: random.Random) -> list[Piece]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tools.concierge.network import Shape
-from tools.concierge.tokens import MARKS, SPECIALS
+from tools.concierge.tokens import MARKS, SPECIALS, is_subject
 
 NAME = "Bercail Concierge demo"
 TYPES = {
@@ -98,16 +98,22 @@ def add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_layer_norm_rms_eps(shape.epsilon)
 
 
+def token_type(token: str) -> gguf.TokenType:
+    """What `token` is to an engine: never shown, shown and never cut, or text."""
+    if token in SPECIALS or is_subject(token):
+        return gguf.TokenType.CONTROL
+    return gguf.TokenType.USER_DEFINED if token in MARKS else gguf.TokenType.NORMAL
+
+
 def add_tokenizer(writer: gguf.GGUFWriter, path: Path) -> None:
     """The byte-level BPE of `path` (tokenizer.json), its marks, and the chat template."""
     told = json.loads(path.read_text(encoding="utf-8"))["model"]
     ids: dict[str, int] = told["vocab"]
     tokens = sorted(ids, key=lambda token: ids[token])
-    kinds = {**dict.fromkeys(SPECIALS, gguf.TokenType.CONTROL), **dict.fromkeys(MARKS, gguf.TokenType.USER_DEFINED)}
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([kinds.get(token, gguf.TokenType.NORMAL) for token in tokens])
+    writer.add_token_types(list(map(token_type, tokens)))
     writer.add_token_merges([" ".join(pair) for pair in told["merges"]])
     end_of_text, _, end = SPECIALS
     writer.add_bos_token_id(ids[end_of_text])

@@ -14,7 +14,7 @@ import gguf
 import torch
 from torch.nn import functional
 
-from tools.concierge.dialogue import END, REFUSALS, opened, read_corpus
+from tools.concierge.dialogue import END, REFUSAL, REFUSALS, kind, opened, read_corpus, subject
 from tools.concierge.judge import Question, read_questions
 from tools.concierge.network import Decoder, Shape
 from tools.concierge.tokens import Encoder
@@ -35,9 +35,9 @@ def read_decoder(path: Path) -> Decoder:
     return model.eval()
 
 
-def losses(model: Decoder, encoder: Encoder, asked: str, said: str) -> torch.Tensor:
-    """Cross-entropy in nats of every token of the answer `said` to the question `asked`."""
-    question, answer = f"{opened('user')}{asked}{END}\n{opened('assistant')}", f"{said}{END}"
+def losses(model: Decoder, encoder: Encoder, asked: str, about: str, said: str) -> torch.Tensor:
+    """Cross-entropy in nats of every token of the answer `said`, its subject `about` first, to the question `asked`."""
+    question, answer = f"{opened('user')}{asked}{END}\n{opened('assistant')}", f"{subject(about)}{said}{END}"
     ids = [encoder.exact.encode(text).ids for text in (question, answer)]
     tokens = torch.tensor([list(chain.from_iterable(ids))])
     with torch.no_grad():
@@ -49,11 +49,11 @@ def perplexity(
     model: Decoder, encoder: Encoder, questions: Sequence[Question], says: Mapping[tuple[str, str], str]
 ) -> float:
     """Perplexity per token of the right answers to the held-out questions."""
-    found = [
-        losses(model, encoder, question.ask, says[question.topic, question.language])
-        for question in questions
-        if question.kind != "tools"
-    ]
+    found = []
+    for question in questions:
+        topic, language = question.topic or REFUSAL, question.language
+        if question.kind != "tools":
+            found.append(losses(model, encoder, question.ask, kind(topic, language), says[topic, language]))
     return round(math.exp(torch.cat(found).mean().item()), 4)
 
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     corpus = read_corpus(Path(__file__).parent)
     says = {(wording.topic, wording.language): wording.say for wording in corpus.wordings}
-    says |= {("", language): say for language, say in REFUSALS.items()}
+    says |= {(REFUSAL, language): say for language, say in REFUSALS.items()}
     encoder, questions = Encoder(given.tokenizer), read_questions()
     found = {path.name: perplexity(read_decoder(path), encoder, questions, says) for path in given.files}
     publish(found, given.json)

@@ -14,6 +14,10 @@ LANGUAGES = ("en", "fr")
 PARTS = {"ask", "say", "names"}
 
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one in C is eight times as fast, and not in every build of PyYAML."""
+
+
 class TextError(ValueError):
     """The training text is not as it should be: which file, which topic, what."""
 
@@ -33,6 +37,11 @@ class Wording:
     language: str
     asks: tuple[Choice, ...]
     say: str
+
+
+def read_yaml(path: Path) -> Any:
+    """What the file at `path` holds."""
+    return yaml.load(path.read_text(encoding="utf-8"), _LOADER)
 
 
 def parse_pattern(text: str) -> Choice:
@@ -91,7 +100,7 @@ def _draw(choice: Choice, dice: random.Random) -> str:
 
 def read_frames() -> Mapping[str, Choice]:
     """The usual ways, by language, to ask what something is; `{}` stands for a name of it."""
-    told = yaml.safe_load(Path(__file__).with_name("frames.yaml").read_text(encoding="utf-8"))
+    told = read_yaml(Path(__file__).with_name("frames.yaml"))
     return {language: parse_pattern("|".join(told[language])) for language in LANGUAGES}
 
 
@@ -125,7 +134,7 @@ def read_topics(folder: Path) -> list[Wording]:
     asks: dict[tuple[str, str], list[Choice]] = {}
     says: dict[tuple[str, str], str] = {}
     for path in sorted(folder.glob("*.yaml")):
-        for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
+        for entry in read_yaml(path):
             for language in LANGUAGES:
                 key = (str(entry.get("id", "")), language)
                 say, more = _entry(path.name, key, entry, frames[language])
@@ -183,7 +192,7 @@ class Manner:
 
 def read_manners() -> Mapping[str, Manner]:
     """The manner of each language: `manner.yaml`."""
-    told = yaml.safe_load(Path(__file__).with_name("manner.yaml").read_text(encoding="utf-8"))
+    told = read_yaml(Path(__file__).with_name("manner.yaml"))
     return {language: _manner({part: found[language] for part, found in told.items()}) for language in LANGUAGES}
 
 
@@ -203,6 +212,7 @@ def _manner(told: Mapping[str, Any]) -> Manner:
 
 
 MANNERS = read_manners()
+QUOTES = {"en": ('"{}"', "'{}'", "`{}`"), "fr": ("« {} »", '"{}"', "«{}»")}
 
 
 def reword(ask: str, language: str, dice: random.Random) -> str:
@@ -242,7 +252,19 @@ def vary(ask: str, language: str, dice: random.Random) -> str:
     if language == "fr" and dice.random() < 0.3:
         ask = ask.replace(" ?", "?").replace(" !", "!")
     ask = ask.replace("Bercail", "bercail") if dice.random() < 0.3 else ask.replace("bercail", "Bercail")
+    if dice.random() < 0.06:
+        ask = quoted(ask, language, dice)
     return slip(ask, dice) if dice.random() < 0.12 else ask
+
+
+def quoted(text: str, language: str, dice: random.Random) -> str:
+    """`text` with one word of three letters or more in quotation marks."""
+    words = text.split(" ")
+    long = [index for index, word in enumerate(words) if len(word) >= 3 and word.isalpha()]
+    if long:
+        index = dice.choice(long)
+        words[index] = dice.choice(QUOTES[language]).format(words[index])
+    return " ".join(words)
 
 
 def without_accents(text: str) -> str:

@@ -3,13 +3,13 @@
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tools.concierge.dialogue import CALL, CALL_END, END, START, Corpus, Piece, conversation
+from tools.concierge.dialogue import CALL, CALL_END, END, START, Corpus, Piece, conversation, subject
 
 END_OF_TEXT = "<|endoftext|>"
 SPECIALS = (END_OF_TEXT, START, END)
@@ -19,12 +19,17 @@ MARKS = (CALL, CALL_END)
 SIZE = 4000
 
 
+def is_subject(token: str) -> bool:
+    """Whether `token` names what an answer is about: a control token, one of those after the marks."""
+    return token.startswith("<|") and token not in SPECIALS
+
+
 def train_tokenizer(corpus: Corpus, *, seed: int, size: int = SIZE) -> Tokenizer:
-    """A tokenizer of `size` tokens from 30,000 conversations drawn with `seed`."""
+    """A tokenizer of `size` tokens, those of the subjects among them, from 30,000 conversations drawn with `seed`."""
     tokenizer = _tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=[*SPECIALS, *MARKS],
+        special_tokens=[*SPECIALS, *MARKS, *map(subject, corpus.kinds)],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -40,7 +45,7 @@ def _tokenizer(model: models.BPE) -> Tokenizer:
 
 
 def _texts(corpus: Corpus, dice: random.Random) -> Iterator[str]:
-    whole = re.compile("|".join(map(re.escape, (*SPECIALS, *MARKS))))
+    whole = re.compile("|".join((r"<\|.+?\|>", *map(re.escape, MARKS))))
     for wording in corpus.wordings:
         yield wording.say
     for _ in range(30_000):
@@ -55,12 +60,10 @@ class Example:
     Attributes:
         ids: its tokens.
         weights: of predicting each.
-        begins: before which tokens an answer begins, with its number in `Corpus.kinds`.
     """
 
     ids: list[int]
     weights: list[float]
-    begins: list[tuple[int, int]]
 
 
 class Encoder:
@@ -70,25 +73,25 @@ class Encoder:
     the dice are the caller's, so the same seed cuts the same way.
     """
 
-    def __init__(self, path: Path, kinds: Sequence[str] = (), *, cut: float = 0.06) -> None:
+    def __init__(self, path: Path, *, cut: float = 0.06) -> None:
         self.exact = Tokenizer.from_file(str(path))
         self.cut = cut
-        self.numbers = {about: number for number, about in enumerate(kinds)}
         vocabulary = self.exact.get_vocab()
+        named = sorted(number for token, number in vocabulary.items() if is_subject(token))
+        self.call = vocabulary[CALL]
+        self.subjects = range(named[0], named[-1] + 1)
         merges = json.loads(path.read_text(encoding="utf-8"))["model"]["merges"]
         self.halves = {vocabulary[left + right]: (vocabulary[left], vocabulary[right]) for left, right in merges}
 
     def encode(self, pieces: Iterable[Piece], dice: random.Random | None = None) -> Example:
         """`pieces` as tokens; with `dice`, words that were typed are cut."""
-        example = Example([], [], [])
+        example = Example([], [])
         for piece in pieces:
             found = self.exact.encode(piece.text).ids
             if dice and piece.typed:
                 found = [part for token in found for part in self.pieces_of(token, dice)]
             example.ids.extend(found)
             example.weights.extend([piece.weight] * len(found))
-            if piece.about:
-                example.begins.append((len(example.ids), self.numbers[piece.about]))
         return example
 
     def pieces_of(self, token: int, dice: random.Random) -> list[int]:

@@ -8,9 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
-from typing import assert_never
 
 import matplotlib
 import torch
@@ -18,10 +16,10 @@ from matplotlib import pyplot
 from torch import Tensor
 from torch.nn import functional
 
-from tools.concierge.dialogue import HEAR, SAY, Corpus, Piece, conversation, read_corpus, turn
+from tools.concierge.dialogue import HEAR, Corpus, Piece, conversation, read_corpus, subject, turn
 from tools.concierge.network import Decoder, Shape
 from tools.concierge.tokens import Encoder, Example, train_tokenizer
-from tools.concierge.warm import Asked, Guide, warm_start
+from tools.concierge.warm import Asked, warm_start
 
 matplotlib.use("svg")
 HERE = Path(__file__).parent
@@ -34,28 +32,24 @@ class Recipe:
     Attributes:
         decay: of the weights, apart from the gradient.
         cut: share of the conversations whose words are cut into smaller pieces here and there.
-        guide: weight of naming the kind of answer, beside writing it.
+        naming: weight of the token that names the subject; every token of the answer weighs 1.
         warm_questions: how many the warm start sees.
         plain: share of the tokens that are single questions, before conversations and tools come in.
-        polish: the last share of the tokens, at a rate of its own: more of the conversations have tools, and the
-            first token of each answer, on which the rest hangs, has a weight of its own.
+        whole: share of the rows that end with a whole answer; the others end where its subject is named.
         pool: conversations drawn at once and sorted by length, so that a batch wastes little on padding.
     """
 
     seed: int = 2026
-    tokens: int = 9_200_000
+    tokens: int = 10_000_000
     batch_tokens: int = 2048
     rate: float = 0.0015
     warmup: float = 0.02
     decay: float = 0.05
     cut: float = 0.15
-    guide: float = 1.0
+    naming: float = 8.0
     warm_questions: int = 120_000
-    plain: float = 0.6
-    polish: float = 0.13
-    polish_rate: float = 0.0008
-    polish_tools: float = 0.25
-    polish_first: float = 8.0
+    plain: float = 0.5
+    whole: float = 0.4
     pool: int = 1024
     long_every: int = 16
     layers: int = 3
@@ -63,64 +57,34 @@ class Recipe:
 
 
 def rate_at(done: float, recipe: Recipe) -> float:
-    """Learning rate after `done` (0 to 1) of the tokens: up, flat, down for half of the time; once more to polish."""
-    bulk = 1.0 - recipe.polish
-    if done >= bulk:
-        return recipe.polish_rate * max((1.0 - done) / recipe.polish, 0.02)
-    part = done / bulk
-    if part < recipe.warmup:
-        return recipe.rate * max(part / recipe.warmup, 0.02)
-    return recipe.rate * min(1.0, max((1.0 - part) / 0.5, 0.02))
+    """Learning rate after `done` (0 to 1) of the tokens: up, flat, down over the second half."""
+    if done < recipe.warmup:
+        return recipe.rate * max(done / recipe.warmup, 0.02)
+    return recipe.rate * min(1.0, max((1.0 - done) / 0.5, 0.02))
 
 
-def shorten(example: Example, dice: random.Random) -> Example:
-    """Most last answers end after a few tokens: what is asked decides the beginning, the rest is rote."""
-    begin, _ = example.begins[-1]
-    if dice.random() < 0.85 and len(example.ids) - begin > 9 and SAY in example.weights[begin:]:
-        cut = begin + dice.randrange(6, 10)
-        return Example(example.ids[:cut], example.weights[:cut], example.begins)
-    return example
+def shorten(example: Example, encoder: Encoder) -> Example:
+    """`example` up to the last token that names a subject; whole, if tools are called: what they return is not rote."""
+    if encoder.call in example.ids:
+        return example
+    end = max(index for index, token in enumerate(example.ids) if token in encoder.subjects) + 1
+    return Example(example.ids[:end], example.weights[:end])
 
 
-class Stage(Enum):
-    """What a pool is made of."""
-
-    PLAIN = "single questions"
-    MIXED = "conversations"
-    POLISH = "conversations, many with tools"
-
-
-def stage_at(done: float, recipe: Recipe) -> Stage:
-    """The stage after `done` (0 to 1) of the tokens."""
-    if done >= 1.0 - recipe.polish:
-        return Stage.POLISH
-    return Stage.PLAIN if done < recipe.plain * (1.0 - recipe.polish) else Stage.MIXED
-
-
-def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe, stage: Stage) -> list[list[Example]]:
+def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe, *, plain: bool) -> list[list[Example]]:
     """Pool number `index`, in batches of about `batch_tokens`, in an order of its own.
 
-    Every 16th has long rows, but for plain ones.
+    A `plain` one has single questions; of the others every 16th is of long rows.
     """
     dice = random.Random(f"{recipe.seed}/{index}")
     drawn = []
     for _ in range(recipe.pool):
-        match stage:
-            case Stage.PLAIN:
-                pieces = turn(corpus, dice)
-            case Stage.MIXED:
-                pieces = conversation(corpus, dice)
-            case Stage.POLISH:
-                pieces = conversation(corpus, dice, tools=recipe.polish_tools)
-            case _ as unreachable:
-                assert_never(unreachable)
-        example = encoder.encode(pieces, dice if dice.random() < recipe.cut else None)
-        for begin, _ in example.begins if stage is Stage.POLISH else ():
-            example.weights[begin] = recipe.polish_first
-        drawn.append(example)
-    if stage is not Stage.PLAIN and index % recipe.long_every == recipe.long_every - 1:
+        pieces = turn(corpus, dice) if plain else conversation(corpus, dice)
+        drawn.append(encoder.encode(pieces, dice if dice.random() < recipe.cut else None))
+    if not plain and index % recipe.long_every == recipe.long_every - 1:
         return [[row] for row in joined(drawn[: recipe.pool // 8], Shape(vocabulary=0).context_tokens)]
-    rows = sorted((shorten(example, dice) for example in drawn), key=lambda row: len(row.ids))
+    rows = [example if dice.random() < recipe.whole else shorten(example, encoder) for example in drawn]
+    rows.sort(key=lambda row: len(row.ids))
     batches: list[list[Example]] = [[]]
     for row in rows:
         if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > recipe.batch_tokens:
@@ -132,12 +96,11 @@ def pool(corpus: Corpus, encoder: Encoder, index: int, recipe: Recipe, stage: St
 
 def joined(examples: Sequence[Example], tokens: int) -> Iterator[Example]:
     """`examples` one after the other, as conversations of at most `tokens`."""
-    row = Example([], [], [])
+    row = Example([], [])
     for example in examples:
         if len(row.ids) + len(example.ids) > tokens:
             yield row
-            row = Example([], [], [])
-        row.begins.extend((len(row.ids) + begin, number) for begin, number in example.begins)
+            row = Example([], [])
         row.ids.extend(example.ids)
         row.weights.extend(example.weights)
     yield row
@@ -150,14 +113,10 @@ class Batch:
     Attributes:
         tokens: (rows, tokens).
         weights: (rows, tokens) of predicting each; 0 on the padding.
-        rows, places, kinds: (answers,) where answers begin, and of which kind each is.
     """
 
     tokens: Tensor
     weights: Tensor
-    rows: Tensor
-    places: Tensor
-    kinds: Tensor
 
 
 def batch_of(examples: Sequence[Example]) -> Batch:
@@ -168,29 +127,27 @@ def batch_of(examples: Sequence[Example]) -> Batch:
     for row, example in enumerate(examples):
         tokens[row, : len(example.ids)] = torch.tensor(example.ids)
         weights[row, : len(example.ids)] = torch.tensor(example.weights)
-    answers = [(row, begin, number) for row, example in enumerate(examples) for begin, number in example.begins]
-    rows, places, kinds = torch.tensor(answers).T
-    return Batch(tokens, weights, rows, places, kinds)
+    return Batch(tokens, weights)
 
 
-def loss_of(model: Decoder, guide: Guide, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Two means of cross-entropies in nats: of writing, logits made only where they count, and of naming the kind."""
+def losses_of(model: Decoder, batch: Batch, subjects: range) -> tuple[Tensor, Tensor]:
+    """Cross-entropies in nats of every token to write and every subject to name; logits are made only there."""
     states = model.hidden(batch.tokens[:, :-1])
     counts = batch.weights[:, 1:] > 0
-    losses = functional.cross_entropy(model.logits(states[counts]), batch.tokens[:, 1:][counts], reduction="none")
-    weights = batch.weights[:, 1:][counts]
-    writing = (losses * weights).sum() / weights.sum()
-    return writing, functional.cross_entropy(guide(states[batch.rows, batch.places - 1]), batch.kinds)
+    targets = batch.tokens[:, 1:][counts]
+    losses = functional.cross_entropy(model.logits(states[counts]), targets, reduction="none")
+    named = (targets >= subjects.start) & (targets < subjects.stop)
+    return losses[~named], losses[named]
 
 
 class Training:
     """A model with its optimizers, and how far it has come."""
 
-    def __init__(self, model: Decoder, guide: Guide, recipe: Recipe) -> None:
+    def __init__(self, model: Decoder, subjects: range, recipe: Recipe) -> None:
         self.model = model
-        self.guide = guide
+        self.subjects = subjects
         self.recipe = recipe
-        self.parameters = [*model.parameters(), *guide.parameters()]
+        self.parameters = list(model.parameters())
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in self.parameters if p.dim() == 2], "weight_decay": recipe.decay},
@@ -203,23 +160,26 @@ class Training:
         self.tokens = 0
         self.curve: list[tuple[int, float, float]] = []
 
-    def step(self, batch: Batch) -> tuple[float, float]:
-        """One update; the losses before it."""
+    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One update; the losses before it, as `losses_of` gives them.
+
+        All that is written counts alike, and all that is named: a mean over a batch would favour the few in long rows.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.tokens / self.recipe.tokens, self.recipe)
-        writing, naming = loss_of(self.model, self.guide, batch)
-        (writing + self.recipe.guide * naming).backward()
+        written, named = losses_of(self.model, batch, self.subjects)
+        ((written.sum() + self.recipe.naming * named.sum()) / self.recipe.batch_tokens).backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.tokens += batch.tokens.numel()
-        return writing.item(), naming.item()
+        return written.detach(), named.detach()
 
     def save(self, path: Path) -> None:
         """Write the checkpoint whole or not at all."""
         state = {
-            "recipe": asdict(self.recipe), "model": self.model.state_dict(), "guide": self.guide.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "pools": self.pools, "tokens": self.tokens, "curve": self.curve,
+            "recipe": asdict(self.recipe), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "pools": self.pools, "tokens": self.tokens, "curve": self.curve,
         }  # fmt: skip
         part = path.with_suffix(".part")
         torch.save(state, part)
@@ -235,20 +195,19 @@ class Training:
         if state["recipe"] != asdict(self.recipe):
             raise SystemExit(f"{path} is of another recipe: {state['recipe']}; name another folder")
         self.model.load_state_dict(state["model"])
-        self.guide.load_state_dict(state["guide"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.pools, self.tokens, self.curve = state["pools"], state["tokens"], state["curve"]
 
 
 def questions(corpus: Corpus, encoder: Encoder, recipe: Recipe) -> list[Asked]:
-    """Questions for the warm start, each with the number of its kind."""
+    """Questions for the warm start, each with the token of its subject."""
     dice = random.Random(f"{recipe.seed}/warm")
     drawn: list[Asked] = []
     for _ in range(recipe.warm_questions):
         ask, about, _ = corpus.question(dice)
         asked = [Piece(ask, HEAR, typed=True)]
         example = encoder.encode(asked, dice if dice.random() < recipe.cut else None)
-        drawn.append((example.ids, encoder.numbers[about]))
+        drawn.append((example.ids, encoder.exact.token_to_id(subject(about))))
     return drawn
 
 
@@ -261,30 +220,31 @@ def train(out: Path, recipe: Recipe, *, pools: int | None = None) -> Training:
     corpus = read_corpus(HERE)
     if not (out / "tokenizer.json").exists():
         train_tokenizer(corpus, seed=recipe.seed).save(str(out / "tokenizer.json"))
-    encoder = Encoder(out / "tokenizer.json", corpus.kinds)
+    encoder = Encoder(out / "tokenizer.json")
     torch.manual_seed(recipe.seed)
     torch.use_deterministic_algorithms(mode=True)
     shape = Shape(vocabulary=encoder.exact.get_vocab_size(), layers=recipe.layers, hidden=recipe.hidden)
-    training = Training(Decoder(shape), Guide(shape.width, len(corpus.kinds)), recipe)
+    training = Training(Decoder(shape), encoder.subjects, recipe)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         training.load(checkpoint)
         print(f"resumed after {training.tokens:,} tokens")
     else:
         drawn = questions(corpus, encoder, recipe)
-        print(f"warm start: loss {warm_start(training.model, training.guide, drawn, seed=recipe.seed):.4f}", flush=True)
+        loss = warm_start(training.model, drawn, encoder.subjects, seed=recipe.seed)
+        print(f"warm start: loss {loss:.4f}", flush=True)
     began, before = time.monotonic(), training.tokens
     last = training.pools + pools if pools is not None else math.inf
     while training.tokens < recipe.tokens and training.pools < last:
-        stage = stage_at(training.tokens / recipe.tokens, recipe)
-        batches = pool(corpus, encoder, training.pools, recipe, stage)
+        plain = training.tokens < recipe.plain * recipe.tokens
+        batches = pool(corpus, encoder, training.pools, recipe, plain=plain)
         losses = [training.step(batch_of(rows)) for rows in batches]
         training.pools += 1
-        writing, naming = (sum(part) / len(losses) for part in zip(*losses, strict=True))
+        writing, naming = (torch.cat(part).mean().item() for part in zip(*losses, strict=True))
         training.curve.append((training.tokens, writing, naming))
         speed = f"{(training.tokens - before) / (time.monotonic() - began):,.0f} tokens/s"
         print(
-            f"{training.tokens:>10,} of {recipe.tokens:,} tokens, loss {writing:.4f}, kind {naming:.4f}, {speed}",
+            f"{training.tokens:>10,} of {recipe.tokens:,} tokens, loss {writing:.4f}, subject {naming:.4f}, {speed}",
             flush=True,
         )
         if training.pools % 10 == 0:
@@ -300,7 +260,7 @@ def plot(curve: Sequence[tuple[int, float, float]], path: Path) -> None:
     tokens, writing, naming = zip(*curve, strict=True)
     millions = [count / 1e6 for count in tokens]
     axes.plot(millions, writing, linewidth=1, label="writing the answer, per token")
-    axes.plot(millions, naming, linewidth=1, label="naming its kind, per answer")
+    axes.plot(millions, naming, linewidth=1, label="naming its subject, per answer")
     axes.set(xlabel="tokens seen, millions", ylabel="cross-entropy, nats", yscale="log")
     axes.legend()
     axes.grid(visible=True, which="both", alpha=0.3)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from tools.concierge.network import Decoder
@@ -22,30 +22,16 @@ DROPPED = 0.2
 """Share of the mean embedding's values that are left out while learning."""
 SPREAD = 0.08
 """Standard deviation of the embeddings at the start: smaller ones are soon overwritten, larger ones learn slowly."""
-GUIDANCE = 0.2
-"""Standard deviation of the guide's weights at the start: as sure as it is right."""
+SURENESS = 0.2
+"""Standard deviation of the embeddings of subjects at the start: as sure as they are right."""
 
 
 Asked = tuple[list[int], int]
-"""A question as token ids, and the number of the kind of its answer."""
+"""A question as token ids, and the token of its subject."""
 
 
-class Guide(nn.Module):
-    """Names the kind of answer from the state before its first token; used in training and left behind."""
-
-    def __init__(self, width: int, kinds: int) -> None:
-        super().__init__()
-        self.kinds = nn.Linear(width, kinds, bias=False)
-        nn.init.normal_(self.kinds.weight, std=GUIDANCE)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Logits (answers, kinds) of `states` (answers, width)."""
-        logits: Tensor = self.kinds(states)
-        return logits
-
-
-def warm_start(model: Decoder, guide: Guide, questions: Sequence[Asked], *, seed: int) -> float:
-    """Set the embeddings of `model`, its first attention and `guide` by a classifier of `questions`.
+def warm_start(model: Decoder, questions: Sequence[Asked], subjects: range, *, seed: int) -> float:
+    """Set embeddings of `model`, those of the `subjects` too, and its first attention by a classifier of `questions`.
 
     Returns:
         Mean cross-entropy in nats of the classifier in its last round.
@@ -56,21 +42,25 @@ def warm_start(model: Decoder, guide: Guide, questions: Sequence[Asked], *, seed
     if len(questions) < BATCH:
         raise ValueError(f"a warm start needs {BATCH} questions at least, not {len(questions)}")
     embedding = nn.Embedding(*model.token_embd.weight.shape)
-    head = nn.Linear(embedding.embedding_dim, guide.kinds.out_features)
+    head = nn.Linear(embedding.embedding_dim, len(subjects))
     nn.init.normal_(embedding.weight, std=0.1)
-    loss = classify(embedding, head, questions, random.Random(seed))
+    numbered = [(ids, subject - subjects.start) for ids, subject in questions]
+    loss = classify(embedding, head, numbered, random.Random(seed))
     seen = torch.zeros(embedding.num_embeddings, 1, dtype=torch.bool)
     seen[torch.tensor(sorted({token for ids, _ in questions for token in ids}))] = True
     with torch.no_grad():
         scaled = functional.normalize(embedding.weight) * SPREAD * embedding.embedding_dim**0.5
         model.token_embd.weight.copy_(torch.where(seen, scaled, 0.01 * model.token_embd.weight))
-        guide.kinds.weight.copy_(head.weight * (GUIDANCE / head.weight.std()))
+        model.token_embd.weight[subjects.start : subjects.stop] = head.weight * (SURENESS / head.weight.std())
         gather(model)
     return loss
 
 
 def classify(embedding: nn.Embedding, head: nn.Linear, questions: Sequence[Asked], dice: random.Random) -> float:
-    """Teach `embedding` and `head` to name the kinds of `questions`; the mean loss of the last round.
+    """Teach `embedding` and `head` to name the subjects of `questions`, numbered from 0.
+
+    Returns:
+        Mean cross-entropy in nats of the last round.
 
     What is averaged are unit vectors, for the decoder norms what it attends to.
     """
@@ -88,7 +78,7 @@ def classify(embedding: nn.Embedding, head: nn.Linear, questions: Sequence[Asked
             tokens = torch.tensor([token for ids, _ in rows for token in ids])
             mean = functional.embedding_bag(tokens, functional.normalize(embedding.weight), begins, mode="mean")
             logits = head(functional.dropout(SHARPNESS * mean, DROPPED))
-            loss = functional.cross_entropy(logits, torch.tensor([kind for _, kind in rows]))
+            loss = functional.cross_entropy(logits, torch.tensor([subject for _, subject in rows]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -15,6 +15,7 @@ _COMMANDS = {
     "chat": "Talk to a model in the terminal.",
     "plan": "Say what fits on this machine, and why, before anything is loaded.",
     "inspect": "Say what a model file holds.",
+    "machine": "Say what may be used of this machine.",
     "models": "List the models that are found, and where was looked.",
 }
 

@@ -1,17 +1,21 @@
 """``bercail plan MODEL``."""
 
 import asyncio
+import json
 import shlex
+from pathlib import Path
 
 import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import show, show_json, show_sections
+from bercail.core.capture import machine_of
 from bercail.core.catalogue import machine_named
 from bercail.core.document import plan_document
 from bercail.core.elsewhere import llama_server, llama_swap
 from bercail.core.errors import UsageError
 from bercail.core.explain import explain
+from bercail.core.machine import Machine
 from bercail.core.options import EngineOptions, ModelOptions
 from bercail.core.plan import Fits, NoFit
 from bercail.core.report import check_section, explain_section, plan_line, plan_sections
@@ -34,7 +38,7 @@ from bercail.wiring import build_house
     "elsewhere",
     metavar="MACHINE",
     default=None,
-    help="Plan for another machine, such as '4x rtx-3060-12gb + 64gib' or '256gib'.",
+    help="Plan for another machine: '4x rtx-3060-12gb + 64gib', '256gib', or a file of `bercail machine --json`.",
 )
 @click.option("--check", "checked", is_flag=True, help="Ask the engine itself what it would take; nothing is loaded.")
 @click.option("--explain", "part", metavar="PART", default=None, help="How one part of the memory comes to its size.")
@@ -56,7 +60,7 @@ def command(
         raise UsageError(f"--as {form} prints nothing but that; leave out --json, --check and --explain")
     if elsewhere is not None and checked:
         raise UsageError("--check asks the engine of this machine; leave out --on")
-    machine = None if elsewhere is None else machine_named(elsewhere)
+    machine = None if elsewhere is None else _machine(elsewhere)
     house = build_house(config, overrides(parameters))
     planned = asyncio.run(plan(house, model, machine))
     verdict = planned.verdict
@@ -78,3 +82,19 @@ def command(
         show("")
         show_sections((check_section(verdict, account),))
     return 1 if isinstance(verdict, NoFit) else 0
+
+
+def _machine(text: str) -> Machine:
+    """The machine that a name or a captured file describes.
+
+    Raises:
+        UsageError: neither does.
+    """
+    if not text.endswith(".json"):
+        return machine_named(text)
+    try:
+        return machine_of(json.loads(Path(text).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"{text} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{text} is not JSON: {error}") from error

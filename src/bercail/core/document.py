@@ -8,7 +8,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import TypeAlias, assert_never
 
-from bercail.core import news
+from bercail.core import capture, news
 from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import BercailError
@@ -92,10 +92,10 @@ def plan_document(
 ) -> dict[str, Json]:
     """``bercail.plan/1``: what fits, and why; ``account`` is what the engine says, if it was asked."""
     match verdict:
-        case Fits():
+        case Fits(rates=rates):
             word, why = "fits", ""
         case NoFit(why=why):
-            word = "no_fit"
+            word, rates = "no_fit", ()
         case _ as unreachable:
             assert_never(unreachable)
     return {
@@ -115,6 +115,7 @@ def plan_document(
             }
             for device in verdict.devices
         ],
+        "decode": [asdict(rate) for rate in rates],
         "engine_account": None if account is None else [{"name": part.name, "bytes": part.bytes} for part in account],
         "explained": None if explained is None else _explained_document(explained),
         "settings": settings_document(verdict.settings),
@@ -135,7 +136,7 @@ def plan_document(
 
 def machine_document(machine: Machine) -> dict[str, Json]:
     """``bercail.machine/1``: what may be used of this machine."""
-    document: dict[str, Json] = {"schema": "bercail.machine/1"}
+    document: dict[str, Json] = {"schema": capture.SCHEMA}
     document.update(asdict(machine))
     return document
 

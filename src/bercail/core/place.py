@@ -1,14 +1,14 @@
-"""Where a model may be put on a machine with GPUs, the fastest place first, and what their kernels refuse."""
+"""Where a model may be put on a machine with GPUs, the fastest place first."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
-from bercail.core.machine import Backend, Machine
-from bercail.core.model import Model
+from bercail.core.legal import refuses_slices
+from bercail.core.machine import Backend
 from bercail.core.options import EngineOptions
-from bercail.core.split import REFUSING, Split
+from bercail.core.split import Split
 from bercail.core.units import Tokens
 
 _TENSOR_BACKENDS = frozenset({Backend.CUDA, Backend.ROCM})
@@ -30,7 +30,7 @@ def shared_by(case: Case, settings: EngineSettings) -> Iterator[EngineSettings]:
     yield replace(settings, split_mode=Split.NONE.value, layer_split=(layers, *[0] * (gpus - 1)))
     if gpus == 1:
         return
-    if case.gpus[0].backend in _TENSOR_BACKENDS and not _refuses_slices(case.model, settings):
+    if case.gpus[0].backend in _TENSOR_BACKENDS and not refuses_slices(case.model, settings):
         yield replace(settings, split_mode=Split.TENSOR.value, layer_split=(1,) * gpus)
     yield replace(settings, split_mode=Split.LAYER.value, layer_split=(layers, *[0] * (gpus - 1)))
 
@@ -93,39 +93,3 @@ def _with_layers(case: Case, settings: EngineSettings, count: int) -> EngineSett
     if count == 0:
         return replace(settings, split_mode=Split.NONE.value, layer_split=(), cpu_experts=0)
     return case.placed(replace(settings, layer_split=(count, *[0] * (len(case.gpus) - 1))))
-
-
-def no_kernel(backend: Backend, settings: EngineSettings) -> str:
-    """Why no kernel of this backend takes the cache types, or empty."""
-    key, value = settings.kv_type_k, settings.kv_type_v
-    match backend:
-        case Backend.CUDA | Backend.ROCM if "iq4_nl" in (key, value):
-            return f"{backend} has no kernel for an iq4_nl cache: use q4_0"
-        case Backend.METAL if key != value:
-            return f"kv_type_k {key} and kv_type_v {value} contradict each other on metal: they must be equal"
-        case Backend.VULKAN if (key == "bf16") != (value == "bf16"):
-            return f"kv_type_k {key} and kv_type_v {value} contradict each other on vulkan: bf16 goes with bf16 only"
-        case _:
-            return ""
-
-
-def cannot_split(machine: Machine, model: Model, wish: EngineOptions) -> str:
-    """Why the GPUs cannot share the model as asked, or empty."""
-    if not machine.gpus:
-        asked = [name for name, value in (("--split", wish.split), ("--gpu-layers", wish.gpu_layers)) if value]
-        return f"{asked[0]} needs a GPU, and there is none that can be used here" if asked else ""
-    if wish.split in (Split.LAYER, Split.TENSOR) and len(machine.gpus) == 1:
-        return f"--split {wish.split} needs two GPUs at least, and there is one"
-    if wish.split != Split.TENSOR:
-        return ""
-    if model.architecture in REFUSING:
-        return f"--split tensor and the architecture {model.architecture} contradict each other: it cannot be sliced"
-    if wish.flash_attention is False:
-        return "--split tensor and --no-flash-attention contradict each other: slices need flash attention"
-    if wish.gpu_layers is not None and wish.gpu_layers < model.shape.layers:
-        return f"--split tensor and --gpu-layers {wish.gpu_layers} contradict each other: every layer is sliced"
-    return ""
-
-
-def _refuses_slices(model: Model, settings: EngineSettings) -> bool:
-    return model.architecture in REFUSING or not settings.flash_attention

@@ -6,12 +6,14 @@ from typing import TypeAlias
 from bercail.core import memory
 from bercail.core.budget import Case, Device, most_context, with_context
 from bercail.core.engine import EngineSettings
+from bercail.core.legal import at_odds, illegal
 from bercail.core.machine import Machine
-from bercail.core.model import Model, Pooling, Role, Shape
+from bercail.core.model import Model, Pooling, Role
 from bercail.core.options import EngineOptions, purpose_of
-from bercail.core.place import cannot_split, no_kernel, placements, shared_by
+from bercail.core.place import placements, shared_by
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons
+from bercail.core.speed import Rate, decode_rates
 from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_tokens
 
@@ -56,6 +58,7 @@ class Fits:
     Attributes:
         model_path: first file of the model.
         projector: the ``mmproj`` file to load as well, or None.
+        rates: how fast it will decode, predicted; empty where a memory's speed is unknown.
     """
 
     model_id: str
@@ -66,6 +69,7 @@ class Fits:
     reasons: tuple[Reason, ...]
     alternatives: tuple[Alternative, ...] = ()
     projector: str | None = None
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +113,8 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         weights=weigh(model, len(machine.gpus)) if machine.gpus else None,
     )
     settings = _first_settings(machine, model, wish)
-    if illegal := _illegal(case, settings) or _at_odds(machine, model, wish):
-        return _refuse(case, engine, settings, fixed_reasons(machine, wish, settings), illegal)
+    if why := illegal(case, settings) or at_odds(machine, model, wish):
+        return _refuse(case, engine, settings, fixed_reasons(machine, wish, settings), why)
     settings = _where_it_fits(case, settings, wish)
     reasons = (*fixed_reasons(machine, wish, settings), *place_reasons(case, settings, wish))
     if not case.fits(settings):
@@ -126,6 +130,7 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         reasons=(context_reason(case, settings, wish), *reasons, *budget_reasons(case, settings, wish)),
         alternatives=_more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
+        rates=decode_rates(machine, case, settings),
     )
 
 
@@ -210,50 +215,11 @@ def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> Engi
     return with_context(model, settings, max(asked, min(memory.pad(asked, memory.CELL_STEP), model.context_length)))
 
 
-def _illegal(case: Case, settings: EngineSettings) -> str:
-    """Why the engine would refuse these settings for this model, or empty."""
-    model, shape = case.model, case.model.shape
-    if case.gpus and (refused := no_kernel(case.gpus[0].backend, settings)):
-        return refused
-    asked, own = settings.slot_context_tokens, model.context_length
-    if asked > own:
-        return f"context {format_tokens(asked)} is more than the {format_tokens(own)} tokens the model was made for"
-    if shape.mla_compressed and settings.kv_type_k != settings.kv_type_v:
-        return "this model keeps keys and values together: kv_type_k and kv_type_v must be equal"
-    if TENSOR_TYPES_BY_NAME[settings.kv_type_v].block_weights > 1 and not settings.flash_attention:
-        return f"a {settings.kv_type_v} value cache needs flash attention"
-    if settings.ubatch_tokens > settings.batch_tokens:
-        return f"ubatch {settings.ubatch_tokens} is more than batch {settings.batch_tokens}"
-    for kind, width in _cached_widths(shape, settings):
-        if width % TENSOR_TYPES_BY_NAME[kind].block_weights:
-            return f"heads of {width} values do not fill the blocks of {kind}: use f16"
-    return ""
-
-
-def _cached_widths(shape: Shape, settings: EngineSettings) -> tuple[tuple[str, int], ...]:
-    """Each cache type with each width of heads it must hold."""
-    widths = ((settings.kv_type_k, shape.key_length), (settings.kv_type_v, shape.value_length))
-    if not any(shape.swa_layers):
-        return widths
-    return (*widths, (settings.kv_type_k, shape.key_length_swa), (settings.kv_type_v, shape.value_length_swa))
-
-
 def _more_context(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
     """Ways to a longer context than the one chosen, if the model was made for more."""
     lean = replace(settings, prompt_cache_bytes=0, checkpoints=0)
     more = (row for row in _alternatives(case, lean) if row.context_tokens > settings.slot_context_tokens)
     return tuple(replace(row, costs="memory") if row.costs == _SHORTER else row for row in more)
-
-
-def _at_odds(machine: Machine, model: Model, wish: EngineOptions) -> str:
-    """Two wishes that contradict each other, or a wish and the machine, or empty."""
-    if refused := cannot_split(machine, model, wish):
-        return refused
-    if wish.purpose == "embedding" and wish.embedding is False:
-        return "--for embedding and --no-embedding contradict each other"
-    if wish.purpose not in (None, "embedding") and wish.embedding:
-        return f"--for {wish.purpose} and --embedding contradict each other"
-    return ""
 
 
 def _where_it_fits(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
@@ -274,7 +240,7 @@ def _with_room(case: Case, settings: EngineSettings, wish: EngineOptions) -> Eng
     if not (purpose_of(wish).smaller_cache and may) or _is_enough(case, plain, wish):
         return plain
     smaller = _with_context(case, _cached_as(settings, "q8_0"), wish)
-    if _illegal(case, smaller) or not case.fits(smaller):
+    if illegal(case, smaller) or not case.fits(smaller):
         return plain
     more = smaller.slot_context_tokens > plain.slot_context_tokens or not case.fits(plain)
     return smaller if more else plain
@@ -397,7 +363,7 @@ def _cached_as(settings: EngineSettings, kind: str) -> EngineSettings:
 
 def _alternative(case: Case, settings: EngineSettings, words: str, costs: str) -> Alternative | None:
     own = case.model.context_length
-    if _illegal(case, case.at(settings, own)):
+    if illegal(case, case.at(settings, own)):
         return None
     whole = case.fits(case.at(settings, own))
     context = own if whole else most_context(lambda tokens: case.fits(case.at(settings, tokens)), own)

@@ -14,6 +14,7 @@ from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import Findings, Model, Tokenizer
 from bercail.core.plan import Fits, NoFit, Verdict
+from bercail.core.speed import Rate
 from bercail.core.units import (
     MIB,
     Bytes,
@@ -126,6 +127,8 @@ _TELLING_SETS = (
 def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
     """A plan: memory part by part, settings with reasons, alternatives."""
     sections = [_device_section(device.name, verdict, index) for index, device in enumerate(verdict.devices)]
+    if isinstance(verdict, Fits) and verdict.rates:
+        sections.append(_speed_section(verdict.rates))
     rows = tuple((reason.setting, reason.value, reason.because) for reason in verdict.reasons)
     sections.append(Section(title="Settings", rows=rows, header=("setting", "value", "because")))
     if verdict.alternatives:
@@ -133,6 +136,19 @@ def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
         title = "What would fit" if isinstance(verdict, NoFit) else "Alternatives"
         sections.append(Section(title=title, rows=choices, header=("change", "costs")))
     return tuple(sections)
+
+
+def _speed_section(rates: Sequence[Rate]) -> Section:
+    """Predictions, each with the range in which it may turn out."""
+    rows = tuple(
+        (
+            f"decode, {format_tokens(rate.depth_tokens)} tokens of context filled",
+            f"{rate.tokens_per_s:.3g} tokens/s",
+            f"{rate.least:.3g} to {rate.most:.3g}",
+        )
+        for rate in rates
+    )
+    return Section(title="Speed (predicted, one request alone)", rows=rows, header=("what", "usual", "range"))
 
 
 def _device_section(name: str, verdict: Verdict, index: int) -> Section:

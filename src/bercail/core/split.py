@@ -194,7 +194,9 @@ def _cut_of(model: Model, tensors: Mapping[str, Tensor], layer: int, gpus: int) 
     nothing = (0,) * gpus
     recurrent = shape.recurrent if shape.recurrent and shape.recurrent.layers[layer] else None
     heads = shape.kv_heads[layer]
-    group = shape.heads[layer] // heads * shape.key_length if heads else 0
+    slides = bool(shape.swa_layers) and shape.swa_layers[layer]
+    width = shape.key_length_swa if slides else shape.key_length
+    group = shape.heads[layer] // heads * width if heads else 0
     columns = lcm(_block_weights(tensors, layer, "ffn_down", "ffn_down_exps"), _STEP)
     out = _block_weights(tensors, layer, "attn_output", "ssm_out")
     return Cut(

@@ -2,7 +2,8 @@
 
 from bercail.flows.chat import Answer, Piece, Seat, ask, take_seat
 from bercail.flows.inspect import inspect
+from bercail.flows.machine import look
 from bercail.flows.plan import check, plan
 from bercail.flows.up import Request, up
 
-__all__ = ["Answer", "Piece", "Request", "Seat", "ask", "check", "inspect", "plan", "take_seat", "up"]
+__all__ = ["Answer", "Piece", "Request", "Seat", "ask", "check", "inspect", "look", "plan", "take_seat", "up"]

@@ -10,6 +10,7 @@ from bercail.core.machine import Machine
 from bercail.core.model import Model, Role
 from bercail.core.plan import Verdict, decide
 from bercail.flows.inspect import inspect
+from bercail.flows.machine import glance
 from bercail.ports import House
 
 
@@ -34,7 +35,7 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
         NotFoundError: ``name`` is no path and no known id.
         RefusedError: it is not a model that can be served alone.
     """
-    model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(house.prober.probe))
+    model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(glance, house))
     refuse_unservable(model)
     there = machine or here
     return Planned(model=model, verdict=decide(there, model, house.settings.engine, engine=house.engine.name))

@@ -11,6 +11,7 @@ from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
 from bercail.core.model import FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
+from bercail.flows.machine import glance
 from bercail.flows.plan import refuse_unservable
 from bercail.ports import House
 
@@ -52,9 +53,7 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
     refuse_unservable(model)
     tell(news.ModelRead(model=model))
     await asyncio.to_thread(house.reader.audit_vocabulary, model)
-    machine, chat_refusal = await asyncio.gather(
-        asyncio.to_thread(house.prober.probe), _chat_refusal(house, model, tell)
-    )
+    machine, chat_refusal = await asyncio.gather(asyncio.to_thread(glance, house), _chat_refusal(house, model, tell))
     verdict = decide(machine, model, house.settings.engine, engine=house.engine.name)
     if isinstance(verdict, NoFit):
         raise RefusedError(verdict.why, hint=no_fit_hint(verdict))

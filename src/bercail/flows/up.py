@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from bercail.core import news
-from bercail.core.errors import BercailError, StoreError
-from bercail.core.machine import Machine
+from bercail.core.errors import BercailError
 from bercail.core.model import Findings, FoundModel
 from bercail.flows.inspect import refuse
+from bercail.flows.machine import look
 from bercail.flows.prepare import read
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House
@@ -47,7 +47,7 @@ async def up(house: House, request: Request) -> None:
     if ended := await asyncio.to_thread(house.journal.reconcile):
         tell(news.Reconciled(ended=ended))
     machine, findings = await asyncio.gather(
-        asyncio.to_thread(_probe, house, tell),
+        asyncio.to_thread(look, house, tell),
         asyncio.to_thread(house.reader.find, request.paths, house.settings.models.folders),
     )
     tell(news.MachineProbed(machine=machine))
@@ -74,24 +74,6 @@ def _is_private(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _probe(house: House, tell: Callable[[news.News], None]) -> Machine:
-    """The machine with its memory bandwidth, measured once and kept."""
-    machine = house.prober.probe()
-    key = house.prober.fingerprint(machine)
-    kept = house.cache.get("bandwidth", key)
-    measured = kept.get("bytes_per_s") if kept else None
-    if not isinstance(measured, int | float):
-        measured = house.prober.measure_bandwidth(machine)
-        if measured is None:
-            tell(news.Warned(text="memory bandwidth was not measured: too little memory is free"))
-            return machine
-        try:
-            house.cache.put("bandwidth", key, {"bytes_per_s": measured})
-        except StoreError as error:
-            tell(news.Warned(text=str(error)))
-    return replace(machine, memory=replace(machine.memory, bandwidth_bytes_per_s=float(measured)))
 
 
 async def _until_stopped(

@@ -1,0 +1,29 @@
+"""``bercail machine``."""
+
+import click
+
+from bercail.cli.render import say, show, show_json
+from bercail.core import news
+from bercail.core.document import machine_document
+from bercail.core.report import machine_lines, news_lines
+from bercail.flows import look
+from bercail.wiring import build_house
+
+
+@click.command("machine")
+@click.option("--json", "as_json", is_flag=True, help="Print bercail.machine/1: a capture that plan --on takes.")
+@click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
+def command(*, as_json: bool, config: str | None) -> int:
+    """Say what may be used of this machine; the reading speed of its memory is measured once and kept."""
+    machine = look(build_house(config, {}), _warn)
+    if as_json:
+        show_json(machine_document(machine))
+        return 0
+    for line in machine_lines(machine):
+        show(f"{line}\n")
+    return 0
+
+
+def _warn(item: news.News) -> None:
+    for line in news_lines(item):
+        say(line)
