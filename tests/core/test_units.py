@@ -50,7 +50,8 @@ def test_a_plain_number_of_bytes_or_tokens_loses_nothing(count: int) -> None:
 
 @given(st.integers(0, 2**60))
 def test_formatted_sizes_read_back_within_what_was_rounded(count: int) -> None:
-    assert abs(parse_bytes(format_bytes(count)) - count) <= count * 0.0051
+    # Three digits are shown, and the last byte is cut when they are read.
+    assert abs(parse_bytes(format_bytes(count)) - count) <= count * 0.0051 + 1
 
 
 @pytest.mark.parametrize(("text", "count"), [("4096", 4096), ("32k", 32768), ("1M", 1048576), ("1.5k", 1536)])

@@ -113,8 +113,11 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         weights=weigh(model, len(machine.gpus)) if machine.gpus else None,
     )
     settings = _first_settings(machine, model, wish)
-    if why := illegal(case, settings) or at_odds(machine, model, wish):
-        return _refuse(case, engine, settings, fixed_reasons(machine, wish, settings), why)
+    reasons = fixed_reasons(machine, wish, settings)
+    if why := at_odds(machine, model, wish):  # nothing is near to what contradicts itself
+        return replace(_refuse(case, engine, settings, reasons, why), alternatives=())
+    if why := illegal(case, settings):
+        return _refuse(case, engine, settings, reasons, why)
     settings = _where_it_fits(case, settings, wish)
     reasons = (*fixed_reasons(machine, wish, settings), *place_reasons(case, settings, wish))
     if not case.fits(settings):
