@@ -48,6 +48,8 @@ def test_what_is_assumed_is_said() -> None:
         ("rtx-3090 + arc-b580", "different makers"),
         ("", "no card ''"),
         ("64 parsecs", "parsecs"),
+        ("64", "'64' is less than the 2.00 GiB of the system"),
+        ("rtx-3090 + 0gib", "'0gib' is less than"),
     ],
 )
 def test_what_is_no_machine_is_refused_in_words(text: str, words: str) -> None:

@@ -139,6 +139,14 @@ def test_layers_leave_the_gpu_one_by_one_and_the_rest_of_the_memory_is_context()
     assert gpu.budget_bytes - gpu.total_bytes < 1536 * MIB
 
 
+def test_layers_are_shared_where_neither_main_memory_nor_the_gpus_could_hold_all_of_them() -> None:
+    model = a_large_model(layers=32, each=2048)
+    verdict = planned("rtx-3090 + 48gib", model)
+    assert verdict.devices[0].total_bytes + verdict.devices[1].total_bytes > 64 * GIB
+    assert sum(verdict.settings.layer_split) >= 10
+    assert "fits in 46.0 GiB of cpu; " in because(verdict, "context")
+
+
 def test_a_card_that_holds_no_layer_is_left_alone() -> None:
     verdict = planned("rtx-3060-8gb + 128gib", a_large_model(layers=4, each=12288))
     assert verdict.settings.layer_split == ()

@@ -123,8 +123,12 @@ def test_every_rate_lies_in_its_range_and_falls_with_depth(machine: Machine, mod
 def test_rates_are_shown_and_written_with_their_range() -> None:
     verdict = planned(reading(a_machine(16 * GIB)), a_model_of(), slots=1, context=8192)
     section = next(section for section in plan_sections(verdict) if section.title.startswith("Speed"))
-    assert section.title == "Speed (predicted, one request alone)"
+    assert section.title.startswith("Speed (predicted; one request alone")
     assert section.rows[1][0] == "decode, 8,192 tokens of context filled"
+    fast = replace(verdict, rates=(replace(verdict.rates[0], most=4361.2),))
+    assert any("to 4,361" in row[2] for section in plan_sections(fast) for row in section.rows if len(row) > 2)
+    unknown = plan_sections(replace(verdict, rates=()))
+    assert ("decode", "not predicted") in [row[:2] for section in unknown for row in section.rows]
     assert plan_document(verdict)["decode"] == [
         {"depth_tokens": rate.depth_tokens, "tokens_per_s": rate.tokens_per_s, "least": rate.least, "most": rate.most}
         for rate in verdict.rates

@@ -82,6 +82,8 @@ def machine_named(text: str) -> Machine:
             if host is not None:
                 raise UsageError(f"{text!r} names main memory twice", hint=_HINT)
             host = parse_bytes(part)
+            if host < SYSTEM_BYTES:
+                raise UsageError(f"{part!r} is less than the {format_bytes(SYSTEM_BYTES)} of the system", hint=_HINT)
             continue
         gpus += _gpus(part)
     if len({gpu.backend for gpu in gpus}) > 1:

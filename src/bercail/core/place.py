@@ -58,7 +58,9 @@ def _in_part(case: Case, whole: EngineSettings, context: Tokens) -> Iterator[Eng
     layers = case.model.shape.layers
 
     def fits(settings: EngineSettings) -> bool:
-        return case.fits(case.at(settings, context))
+        """On the GPUs: main memory fills as they empty, and is asked about in the end."""
+        _, *gpus = case.devices(case.at(settings, context))
+        return all(device.total_bytes <= device.budget_bytes for device in gpus)
 
     if case.model.shape.experts:
         count = _least(layers, lambda number: fits(replace(whole, cpu_experts=number)))

@@ -76,9 +76,9 @@ def context_reason(case: Case, settings: EngineSettings, wish: EngineOptions) ->
     elif context == purpose_of(wish).context:
         because = f"for {wish.purpose}: many short requests rather than a few long ones"
     else:
-        because = (
-            f"the most that fits in {format_bytes(case.budget_bytes)}; the model was made for {format_tokens(own)}"
-        )
+        full = max(case.devices(settings), key=lambda device: device.total_bytes / max(1, device.budget_bytes))
+        room = format_bytes(full.budget_bytes) + (f" of {full.name}" if case.gpus else "")
+        because = f"the most that fits in {room}; the model was made for {format_tokens(own)}"
     return Reason(setting="context", value=format_tokens(context), because=because)
 
 

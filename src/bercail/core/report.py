@@ -127,7 +127,7 @@ _TELLING_SETS = (
 def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
     """A plan: memory part by part, settings with reasons, alternatives."""
     sections = [_device_section(device.name, verdict, index) for index, device in enumerate(verdict.devices)]
-    if isinstance(verdict, Fits) and verdict.rates:
+    if isinstance(verdict, Fits) and not verdict.settings.embedding:
         sections.append(_speed_section(verdict.rates))
     rows = tuple((reason.setting, reason.value, reason.because) for reason in verdict.reasons)
     sections.append(Section(title="Settings", rows=rows, header=("setting", "value", "because")))
@@ -143,12 +143,19 @@ def _speed_section(rates: Sequence[Rate]) -> Section:
     rows = tuple(
         (
             f"decode, {format_tokens(rate.depth_tokens)} tokens of context filled",
-            f"{rate.tokens_per_s:.3g} tokens/s",
-            f"{rate.least:.3g} to {rate.most:.3g}",
+            f"{_rate(rate.tokens_per_s)} tokens/s",
+            f"{_rate(rate.least)} to {_rate(rate.most)}",
         )
         for rate in rates
     )
-    return Section(title="Speed (predicted, one request alone)", rows=rows, header=("what", "usual", "range"))
+    if not rates:
+        rows = (("decode", "not predicted", "how fast a memory it lies in is read is not known"),)
+    title = "Speed (predicted; one request alone, nothing counted for traffic between devices)"
+    return Section(title=title, rows=rows, header=("what", "usual", "range"))
+
+
+def _rate(tokens_per_s: float) -> str:
+    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 100 else f"{tokens_per_s:.3g}"
 
 
 def _device_section(name: str, verdict: Verdict, index: int) -> Section:
