@@ -152,8 +152,9 @@ def test_delta_rule_layers_are_cut_by_their_key_heads() -> None:
     assert one.weights == other.weights == 50 * 1088 + (8192 * 1024 + 4096 * 1024) * 34 // 64 + 512
 
 
-def test_a_state_of_unknown_width_lies_on_every_gpu() -> None:
-    state = Recurrent(conv_bytes=100, state_bytes=1000, layers=(True, True))
+@pytest.mark.parametrize("known", [{}, {"channels": 1, "inner": 2}, {"channels": 4, "inner": 4}])
+def test_a_state_of_unknown_width_lies_on_every_gpu(known: dict[str, int]) -> None:
+    state = Recurrent(conv_bytes=100, state_bytes=1000, layers=(True, True), **known)
     model = a_model(shape=a_shape(2, 8, 2, 128, kv_heads=(0, 0), recurrent=state))
     settings = some_settings(split_mode="tensor", layer_split=(1, 1))
     _, one, other = split.held(model, settings, weigh(model, 2))

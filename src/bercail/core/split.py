@@ -230,7 +230,7 @@ def _state_cut(recurrent: Recurrent, block: int, gpus: int, turn: int) -> tuple[
     width = recurrent.state_bytes // (_F32 * recurrent.inner) if recurrent.inner else 0
     if not width or not recurrent.channels:
         return (0,) * gpus
-    keys = (recurrent.channels - recurrent.inner) // (2 * width)
+    keys = max(0, recurrent.channels - recurrent.inner) // (2 * width)
     return cut(keys, lcm(block, _STEP, width) // width, gpus, turn)
 
 
