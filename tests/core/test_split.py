@@ -1,6 +1,7 @@
 """Where layers and slices lie: every byte on one device, remainders in turn, what cannot be cut on all of them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -153,7 +154,7 @@ def test_delta_rule_layers_are_cut_by_their_key_heads() -> None:
 
 
 @pytest.mark.parametrize("known", [{}, {"channels": 1, "inner": 2}, {"channels": 4, "inner": 4}])
-def test_a_state_of_unknown_width_lies_on_every_gpu(known: dict[str, int]) -> None:
+def test_a_state_of_unknown_width_lies_on_every_gpu(known: Any) -> None:
     state = Recurrent(conv_bytes=100, state_bytes=1000, layers=(True, True), **known)
     model = a_model(shape=a_shape(2, 8, 2, 128, kv_heads=(0, 0), recurrent=state))
     settings = some_settings(split_mode="tensor", layer_split=(1, 1))
