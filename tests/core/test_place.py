@@ -7,14 +7,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bercail.core.budget import Case
 from bercail.core.catalogue import machine_named
 from bercail.core.elsewhere import llama_server
 from bercail.core.explain import explain
 from bercail.core.machine import Backend, Gpu, Machine
 from bercail.core.model import Model
 from bercail.core.options import EngineOptions
+from bercail.core.place import shared_by
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import plan_line, plan_sections
+from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB
 from fakes.models import a_machine, a_model, a_shape, a_tensor, machines, models, wishes
 
@@ -166,6 +169,23 @@ def test_what_fits_nowhere_is_refused_with_every_device_that_is_too_small() -> N
     assert "of cuda0" in verdict.why
     assert "of cuda1" in verdict.why
     assert verdict.why.startswith("large with context 32,768 needs ")
+
+
+def test_more_main_memory_is_not_offered_where_a_gpu_is_too_small() -> None:
+    wish = {"context": 32768, "memory": 2 * GIB, "gpu_layers": 99}
+    verdict = refused("rtx-3060-8gb + 64gib", a_large_model(each=4096), **wish)
+    assert not [row for row in verdict.alternatives if row.change.startswith("with memory")]
+
+
+def test_other_ways_to_share_leave_no_experts_behind() -> None:
+    model = a_large_model(layers=16, each=2048, experts=True)
+    verdict = planned("2x rtx-3060-12gb + 64gib", model)
+    assert verdict.settings.cpu_experts
+    whole = [row.settings for row in verdict.alternatives if row.change.startswith("with split")]
+    assert all(row.cpu_experts == 0 for row in whole)
+    cards = machine_named("2x rtx-3060-12gb").gpus
+    case = Case(model=model, budget_bytes=64 * GIB, projector_bytes=0, gpus=cards, weights=weigh(model, 2))
+    assert [found.cpu_experts for found in shared_by(case, verdict.settings)] == [0, 0, 0]
 
 
 def test_another_way_to_share_is_offered_where_it_gives_more_context() -> None:

@@ -147,9 +147,8 @@ class Case:
         if settings.split_mode != split.Split.LAYER or not sum(settings.layer_split) or self.weights is None:
             return settings
         layers = sum(settings.layer_split)
-        one = replace(settings, layer_split=(layers,))
         weights, begin = self.weights, self.model.shape.layers - layers
-        caches, states = memory.layer_cache_bytes(self.model, one), memory.layer_state_bytes(self.model, one)
+        caches, states = memory.layer_cache_bytes(self.model, settings), memory.layer_state_bytes(self.model, settings)
         sizes = [
             weights.blocks[layer]
             + (weights.experts[layer] if layer >= settings.cpu_experts else 0)

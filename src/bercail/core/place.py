@@ -27,6 +27,7 @@ def shared_by(case: Case, settings: EngineSettings) -> Iterator[EngineSettings]:
     layers, gpus = case.model.shape.layers, len(case.gpus)
     if not gpus:
         return
+    settings = replace(settings, cpu_experts=0)
     yield replace(settings, split_mode=Split.NONE.value, layer_split=(layers, *[0] * (gpus - 1)))
     if gpus == 1:
         return

@@ -317,7 +317,7 @@ def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Re
 def _more_memory(machine: Machine, case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
     """The wish as it is, if only the limit that the user set stands in its way."""
     needed = case.devices(settings)[0].total_bytes
-    if not case.budget_bytes < needed <= machine.memory.available_bytes:
+    if case.budget_bytes >= needed or not replace(case, budget_bytes=machine.memory.available_bytes).fits(settings):
         return ()
     change = f"with memory {-(-needed // MIB)} MiB it fits"
     context = settings.slot_context_tokens
