@@ -7,7 +7,7 @@ from typing import Protocol
 from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
-from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 from bercail.core.options import Settings
@@ -88,6 +88,10 @@ class EngineProcess(Protocol):
 
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
         """The last lines of its log, oldest first."""
+        ...
+
+    def landed(self) -> tuple[Landed, ...]:
+        """The buffers it made while it loaded, as it told of them; empty if it does not tell."""
         ...
 
     def resident_bytes(self) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
-from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
 from bercail.core.options import Settings
@@ -174,6 +174,9 @@ class FakeProcess:
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
         return ("last words",)
 
+    def landed(self) -> tuple[Landed, ...]:
+        return self._engine.landed
+
     def resident_bytes(self) -> int | None:
         return 123
 
@@ -200,6 +203,7 @@ class FakeEngine:
         self.starts: list[LaunchSpec] = []
         self.asked: list[tuple[str, EngineSettings]] = []
         self.says: tuple[Part, ...] = ()
+        self.landed: tuple[Landed, ...] = ()
         self.cancelled = 0
         self.alive: set[int] = set()
 

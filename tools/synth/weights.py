@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
-from bercail.engines.llama_cpp.oracle import library_path
+from bercail.engines.llama_cpp.library import library_path
 from tools.synth.write import TensorSpec
 
 VALUES = 1 << 18

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 from bercail.core import memory, split
 from bercail.core.engine import EngineSettings
+from bercail.core.lessons import NO_LESSONS, Lessons
 from bercail.core.machine import Gpu
 from bercail.core.model import Model
+from bercail.core.repack import NOTHING, Repacked
 from bercail.core.split import Weights
 from bercail.core.units import MIB, Bytes, Tokens
 
@@ -59,6 +61,8 @@ class Case:
         projector_bytes: weights and working memory of the ``mmproj`` file, or 0 if it is not used.
         gpus: that may be used.
         weights: by where they may lie; needed with GPUs only.
+        repacked: weights that the CPU gets in another order, if it is asked to.
+        lessons: what earlier loads have taught.
     """
 
     model: Model
@@ -66,6 +70,8 @@ class Case:
     projector_bytes: Bytes
     gpus: tuple[Gpu, ...] = ()
     weights: Weights | None = None
+    repacked: Repacked = NOTHING
+    lessons: Lessons = NO_LESSONS
 
     def devices(self, settings: EngineSettings) -> tuple[Device, ...]:
         """What the model takes of main memory, then of every GPU it uses, part by part."""
@@ -98,9 +104,11 @@ class Case:
         kept = memory.checkpoint_bytes(model, settings) * settings.checkpoints * settings.slots
         parts = [
             Part(name="weights", bytes=held.weights),
+            Part(name="second embedding", bytes=self.repacked.added if settings.repack else 0),
             Part(name="KV cache", bytes=held.cache),
             Part(name="recurrent state", bytes=held.state),
             Part(name="compute", bytes=compute),
+            Part(name="learned", bytes=self.lessons.more("cpu", model.architecture, compute)),
             Part(name="output", bytes=memory.output_bytes(model, settings)),
             Part(name="projector", bytes=projector),
             Part(name="prompt cache", bytes=settings.prompt_cache_bytes),
@@ -114,11 +122,13 @@ class Case:
         most = max(model.shape.kv_heads, default=0)
         heads = max(split.cut(most, 1, len(settings.layer_split), 0)) if most else 0
         share = heads / most if most and settings.split_mode == split.Split.TENSOR else 1.0
+        compute = memory.compute_bytes(model, settings)
         parts = [
             Part(name="weights", bytes=held.weights),
             Part(name="KV cache", bytes=held.cache),
             Part(name="recurrent state", bytes=held.state),
-            Part(name="compute", bytes=memory.compute_bytes(model, settings)),
+            Part(name="compute", bytes=compute),
+            Part(name="learned", bytes=self.lessons.more(gpu.backend, model.architecture, compute)),
             Part(name="unpacked cache", bytes=split.unpacked_bytes(model, settings, share)),
             Part(name="projector", bytes=self.projector_bytes if first else 0),
             Part(name="driver", bytes=DRIVER_BYTES),

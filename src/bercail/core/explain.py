@@ -87,9 +87,15 @@ def _terms(model: Model, verdict: Verdict, part: Part) -> tuple[Term, ...]:
                 Term(what="always", how="for what no formula knows", bytes=MARGIN_BYTES),
                 Term(what="share", how=f"a {MARGIN_SHARE}nd of all other parts", bytes=rest),
             )
-        case _:
-            how = "the process without a model: library, server, thread stacks, allocator; measured"
-            return (Term(what=part.name, how=how, bytes=part.bytes),)
+        case name:
+            return (Term(what=name, how=_HOW[name], bytes=part.bytes),)
+
+
+_HOW = {
+    "engine": "the process without a model: library, server, thread stacks, allocator; measured",
+    "second embedding": "the output is the embedding once more, in another order for this CPU",
+    "learned": "working memory that earlier loads of this architecture took here beyond the formula",
+}
 
 
 def _weights(model: Model) -> tuple[Term, ...]:

@@ -55,6 +55,20 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """A buffer that an engine made while it loaded.
+
+    Attributes:
+        place: in the engine's words: ``CPU``, ``CPU_Mapped``, ``CPU_REPACK``, ``CUDA0``, ``CUDA_Host`` ...
+        part: the plan's name for what lies in it.
+    """
+
+    place: str
+    part: str
+    bytes: Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     """How an engine process ended.
 

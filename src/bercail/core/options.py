@@ -190,6 +190,11 @@ class EngineOptions:
     memory: Bytes | None = option(
         None, Kind.BYTES, "Most memory the engine may take; never more than is really available.", minimum=64 * MIB
     )
+    allow_spill: bool = option(
+        False,  # noqa: FBT003 - its default
+        Kind.FLAG,
+        "Go on where a load took more than planned, or landed elsewhere, instead of ending it.",
+    )
     startup_timeout: Seconds = option(
         600.0, Kind.SECONDS, "How long an engine may take to become ready.", minimum=1, maximum=86400
     )

@@ -7,12 +7,14 @@ from bercail.core import memory
 from bercail.core.budget import Case, Device, most_context, with_context
 from bercail.core.engine import EngineSettings
 from bercail.core.legal import at_odds, illegal
+from bercail.core.lessons import NO_LESSONS, Lessons
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Pooling, Role
 from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.place import placements, shared_by
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons
+from bercail.core.repack import NOTHING, repacked
 from bercail.core.speed import Rate, decode_rates
 from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_tokens
@@ -59,6 +61,8 @@ class Fits:
         model_path: first file of the model.
         projector: the ``mmproj`` file to load as well, or None.
         rates: how fast it will decode, predicted; empty where a memory's speed is unknown.
+        copied_bytes: weights that also lie in memory in another order, for the CPU's sake.
+        lessons: what earlier loads have taught it.
     """
 
     model_id: str
@@ -70,6 +74,8 @@ class Fits:
     alternatives: tuple[Alternative, ...] = ()
     projector: str | None = None
     rates: tuple[Rate, ...] = ()
+    copied_bytes: Bytes = 0
+    lessons: Lessons = NO_LESSONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +102,14 @@ class NoFit:
 Verdict: TypeAlias = Fits | NoFit
 
 
-def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str = "llama.cpp") -> Verdict:
+def decide(
+    machine: Machine,
+    model: Model,
+    wish: EngineOptions,
+    *,
+    engine: str = "llama.cpp",
+    lessons: Lessons = NO_LESSONS,
+) -> Verdict:
     """The plan for one model on this machine.
 
     Args:
@@ -104,6 +117,7 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         model: what is to run.
         wish: what the user set; None there is decided here.
         engine: name of the engine that will run it.
+        lessons: what earlier loads on this machine have taught.
     """
     case = Case(
         model=model,
@@ -111,15 +125,20 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         projector_bytes=_projector_bytes(model, wish),
         gpus=machine.gpus,
         weights=weigh(model, len(machine.gpus)) if machine.gpus else None,
+        repacked=NOTHING if machine.gpus else repacked(model, machine.cpu),
+        lessons=lessons,
     )
     settings = _first_settings(machine, model, wish)
-    reasons = fixed_reasons(machine, wish, settings)
+    reasons = fixed_reasons(machine, wish, settings, case.repacked.copied)
     if why := at_odds(machine, model, wish):  # nothing is near to what contradicts itself
         return replace(_refuse(case, engine, settings, reasons, why), alternatives=())
     if why := illegal(case, settings):
         return _refuse(case, engine, settings, reasons, why)
     settings = _where_it_fits(case, settings, wish)
-    reasons = (*fixed_reasons(machine, wish, settings), *place_reasons(case, settings, wish))
+    reasons = (
+        *fixed_reasons(machine, wish, settings, case.repacked.copied),
+        *place_reasons(case, settings, wish),
+    )
     if not case.fits(settings):
         refused = _refuse(case, engine, settings, reasons, _too_large(machine, case, settings, wish))
         return replace(refused, alternatives=(*refused.alternatives, *_more_memory(machine, case, settings)))
@@ -134,6 +153,8 @@ def decide(machine: Machine, model: Model, wish: EngineOptions, *, engine: str =
         alternatives=_more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
         rates=decode_rates(machine, case, settings),
+        copied_bytes=case.repacked.copied if settings.repack else 0,
+        lessons=lessons,
     )
 
 

@@ -8,7 +8,7 @@ from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.place import gpu_layers
-from bercail.core.units import Tokens, format_bytes, format_tokens
+from bercail.core.units import Bytes, Tokens, format_bytes, format_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +20,10 @@ class Reason:
     because: str
 
 
-def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSettings) -> tuple[Reason, ...]:
-    """Reasons for what does not depend on the budget."""
+def fixed_reasons(
+    machine: Machine, wish: EngineOptions, settings: EngineSettings, copied: Bytes = 0
+) -> tuple[Reason, ...]:
+    """Reasons for what does not depend on the budget; so many weights are ``copied`` if they are rearranged."""
     cpu = machine.cpu
     cores = f"{cpu.physical_cores or '?'} physical cores behind {len(cpu.logical_cpus)} usable CPUs"
     quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus is not None else ""
@@ -33,7 +35,7 @@ def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSetting
         ("kv_type_v", settings.kv_type_v, wish.kv_type_v is not None, _cache(settings.kv_type_v, wish)),
         ("flash_attention", settings.flash_attention, wish.flash_attention is not None, "less memory, no loss"),
         ("mmap", settings.mmap, wish.mmap is not None, "weights are shared with the file cache"),
-        ("repack", settings.repack, wish.repack is not None, "faster decode; costs loading time"),
+        ("repack", settings.repack, wish.repack is not None, _repack(settings, copied)),
         ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
         ("embedding", settings.embedding, wish.embedding is not None, _for(wish, "what the model is for")),
         (
@@ -49,6 +51,13 @@ def fixed_reasons(machine: Machine, wish: EngineOptions, settings: EngineSetting
         Reason(setting=name, value=_word(value), because="as asked" if asked else because)
         for name, value, asked, because in rows
     )
+
+
+def _repack(settings: EngineSettings, copied: Bytes) -> str:
+    if not copied:
+        return "nothing in this model is rearranged for this CPU"
+    kept = "; the file's own pages of them go when memory is short" if settings.mmap else ""
+    return f"faster decode; costs loading time; {format_bytes(copied)} of the weights are copied{kept}"
 
 
 def _cache(kind: str, wish: EngineOptions) -> str:

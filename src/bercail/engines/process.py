@@ -106,8 +106,9 @@ class _LogFile:
 class ChildProcess(asyncio.SubprocessProtocol):
     """A child in a process group of its own, with its output read and its end observed."""
 
-    def __init__(self, command: Command, on_line: Callable[[str], None]) -> None:
+    def __init__(self, command: Command, on_line: Callable[[str], None], on_log: Callable[[str], None]) -> None:
         self._command = command
+        self._on_log = on_log
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._log_file = _LogFile(command.log_path) if command.log_path else None
         self._stdout = _Lines(on_line, MIB)
@@ -119,8 +120,10 @@ class ChildProcess(asyncio.SubprocessProtocol):
         """Loop time of its last output of any kind."""
 
     @classmethod
-    async def spawn(cls, command: Command, on_line: Callable[[str], None]) -> "ChildProcess":
-        """Start ``command``; ``on_line`` gets each line of its standard output.
+    async def spawn(
+        cls, command: Command, on_line: Callable[[str], None], on_log: Callable[[str], None] = lambda _: None
+    ) -> "ChildProcess":
+        """Start ``command``; ``on_line`` gets each line of its standard output, ``on_log`` each of its standard error.
 
         The child is told our process id and asks the kernel for a death signal (``leash.py``). On Linux that signal
         is tied to the *thread* that spawned it (prctl(2), PR_SET_PDEATHSIG), which is why this must run in the main
@@ -133,7 +136,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         environment = {**command.environment, PARENT_VARIABLE: str(os.getpid())}
         try:
             _, child = await asyncio.get_running_loop().subprocess_exec(
-                lambda: cls(command, on_line),
+                lambda: cls(command, on_line, on_log),
                 *command.argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -222,6 +225,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
 
     def _keep(self, line: str) -> None:
         self._log.append(line.translate(_CONTROLS))
+        self._on_log(line)
 
     def _ask(self) -> None:
         self._write(self._command.farewell)

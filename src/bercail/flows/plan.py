@@ -6,10 +6,12 @@ from typing import assert_never
 
 from bercail.core.budget import Part
 from bercail.core.errors import RefusedError
+from bercail.core.lessons import NO_LESSONS
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Role
 from bercail.core.plan import Verdict, decide
 from bercail.flows.inspect import inspect
+from bercail.flows.lessons import recall
 from bercail.flows.machine import glance
 from bercail.ports import House
 
@@ -37,8 +39,9 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
     """
     model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(glance, house))
     refuse_unservable(model)
-    there = machine or here
-    return Planned(model=model, verdict=decide(there, model, house.settings.engine, engine=house.engine.name))
+    lessons = recall(house, here) if machine is None else NO_LESSONS
+    verdict = decide(machine or here, model, house.settings.engine, engine=house.engine.name, lessons=lessons)
+    return Planned(model=model, verdict=verdict)
 
 
 async def check(house: House, verdict: Verdict) -> tuple[Part, ...]:

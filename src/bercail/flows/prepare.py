@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from bercail.core import news
 from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
+from bercail.core.machine import Machine
 from bercail.core.model import FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
+from bercail.flows.lessons import recall
 from bercail.flows.machine import glance
 from bercail.flows.plan import refuse_unservable
 from bercail.ports import House
@@ -23,9 +25,11 @@ class Prepared:
     """Everything a launch needs.
 
     Attributes:
+        machine: that was planned for.
         chat_refusal: why chat is disabled, or empty.
     """
 
+    machine: Machine
     model: Model
     plan: Fits
     spec: LaunchSpec
@@ -54,7 +58,7 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
     tell(news.ModelRead(model=model))
     await asyncio.to_thread(house.reader.audit_vocabulary, model)
     machine, chat_refusal = await asyncio.gather(asyncio.to_thread(glance, house), _chat_refusal(house, model, tell))
-    verdict = decide(machine, model, house.settings.engine, engine=house.engine.name)
+    verdict = decide(machine, model, house.settings.engine, engine=house.engine.name, lessons=recall(house, machine))
     if isinstance(verdict, NoFit):
         raise RefusedError(verdict.why, hint=no_fit_hint(verdict))
     spec = LaunchSpec(
@@ -65,7 +69,7 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
         projector_path=verdict.projector,
         chat_template=PLAIN_TEMPLATE if chat_refusal else None,
     )
-    return Prepared(model=model, plan=verdict, spec=spec, chat_refusal=chat_refusal)
+    return Prepared(machine=machine, model=model, plan=verdict, spec=spec, chat_refusal=chat_refusal)
 
 
 async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], None]) -> str:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from bercail.core import launch, news, route
-from bercail.core.errors import BercailError, EngineError, NotFoundError, StoppingError
+from bercail.core.errors import BercailError, EngineError, NotFoundError, RefusedError, StoppingError
+from bercail.core.landing import compare
 from bercail.core.launch import Address, Life, Pause, Progress, Rest, Spawn, Stage
 from bercail.core.model import Capability, Findings, FoundModel, Model, Role
 from bercail.core.plan import Fits
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Grant, Load, Phase, Residency, RouteEvent, RouteState, ServedModel, Ticket, Unload
+from bercail.flows.lessons import remember
 from bercail.flows.prepare import Prepared, prepare, read
 from bercail.ports import EngineProcess, House
 
@@ -266,6 +268,10 @@ class Supervisor:
         self._house.journal.record(process.pid)
         now_s = self._house.clock.monotonic()
         self._resident = _Resident(entry=entry, plan=prepared.plan, process=process, ready_at_s=now_s)
+        if refused := self._learn(prepared, process):
+            await self._end(self._resident)
+            self._start_failed(entry, refused)
+            return
         self._life, _ = launch.next_step(self._life, launch.BecameReady())
         self._spawn(self._watch(self._resident))
         self._tell(
@@ -277,6 +283,24 @@ class Supervisor:
             )
         )
         self._feed(route.Loaded())
+
+    def _learn(self, prepared: Prepared, process: EngineProcess) -> RefusedError | None:
+        """Hold a load against its plan and keep what it teaches; why it must be ended, or None."""
+        outcome = compare(prepared.plan, process.landed())
+        if outcome is None:
+            return None
+        remember(self._house, prepared.machine, prepared.model.architecture, prepared.plan, outcome, self._tell)
+        if not outcome.surprises:
+            return None
+        words = f"{prepared.plan.model_id}: {'; '.join(outcome.surprises)}"
+        if self._house.settings.engine.allow_spill:
+            self._tell(news.Warned(text=f"{words}; allowed by allow_spill"))
+            return None
+        return RefusedError(
+            f"{words}; it was ended",
+            hint="try again: the next plan knows of it; or go on all the same with --allow-spill",
+            code="spilled",
+        )
 
     async def _prepare(self, entry: _Entry) -> Prepared:
         prepared = await prepare(self._house, entry.found, self._tell)

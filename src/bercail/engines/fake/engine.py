@@ -12,7 +12,7 @@ from pathlib import Path
 from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
-from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.units import Bytes
 from bercail.engines.fake.answers import Behaviour
 from bercail.engines.fake.server import FakeServer
@@ -53,6 +53,10 @@ class FakeProcess:
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
         """A line, so that there is something to show."""
         return (f"fake engine for {self.server.model_id}",)[:lines]
+
+    def landed(self) -> tuple[Landed, ...]:
+        """Nothing: it allocates nothing."""
+        return ()
 
     def resident_bytes(self) -> Bytes | None:
         """None: its memory is ours."""

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
-from bercail.core.launch import Address, Exit, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.units import Bytes
 from bercail.engines.llama_cpp import flags, output, worker
 from bercail.engines.llama_cpp.account import account
@@ -49,8 +49,9 @@ class Patience:
 class LlamaProcess:
     """A running, ready llama.cpp; implements ``ports.EngineProcess``."""
 
-    def __init__(self, child: ChildProcess, address: Address, runtime: Path) -> None:
+    def __init__(self, child: ChildProcess, address: Address, runtime: Path, landed: Sequence[Landed]) -> None:
         self._child = child
+        self._landed = landed
         self._address = address
         self._runtime = runtime
 
@@ -78,6 +79,10 @@ class LlamaProcess:
     def log_tail(self, lines: int = 40) -> tuple[str, ...]:
         """The last lines of its log, oldest first."""
         return self._child.log_tail(lines)
+
+    def landed(self) -> tuple[Landed, ...]:
+        """The buffers it made while it loaded."""
+        return tuple(self._landed)
 
     def resident_bytes(self) -> Bytes | None:
         """Memory it holds, or None."""
@@ -122,9 +127,10 @@ class LlamaCpp:
             listen = listen_at(runtime)
             command = make_command(flags.render(spec, listen), spec.environment, log_path=self._log_path(spec))
             start = _Start(spec.model_id, on_progress, self._patience)
-            child = await ChildProcess.spawn(command, start.hear)
+            child = await ChildProcess.spawn(command, start.hear, start.overhear)
             try:
-                return LlamaProcess(child, await start.wait_ready(child), runtime)
+                address = await start.wait_ready(child)
+                return LlamaProcess(child, address, runtime, start.landed)
             except BaseException:
                 await asyncio.shield(end(child))
                 raise
@@ -171,6 +177,12 @@ class _Start:
         self._on_progress = on_progress
         self._patience = patience
         self._listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.landed: list[Landed] = []
+
+    def overhear(self, line: str) -> None:
+        """Take one line of the worker's log."""
+        if landed := output.parse_landing(line):
+            self.landed.append(landed)
 
     def hear(self, line: str) -> None:
         """Take one line of the worker's standard output."""

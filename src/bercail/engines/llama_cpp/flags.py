@@ -10,6 +10,8 @@ Parameter: TypeAlias = str | int | float | bool | list[str]
 
 BUILD = "b11549"
 
+LOADING_VERBOSITY = 4
+SERVING_VERBOSITY = 3
 _SPARE_HTTP_THREADS = 4
 _HOUR_S = 3600
 
@@ -99,7 +101,8 @@ def _serving(spec: LaunchSpec, listen: str) -> dict[str, Parameter]:
         # Pages of a browser have no business here, not even on loopback.
         "cors_origins": "null",
         "cors_credentials": False,
-        "verbosity": 3,
+        # While it loads, it says where everything lands; `worker` silences that afterwards.
+        "verbosity": LOADING_VERBOSITY,
     }
 
 

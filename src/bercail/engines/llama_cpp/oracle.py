@@ -9,15 +9,14 @@ and another build is refused.
 """
 
 import ctypes
-import importlib.util
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.engines.leash import tie_to_parent
+from bercail.engines.llama_cpp.library import library_path
 from bercail.engines.llama_cpp.output import memory_account
 from bercail.engines.llama_cpp.worker import FAREWELL
 
@@ -59,19 +58,6 @@ class ContextParameters(ctypes.Structure):
 
 
 LOG = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-
-
-def library_path() -> Path:
-    """The shared library that has llama.cpp in it.
-
-    Raises:
-        SystemExit: it is not there.
-    """
-    found = importlib.util.find_spec("xllamacpp")
-    paths = [*Path(found.origin).parent.glob("xllamacpp*.so")] if found and found.origin else []
-    if not paths:
-        raise SystemExit("the library of xllamacpp was not found")
-    return paths[0]
 
 
 class Library:

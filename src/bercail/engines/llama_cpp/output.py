@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from bercail.core.launch import Progress
+from bercail.core.launch import Landed, Progress
 from bercail.core.units import MIB
 
 _STATE = "cmd_child_to_router:state:"
@@ -58,6 +58,23 @@ def memory_account(lines: Sequence[str]) -> Mapping[str, float]:
         part: sum(float(found[1]) for line in lines if (found := pattern.search(line))) * MIB
         for part, pattern in _BUFFERS.items()
     }
+
+
+_LANDED = re.compile(
+    r"(?:load_tensors|llama_kv_cache|llama_memory_recurrent|llama_context|sched_reserve): +(\w+) +"
+    r"(model|KV|RS|output|compute) buffer size = +([\d.]+) MiB"
+)
+_LANDED_PARTS = {
+    "model": "weights", "KV": "KV cache", "RS": "recurrent state", "output": "output", "compute": "compute",
+}  # fmt: skip
+
+
+def parse_landing(line: str) -> Landed | None:
+    """The buffer that a line of a loading engine's log tells of, to a hundredth of a MiB; None for any other line."""
+    found = _LANDED.search(line)
+    if found is None:
+        return None
+    return Landed(place=found[1], part=_LANDED_PARTS[found[2]], bytes=round(float(found[3]) * MIB))
 
 
 def parse_line(line: str) -> Said:

@@ -5,6 +5,7 @@ its log. On standard input comes first one line of JSON with the parameters; aft
 process, and so does the end of the stream, which means that the parent has gone.
 """
 
+import ctypes
 import enum
 import json
 import os
@@ -17,6 +18,8 @@ from typing import BinaryIO, Protocol
 
 from bercail.engines.leash import tie_to_parent
 from bercail.engines.llama_cpp import output
+from bercail.engines.llama_cpp.flags import SERVING_VERBOSITY
+from bercail.engines.llama_cpp.library import library_path
 
 FAREWELL = b"exit\n"
 MISSING_LIBRARY = 78
@@ -79,6 +82,20 @@ def apply(params: object, values: Mapping[str, object]) -> None:
             setattr(target, name, value)
 
 
+def speak_less(verbosity: int) -> None:
+    """Let the engine log no more than ``verbosity`` asks for.
+
+    The library has no word for it in Python, so its C++ function is called by its symbol; a build without that goes on
+    saying as much as it did while it loaded.
+    """
+    try:
+        set_threshold = ctypes.CDLL(str(library_path()))["_Z30common_log_set_verbosity_tholdi"]
+    except AttributeError:
+        sys.stderr.write("this build cannot be told to log less\n")
+    else:
+        set_threshold(verbosity)
+
+
 def serve(values: Mapping[str, object]) -> _Server:
     """Load the model and listen; returns when the engine is ready."""
     try:
@@ -89,6 +106,7 @@ def serve(values: Mapping[str, object]) -> _Server:
     params = library.CommonParams()
     apply(params, values)
     server: _Server = library.Server(params)
+    speak_less(SERVING_VERBOSITY)
     return server
 
 

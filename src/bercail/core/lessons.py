@@ -1,0 +1,88 @@
+"""What real loads on a machine have taught about the plan's formulas; kept per machine, engine and build."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from bercail.core.units import Bytes
+
+UNTAUGHT = 0.004
+"""By what share the total of a CPU may be off before anything was loaded: the worst of 1,662 accounts of the engine
+that it was held against (`bench/results/breakdown.json`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """How working memory turned out, for one architecture on one kind of device.
+
+    Attributes:
+        kind: ``cpu``, ``cuda`` ...
+        ratio: taken over planned, the most that was seen.
+    """
+
+    kind: str
+    architecture: str
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """All of one machine, engine and build.
+
+    Attributes:
+        loads: how many taught.
+        worst: by what share the total of a device was off at most, before the lesson was drawn.
+    """
+
+    loads: int = 0
+    worst: float = 0.0
+    rows: tuple[Lesson, ...] = ()
+
+    def more(self, kind: str, architecture: str, planned: Bytes) -> Bytes:
+        """What to plan for beyond ``planned`` bytes of working memory; never less than nothing."""
+        for row in self.rows:
+            if (row.kind, row.architecture) == (kind, architecture):
+                return max(0, round(planned * (row.ratio - 1)))
+        return 0
+
+    def with_load(self, ratios: Mapping[str, float], architecture: str, off: float) -> "Lessons":
+        """These and one load more.
+
+        Args:
+            ratios: working memory that was taken over the formula's, by kind of device.
+            architecture: of the model.
+            off: by what share the total of a device was off at most.
+        """
+        seen = {(row.kind, row.architecture): row for row in self.rows}
+        for kind, ratio in ratios.items():
+            before = seen.get((kind, architecture))
+            most = max(ratio, before.ratio) if before else ratio
+            seen[kind, architecture] = Lesson(kind=kind, architecture=architecture, ratio=most)
+        return replace(self, loads=self.loads + 1, worst=max(self.worst, off), rows=tuple(seen.values()))
+
+
+NO_LESSONS = Lessons()
+
+
+def lessons_document(lessons: Lessons) -> dict[str, object]:
+    """As JSON values, to keep."""
+    return asdict(lessons)
+
+
+def lessons_of(document: Mapping[str, object] | None) -> Lessons:
+    """What was kept; no lessons where it is not what `lessons_document` writes."""
+    if document is None:
+        return NO_LESSONS
+    loads, worst, rows = document.get("loads"), document.get("worst"), document.get("rows")
+    if not isinstance(loads, int) or not isinstance(worst, int | float) or not isinstance(rows, list):
+        return NO_LESSONS
+    found = [_lesson(row) for row in rows]
+    return Lessons(loads=loads, worst=float(worst), rows=tuple(row for row in found if row))
+
+
+def _lesson(row: object) -> Lesson | None:
+    if not isinstance(row, Mapping):
+        return None
+    kind, architecture, ratio = row.get("kind"), row.get("architecture"), row.get("ratio")
+    if not isinstance(kind, str) or not isinstance(architecture, str) or not isinstance(ratio, int | float):
+        return None
+    return Lesson(kind=kind, architecture=architecture, ratio=float(ratio))
