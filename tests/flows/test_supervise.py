@@ -5,11 +5,21 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from bercail.core import news
-from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError, RefusedError, StoppingError
-from bercail.core.launch import MOST_CRASHES, TemplateVerdict
+from bercail.core.errors import (
+    BercailError,
+    EngineError,
+    NotFoundError,
+    ReadError,
+    RefusedError,
+    StoppingError,
+    StoreError,
+)
+from bercail.core.launch import MOST_CRASHES, Landed, TemplateVerdict
 from bercail.core.model import Capability, Findings, Role
 from bercail.core.options import EngineOptions, Settings
+from bercail.core.plan import decide
 from bercail.core.route import Phase
+from bercail.core.units import MIB
 from bercail.flows.supervise import STOP_GRACE_S, ResidentLease, Supervisor
 from fakes.house import Fakes, run, settle
 from fakes.models import a_found, a_machine, a_model, a_shape
@@ -581,3 +591,75 @@ def test_the_same_findings_give_the_same_listing() -> None:
     fakes.prober.machine = a_machine()
     supervisor = Supervisor(fakes.house(), Findings(models=found, looked=()), lambda item: None)
     assert [(row.id, row.file_bytes) for row in supervisor.models()] == [("x", 7), ("y", found[1].bytes)]
+
+
+def landing(**changes: int) -> tuple[Landed, ...]:
+    """What an engine says of a model that `Fakes` adds, with some parts larger by so many MiB."""
+    plan = decide(a_machine(), a_model("a"), EngineOptions())
+    told = ("weights", "KV cache", "compute", "output")
+    return tuple(
+        Landed(place="CPU", part=part.name, bytes=part.bytes + changes.get(part.name.replace(" ", "_"), 0) * MIB)
+        for part in plan.devices[0].parts
+        if part.name in told
+    )
+
+
+def test_a_load_teaches_the_next_plan() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.landed = landing(compute=3)
+        lease = await scene.supervisor.lease("a")
+        lease.release()
+        other = await scene.supervisor.lease("b")
+        other.release()
+
+    scene = play(story, "a", "b")
+    plans = [item.plan for item in scene.told if isinstance(item, news.Planned)]
+    learned = [{part.name: part.bytes for part in plan.devices[0].parts}.get("learned", 0) for plan in plans]
+    assert learned[0] == 0
+    assert abs(learned[1] - 3 * MIB) <= 1
+    assert (plans[0].lessons.loads, plans[1].lessons.loads) == (0, 1)
+
+
+def test_a_load_that_takes_more_than_planned_is_ended() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.landed = landing(KV_cache=999)
+        task = scene.ask("a")
+        await settle()
+        error = fails(task)
+        assert isinstance(error, RefusedError)
+        assert (error.code, scene.phase("a")) == ("spilled", Phase.FAILED)
+        assert "cpu took " in error.message
+        assert not scene.fakes.engine.alive
+        scene.fakes.engine.landed = landing()
+        await scene.supervisor.lease("a")
+
+    scene = play(story, "a")
+    assert [type(item) for item in scene.told][3:5] == [news.Unloaded, news.LoadFailed]
+
+
+def test_a_load_that_takes_more_than_planned_may_be_allowed() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.landed = landing(KV_cache=999)
+        await scene.supervisor.lease("a")
+
+    scene = Scene()
+    scene.fakes.settings = replace(scene.fakes.settings, engine=EngineOptions(allow_spill=True))
+
+    async def whole() -> None:
+        await story(scene.open("a"))
+        await scene.supervisor.close()
+
+    run(whole)
+    warned = [item.text for item in scene.told if isinstance(item, news.Warned)]
+    assert len(warned) == 1
+    assert warned[0].endswith("allowed by allow_spill")
+
+
+def test_lessons_that_cannot_be_kept_are_told() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.cache.refusal = StoreError("the disk is full")
+        scene.fakes.engine.landed = landing()
+        await scene.supervisor.lease("a")
+
+    warned = [item.text for item in play(story, "a").told if isinstance(item, news.Warned)]
+    assert "the disk is full" in warned

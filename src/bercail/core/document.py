@@ -94,8 +94,9 @@ def plan_document(
     match verdict:
         case Fits(rates=rates):
             word, why = "fits", ""
+            known: Json = {"error_bound": verdict.lessons.bound, "loads": verdict.lessons.loads}
         case NoFit(why=why):
-            word, rates = "no_fit", ()
+            word, rates, known = "no_fit", (), None
         case _ as unreachable:
             assert_never(unreachable)
     return {
@@ -115,6 +116,7 @@ def plan_document(
             }
             for device in verdict.devices
         ],
+        "known_from": known,
         "decode": [asdict(rate) for rate in rates],
         "engine_account": None if account is None else [{"name": part.name, "bytes": part.bytes} for part in account],
         "explained": None if explained is None else _explained_document(explained),

@@ -37,6 +37,11 @@ class Lessons:
     worst: float = 0.0
     rows: tuple[Lesson, ...] = ()
 
+    @property
+    def bound(self) -> float:
+        """By what share a plan for main memory may be off, as far as is known."""
+        return self.worst if self.loads else UNTAUGHT
+
     def more(self, kind: str, architecture: str, planned: Bytes) -> Bytes:
         """What to plan for beyond ``planned`` bytes of working memory; never less than nothing."""
         for row in self.rows:
@@ -65,7 +70,7 @@ NO_LESSONS = Lessons()
 
 def lessons_document(lessons: Lessons) -> dict[str, object]:
     """As JSON values, to keep."""
-    return asdict(lessons)
+    return {"loads": lessons.loads, "worst": lessons.worst, "rows": [asdict(row) for row in lessons.rows]}
 
 
 def lessons_of(document: Mapping[str, object] | None) -> Lessons:

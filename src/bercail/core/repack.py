@@ -64,5 +64,5 @@ def _is_matrix(tensor: Tensor, layers: int) -> bool:
 
 
 def _fits(tensor: Tensor, groups: Mapping[str, int]) -> bool:
-    group = groups.get(tensor.type.name.lower())
+    group = groups.get(tensor.type.name)
     return group is not None and tensor.shape[1] % group == 0

@@ -9,6 +9,7 @@ from typing import assert_never
 from bercail.core import news
 from bercail.core.budget import Device, Part
 from bercail.core.explain import Explanation
+from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
@@ -167,12 +168,21 @@ def _device_section(name: str, verdict: Verdict, index: int) -> Section:
     rows = [(_letter(part.name), part.name, format_bytes(part.bytes), share(part.bytes)) for part in device.parts]
     rows.append(("", "total", format_bytes(device.total_bytes), share(device.total_bytes)))
     rows.append((".", "available", format_bytes(device.budget_bytes), ""))
+    if isinstance(verdict, Fits) and index == 0 and not verdict.settings.layer_split:
+        rows.append(("", "error bound", *_bound(verdict.lessons)))
     header = ("", "part", "size", "of available")
     title = f"Memory ({name})" if index == 0 else f"Memory ({name}, compute and driver estimated)"
     return Section(title=title, rows=tuple(rows), header=header, bar=device_bar(device))
 
 
-_LETTERS = {"prompt cache": "S", "checkpoints": "T"}
+def _bound(lessons: Lessons) -> tuple[str, str]:
+    """How far the plan may be off, and how that is known."""
+    loads = "1 load" if lessons.loads == 1 else f"{lessons.loads} loads"
+    known = f"by {loads} here" if lessons.loads else "by the engine's accounts; nothing was loaded here yet"
+    return f"{lessons.bound:.1%}", known
+
+
+_LETTERS = {"second embedding": "2", "prompt cache": "S", "checkpoints": "T"}
 """Where the first letter of a part is taken by another."""
 BAR_CELLS = 64
 

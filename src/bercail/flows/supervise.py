@@ -298,7 +298,7 @@ class Supervisor:
             return None
         return RefusedError(
             f"{words}; it was ended",
-            hint="try again: the next plan knows of it; or go on all the same with --allow-spill",
+            hint="ask for less (--context, --slots), or go on all the same with --allow-spill",
             code="spilled",
         )
 
