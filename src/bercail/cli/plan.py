@@ -38,7 +38,8 @@ from bercail.wiring import build_house
     "elsewhere",
     metavar="MACHINE",
     default=None,
-    help="Plan for another machine: '4x rtx-3060-12gb + 64gib', '256gib', or a file of `bercail machine --json`.",
+    help="Plan for another machine: '4x rtx-3060-12gb + 64gib', 'rtx-3090 + epyc-7302 + 256gib', '64gib@80gb/s', "
+    "'m4-max-64gb', or a file of `bercail machine --json`.",
 )
 @click.option("--check", "checked", is_flag=True, help="Ask the engine itself what it would take; nothing is loaded.")
 @click.option("--explain", "part", metavar="PART", default=None, help="How one part of the memory comes to its size.")
