@@ -1,11 +1,15 @@
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
+from bercail.core import news
 from bercail.core.budget import Part
-from bercail.core.errors import ReadError, RefusedError
+from bercail.core.errors import ReadError, RefusedError, StoreError
 from bercail.core.model import Role
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import Fits, NoFit
-from bercail.flows import check, plan
+from bercail.flows import Planned, check, plan
 from fakes.house import Fakes, run
 from fakes.models import a_machine, a_model
 
@@ -47,7 +51,59 @@ def test_the_engine_is_asked_about_the_planned_settings_whether_they_fit_or_not(
         fakes.prober.machine = a_machine(memory_bytes)
     fakes.add("a")
     fakes.engine.says = (Part(name="compute", bytes=5),)
-    verdict = run(lambda: plan(fakes.house(), "a")).verdict
-    assert run(lambda: check(fakes.house(), verdict)) == fakes.engine.says
+    planned = run(lambda: plan(fakes.house(), "a"))
+    verdict = planned.verdict
+    for _ in range(2):  # the second time what it said is at hand
+        assert run(lambda: check(fakes.house(), planned, print)) == fakes.engine.says
     assert fakes.engine.asked == [(verdict.model_path, verdict.settings)]
     assert fakes.engine.starts == []
+
+
+def asked_after(change: Callable[[Fakes, Planned], Planned]) -> int:
+    """How often the engine is asked if something changes between two checks."""
+    fakes = Fakes()
+    fakes.add("a")
+    fakes.engine.says = (Part(name="compute", bytes=5),)
+    planned = run(lambda: plan(fakes.house(), "a"))
+    run(lambda: check(fakes.house(), planned, print))
+    changed = change(fakes, planned)
+    assert run(lambda: check(fakes.house(), changed, print)) == fakes.engine.says
+    return len(fakes.engine.asked)
+
+
+def test_an_account_is_kept_for_one_header_one_build_and_one_set_of_settings() -> None:
+    def moved(_: Fakes, planned: Planned) -> Planned:
+        return replace(planned, model=replace(planned.model, id="b", path="/elsewhere/b.gguf"))
+
+    def other_model(_: Fakes, planned: Planned) -> Planned:
+        return replace(planned, model=a_model("a", architecture="qwen3"))
+
+    def other_settings(_: Fakes, planned: Planned) -> Planned:
+        settings = replace(planned.verdict.settings, ubatch_tokens=32)
+        return replace(planned, verdict=replace(planned.verdict, settings=settings))
+
+    def other_build(fakes: Fakes, planned: Planned) -> Planned:
+        fakes.engine.build = "b2"
+        return planned
+
+    assert [asked_after(change) for change in (moved, other_model, other_settings, other_build)] == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("parts", [None, "x", [], [["compute"]], [["compute", "5"]], [[1, 5]]])
+def test_an_account_that_was_damaged_is_asked_for_again(parts: object) -> None:
+    def damage(fakes: Fakes, planned: Planned) -> Planned:
+        for kept in fakes.cache.facts.values():
+            kept["parts"] = parts
+        return planned
+
+    assert asked_after(damage) == 2
+
+
+def test_an_account_that_cannot_be_kept_is_told() -> None:
+    fakes = Fakes()
+    fakes.add("a")
+    fakes.cache.refusal = StoreError("the disk is full")
+    told: list[news.News] = []
+    planned = run(lambda: plan(fakes.house(), "a"))
+    run(lambda: check(fakes.house(), planned, told.append))
+    assert told == [news.Warned(text="the disk is full")]

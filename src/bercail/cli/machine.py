@@ -2,10 +2,10 @@
 
 import click
 
-from bercail.cli.render import say, show, show_json
-from bercail.core import news
+from bercail.cli.render import show, show_json
+from bercail.cli.tell import warn
 from bercail.core.document import machine_document
-from bercail.core.report import machine_lines, news_lines
+from bercail.core.report import machine_lines
 from bercail.flows import look
 from bercail.wiring import build_house
 
@@ -15,15 +15,10 @@ from bercail.wiring import build_house
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 def command(*, as_json: bool, config: str | None) -> int:
     """Say what may be used of this machine; the reading speed of its memory is measured once and kept."""
-    machine = look(build_house(config, {}), _warn)
+    machine = look(build_house(config, {}), warn)
     if as_json:
         show_json(machine_document(machine))
         return 0
     for line in machine_lines(machine):
         show(f"{line}\n")
     return 0
-
-
-def _warn(item: news.News) -> None:
-    for line in news_lines(item):
-        say(line)

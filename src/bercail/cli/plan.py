@@ -9,6 +9,7 @@ import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import show, show_json, show_sections
+from bercail.cli.tell import warn
 from bercail.core.capture import machine_of
 from bercail.core.catalogue import machine_named
 from bercail.core.document import plan_document
@@ -76,7 +77,7 @@ def command(
             show(f"{elsewhere}: {note}\n")
         show(f"{verdict.model_id} {plan_line(verdict)}\n")
         show_sections((explain_section(explained),) if explained else plan_sections(verdict))
-    account = asyncio.run(check(house, verdict)) if checked else None
+    account = asyncio.run(check(house, planned, warn)) if checked else None
     if as_json:
         show_json(plan_document(verdict, account, explained))
     elif account is not None:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+def warn(item: news.News) -> None:
+    """One step of a verb that has little to tell, on stderr."""
+    for line in news_lines(item):
+        say(line)
+
+
 class Teller(Protocol):
     """Hears every step; a context manager that leaves the terminal tidy."""
 

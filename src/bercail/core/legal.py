@@ -56,6 +56,9 @@ def at_odds(machine: Machine, model: Model, wish: EngineOptions) -> str:
     """Two wishes that contradict each other, or a wish and the machine, or empty."""
     if refused := _cannot_split(machine, model, wish):
         return refused
+    for flag, kind in (("--kv-type-k", wish.kv_type_k), ("--kv-type-v", wish.kv_type_v)):
+        if wish.kv and kind not in (None, wish.kv):
+            return f"--kv {wish.kv} and {flag} {kind} contradict each other"
     if wish.purpose == "embedding" and wish.embedding is False:
         return "--for embedding and --no-embedding contradict each other"
     if wish.purpose not in (None, "embedding") and wish.embedding:

@@ -5,9 +5,10 @@ environment and ``--port`` on the command lines that take the group.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
+from math import isfinite
 from typing import TypeVar, assert_never
 
 from bercail.core.errors import SettingsError, UsageError
@@ -22,6 +23,7 @@ class Kind(StrEnum):
 
     TEXT = "text"
     COUNT = "count"
+    NUMBER = "number"
     BYTES = "bytes"
     TOKENS = "tokens"
     SECONDS = "seconds"
@@ -163,6 +165,7 @@ class EngineOptions:
     context: Tokens | None = option(None, Kind.TOKENS, "Context per slot, such as 8192 or 32k.", minimum=1)
     slots: int | None = option(None, Kind.COUNT, "Requests that run at once.", minimum=1, maximum=256)
     kv_unified: bool | None = option(None, Kind.FLAG, "One KV pool for all slots instead of an equal share each.")
+    kv: str | None = option(None, Kind.CHOICE, "Type of the key and the value cache alike.", choices=CACHE_TYPES)
     kv_type_k: str | None = option(None, Kind.CHOICE, "Type of the key cache.", choices=CACHE_TYPES)
     kv_type_v: str | None = option(None, Kind.CHOICE, "Type of the value cache.", choices=CACHE_TYPES)
     flash_attention: bool | None = option(None, Kind.FLAG, "Flash attention; needed for a quantized value cache.")
@@ -170,6 +173,10 @@ class EngineOptions:
     ubatch: Tokens | None = option(None, Kind.TOKENS, "Physical batch in tokens.", minimum=32, maximum=16384)
     threads: int | None = option(None, Kind.COUNT, "Threads for decode.", minimum=1, maximum=512)
     threads_batch: int | None = option(None, Kind.COUNT, "Threads for prefill.", minimum=1, maximum=512)
+    min_speed: float | None = option(
+        None, Kind.NUMBER, "Least tokens/s of one request alone; what is predicted to decode slower is refused.",
+        minimum=0.01,
+    )  # fmt: skip
     split: str | None = option(
         None, Kind.CHOICE, "How GPUs share the model: one of them, whole layers, or a slice of every layer.",
         choices=("none", "layer", "tensor"),
@@ -211,6 +218,11 @@ class Settings:
 
 GROUPS: tuple[type, ...] = (ServerOptions, ModelOptions, EngineOptions)
 _GROUP_NAMES: Mapping[type, str] = {ServerOptions: "server", ModelOptions: "models", EngineOptions: "engine"}
+
+
+def settled(wish: EngineOptions) -> EngineOptions:
+    """``wish`` with both types of the cache where one word names them."""
+    return replace(wish, kv_type_k=wish.kv_type_k or wish.kv, kv_type_v=wish.kv_type_v or wish.kv)
 
 
 def purpose_of(wish: EngineOptions) -> Purpose:
@@ -274,6 +286,11 @@ def _convert(spec: Option, raw: object) -> object:  # noqa: C901 - one branch pe
             return text
         case Kind.COUNT:
             return int(text)
+        case Kind.NUMBER:
+            number = float(text)
+            if not isfinite(number):
+                raise ValueError(text)
+            return number
         case Kind.BYTES:
             return parse_bytes(text)
         case Kind.TOKENS:

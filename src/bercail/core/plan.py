@@ -10,14 +10,14 @@ from bercail.core.legal import at_odds, illegal
 from bercail.core.lessons import NO_LESSONS, Lessons
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Pooling, Role
-from bercail.core.options import EngineOptions, purpose_of
-from bercail.core.place import placements, shared_by
-from bercail.core.quant import TENSOR_TYPES_BY_NAME
-from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons
+from bercail.core.nearby import Alternative, cached_as, more_context, more_memory, nearby, other_hardware
+from bercail.core.options import EngineOptions, purpose_of, settled
+from bercail.core.place import placements
+from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons, speed_reasons
 from bercail.core.repack import NOTHING, repacked
 from bercail.core.speed import Rate, decode_rates
 from bercail.core.split import weigh
-from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_tokens
+from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_rate, format_tokens
 
 LEAST_CONTEXT: Tokens = 4096
 """A model that can hold fewer tokens than this by memory alone is refused, unless the user asked for so few."""
@@ -29,28 +29,8 @@ CHECKPOINT_STEPS = (8, 4, 2, 1, 0)
 GENERATE_BATCH: Tokens = 128
 """A lost client is noticed after a batch, and its slot is free after one more at most. Larger ones gained nothing on a
 CPU: a billion parameters at q8_0 on two cores read 25 to 35 tokens/s at 64, 128, 256 and 512 alike."""
-LEAN_UBATCH: Tokens = 64
-_SHORTER = "a shorter conversation"
 GPU_BATCH: Tokens = 512
 """What keeps a GPU busy: its default in the engine."""
-_SLOWER = {"none": "the other GPUs rest", "layer": "one GPU works at a time", "tensor": "links between GPUs are busy"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative:
-    """Something near the wish that does fit.
-
-    Attributes:
-        change: what to do differently, as words a user can act on.
-        context_tokens: context per slot it would give.
-        settings: the whole settings.
-        costs: what it costs in quality or speed.
-    """
-
-    change: str
-    context_tokens: Tokens
-    settings: EngineSettings
-    costs: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +99,7 @@ def decide(
         engine: name of the engine that will run it.
         lessons: what earlier loads on this machine have taught.
     """
+    wish = settled(wish)
     case = Case(
         model=model,
         budget_bytes=_budget(machine, wish),
@@ -141,21 +122,75 @@ def decide(
     )
     if not case.fits(settings):
         refused = _refuse(case, engine, settings, reasons, _too_large(machine, case, settings, wish))
-        return replace(refused, alternatives=(*refused.alternatives, *_more_memory(machine, case, settings)))
+        more = more_memory(machine, case, settings)
+        other = other_hardware(case, _as_wished(case, settings, wish), machine.memory.available_bytes)
+        return replace(refused, alternatives=(*refused.alternatives, *more, *other))
     settings = _spend_the_rest(case, settings, wish)
+    rates = decode_rates(machine, case, settings)
+    if why := _too_slow(wish, rates):
+        refused = _refuse(case, engine, settings, reasons, f"{_what(case, settings)} {why}")
+        return replace(refused, alternatives=_faster(machine, model, wish, settings, rates))
     return Fits(
         model_id=model.id,
         model_path=model.path,
         engine=engine,
         settings=settings,
         devices=case.devices(settings),
-        reasons=(context_reason(case, settings, wish), *reasons, *budget_reasons(case, settings, wish)),
-        alternatives=_more_context(case, settings),
+        reasons=(
+            context_reason(case, settings, wish),
+            *reasons,
+            *budget_reasons(case, settings, wish),
+            *speed_reasons(wish, rates),
+        ),
+        alternatives=more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
-        rates=decode_rates(machine, case, settings),
+        rates=rates,
         copied_bytes=case.repacked.copied if settings.repack else 0,
         lessons=lessons,
     )
+
+
+def _as_wished(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
+    """The context that a place was sought for, where it was not found."""
+    own = case.model.context_length
+    context = wish.context or min(own, LEAST_CONTEXT)
+    return case.at(settings, min(own, context))
+
+
+def _too_slow(wish: EngineOptions, rates: tuple[Rate, ...]) -> str:
+    """Why the plan is slower than wished for, or empty; what is not predicted is not refused."""
+    if wish.min_speed is None or not rates or rates[0].tokens_per_s >= wish.min_speed:
+        return ""
+    first = rates[0]
+    return (
+        f"would decode {format_rate(first.tokens_per_s)} ({first.least:.3g} to {first.most:.3g}), "
+        f"less than the {wish.min_speed:g} of min_speed"
+    )
+
+
+def _faster(
+    machine: Machine, model: Model, wish: EngineOptions, settings: EngineSettings, rates: tuple[Rate, ...]
+) -> tuple[Alternative, ...]:
+    """The speed that can be had, and the one that a short context leaves room for on GPUs."""
+    context = settings.slot_context_tokens
+    rows = [
+        Alternative(
+            change=f"with min_speed {rates[0].tokens_per_s:.3g} it fits",
+            context_tokens=context,
+            settings=settings,
+            costs="speed",
+        )
+    ]
+    if context > LEAST_CONTEXT:
+        short = decide(machine, model, replace(wish, context=LEAST_CONTEXT, min_speed=None))
+        if isinstance(short, Fits) and short.rates and short.rates[0].tokens_per_s >= (wish.min_speed or 0):
+            change = f"context {format_tokens(LEAST_CONTEXT)} decodes {format_rate(short.rates[0].tokens_per_s)}"
+            rows.append(
+                Alternative(
+                    change=change, context_tokens=LEAST_CONTEXT, settings=short.settings, costs="a shorter conversation"
+                )
+            )
+    return tuple(rows)
 
 
 def _too_large(machine: Machine, case: Case, settings: EngineSettings, wish: EngineOptions) -> str:
@@ -239,13 +274,6 @@ def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> Engi
     return with_context(model, settings, max(asked, min(memory.pad(asked, memory.CELL_STEP), model.context_length)))
 
 
-def _more_context(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
-    """Ways to a longer context than the one chosen, if the model was made for more."""
-    lean = replace(settings, prompt_cache_bytes=0, checkpoints=0)
-    more = (row for row in _alternatives(case, lean) if row.context_tokens > settings.slot_context_tokens)
-    return tuple(replace(row, costs="memory") if row.costs == _SHORTER else row for row in more)
-
-
 def _where_it_fits(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
     """The fastest place with room for a context; if there is none, the one that is nearest to it."""
     tried = []
@@ -263,7 +291,7 @@ def _with_room(case: Case, settings: EngineSettings, wish: EngineOptions) -> Eng
     may = wish.kv_type_k is None and wish.kv_type_v is None and settings.flash_attention
     if not (purpose_of(wish).smaller_cache and may) or _is_enough(case, plain, wish):
         return plain
-    smaller = _with_context(case, _cached_as(settings, "q8_0"), wish)
+    smaller = _with_context(case, cached_as(settings, "q8_0"), wish)
     if illegal(case, smaller) or not case.fits(smaller):
         return plain
     more = smaller.slot_context_tokens > plain.slot_context_tokens or not case.fits(plain)
@@ -331,71 +359,5 @@ def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Re
         settings=settings,
         devices=case.devices(settings),
         reasons=reasons,
-        alternatives=_alternatives(case, settings),
-    )
-
-
-def _more_memory(machine: Machine, case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
-    """The wish as it is, if only the limit that the user set stands in its way."""
-    needed = case.devices(settings)[0].total_bytes
-    if case.budget_bytes >= needed or not replace(case, budget_bytes=machine.memory.available_bytes).fits(settings):
-        return ()
-    change = f"with memory {-(-needed // MIB)} MiB it fits"
-    context = settings.slot_context_tokens
-    return (Alternative(change=change, context_tokens=context, settings=settings, costs="more memory"),)
-
-
-def _alternatives(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
-    """The nearest things that fit, one change at a time, each with the longest context it gives."""
-    fast = replace(settings, flash_attention=True)
-    flash = "" if settings.flash_attention else " and flash attention"
-    wide = TENSOR_TYPES_BY_NAME[settings.kv_type_k].bits_per_weight > 16
-    ubatch = min(LEAN_UBATCH, settings.ubatch_tokens, settings.batch_tokens)
-    changes: list[tuple[str, EngineSettings, str]] = [
-        ("context {context} fits", settings, _SHORTER),
-        ("with flash attention {context} fits", fast, "no quality"),
-        (
-            "with an f16 KV cache {context} fits",
-            _cached_as(settings, "f16"),
-            "hardly any quality" if wide else "memory",
-        ),
-        (f"with a q8_0 KV cache{flash} {{context}} fits", _cached_as(fast, "q8_0"), "hardly any quality"),
-        (f"with a q4_0 KV cache{flash} {{context}} fits", _cached_as(fast, "q4_0"), "some quality in long contexts"),
-        ("with one slot {context} fits", replace(settings, slots=1), "requests wait for one another"),
-        (f"with ubatch {ubatch} {{context}} fits", replace(settings, ubatch_tokens=ubatch), "slower prefill"),
-    ]
-    changes += [
-        (f"with split {other.split_mode} {{context}} fits", other, _SLOWER[other.split_mode])
-        for other in shared_by(case, settings)
-        if other.split_mode != settings.split_mode
-    ]
-    rows: list[Alternative] = []
-    for words, changed, costs in changes:
-        row = _alternative(case, changed, words, costs)
-        if row and all(row.context_tokens > other.context_tokens for other in rows):
-            rows.append(row)
-    if not rows and case.projector_bytes:
-        text_only = replace(case, projector_bytes=0)
-        row = _alternative(text_only, settings, "without the projector {context} fits", "no images")
-        rows.extend([row] if row else [])
-    return tuple(rows)
-
-
-def _cached_as(settings: EngineSettings, kind: str) -> EngineSettings:
-    return replace(settings, kv_type_k=kind, kv_type_v=kind)
-
-
-def _alternative(case: Case, settings: EngineSettings, words: str, costs: str) -> Alternative | None:
-    own = case.model.context_length
-    if illegal(case, case.at(settings, own)):
-        return None
-    whole = case.fits(case.at(settings, own))
-    context = own if whole else most_context(lambda tokens: case.fits(case.at(settings, tokens)), own)
-    if context == 0:
-        return None
-    return Alternative(
-        change=words.format(context=format_tokens(context)),
-        context_tokens=context,
-        settings=case.at(settings, context),
-        costs=costs,
+        alternatives=nearby(case, settings),
     )

@@ -1,5 +1,6 @@
 """Why each setting of a plan has its value."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bercail.core import memory
@@ -8,7 +9,8 @@ from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.place import gpu_layers
-from bercail.core.units import Bytes, Tokens, format_bytes, format_tokens
+from bercail.core.speed import Rate
+from bercail.core.units import Bytes, Tokens, format_bytes, format_rate, format_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,16 @@ def place_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) -> 
         because = "an expert is used for few tokens; the rest of the layer stays on the GPU"
         rows.append(Reason(setting="cpu_experts", value=str(settings.cpu_experts), because=because))
     return tuple(rows)
+
+
+def speed_reasons(wish: EngineOptions, rates: Sequence[Rate]) -> tuple[Reason, ...]:
+    """Whether a wish for speed is met; nothing where there was none."""
+    if wish.min_speed is None:
+        return ()
+    because = "not known to be met: how fast a memory is read is not known"
+    if rates:
+        because = f"{format_rate(rates[0].tokens_per_s)} predicted"
+    return (Reason(setting="min_speed", value=f"{wish.min_speed:g}", because=because),)
 
 
 def _layers(on_gpus: int, layers: int) -> str:

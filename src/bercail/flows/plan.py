@@ -1,11 +1,14 @@
 """``bercail plan``: what would fit on this machine, before anything is loaded."""
 
 import asyncio
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import assert_never
 
+from bercail.core import news
 from bercail.core.budget import Part
-from bercail.core.errors import RefusedError
+from bercail.core.errors import RefusedError, StoreError
 from bercail.core.lessons import NO_LESSONS
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Role
@@ -44,13 +47,36 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
     return Planned(model=model, verdict=verdict)
 
 
-async def check(house: House, verdict: Verdict) -> tuple[Part, ...]:
-    """What the engine itself says the planned settings would take, beside the weights.
+async def check(house: House, planned: Planned, tell: Callable[[news.News], None]) -> tuple[Part, ...]:
+    """What the engine itself says the planned settings would take, beside the weights; kept per header and settings.
 
     Raises:
         EngineError: it refuses the model or the settings.
     """
-    return await house.engine.account(verdict.model_path, verdict.settings)
+    settings = planned.verdict.settings
+    header = hashlib.sha256(
+        repr(replace(planned.model, id="", path="", files=())).encode("utf-8", "replace")
+    ).hexdigest()
+    key = f"{house.engine.name}-{house.engine.build}; {header}; {settings}"
+    if parts := _parts(house.cache.get("account", key)):
+        return parts
+    parts = await house.engine.account(planned.verdict.model_path, settings)
+    try:
+        house.cache.put("account", key, {"parts": [[part.name, part.bytes] for part in parts]})
+    except StoreError as error:
+        tell(news.Warned(text=str(error)))
+    return parts
+
+
+def _parts(kept: Mapping[str, object] | None) -> tuple[Part, ...]:
+    """What was kept of an account; nothing if that is damaged."""
+    rows = kept.get("parts") if kept else None
+    found = []
+    for row in rows if isinstance(rows, list) else ():
+        if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], int)):
+            return ()
+        found.append(Part(name=row[0], bytes=row[1]))
+    return tuple(found)
 
 
 def refuse_unservable(model: Model) -> None:
