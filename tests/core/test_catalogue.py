@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from bercail.core.cards import CARDS, CHIPS, PROCESSORS
-from bercail.core.catalogue import HOST_BYTES, READ_SHARE, SYSTEM_BYTES, machine_named
+from bercail.core.catalogue import HOST_BYTES, READ_SHARE, SYSTEM_BYTES, machine_named, with_cards
 from bercail.core.errors import UsageError
 from bercail.core.machine import Backend
 from bercail.core.units import GIB
@@ -123,3 +125,25 @@ def test_what_is_no_machine_is_refused_in_words(text: str, words: str) -> None:
     with pytest.raises(UsageError) as refused:
         machine_named(text)
     assert words in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_cards_are_added_to_a_machine() -> None:
+    machine = machine_named("epyc-7302 + 256gib")
+    added = with_cards(machine, "rtx-3090 + 2x rtx-3060-12gb")
+    assert [gpu.name for gpu in added.gpus] == ["rtx-3090", "rtx-3060-12gb", "rtx-3060-12gb"]
+    assert replace(added, gpus=()) == machine
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("64gib", "its own main memory"),
+        ("epyc-9654", "its own processor"),
+        ("arc-b580", "different makers"),
+        ("16x rtx-3090", "17 GPUs"),
+        ("voodoo", "no card or processor"),
+    ],
+)
+def test_only_cards_that_go_with_a_machine_are_added(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        with_cards(machine_named("rtx-3090"), text)

@@ -11,7 +11,7 @@ from bercail.cli.options import overrides, with_options
 from bercail.cli.render import show, show_json, show_sections
 from bercail.cli.tell import warn
 from bercail.core.capture import machine_of
-from bercail.core.catalogue import machine_named
+from bercail.core.catalogue import machine_named, with_cards
 from bercail.core.document import plan_document
 from bercail.core.elsewhere import llama_server, llama_swap
 from bercail.core.errors import UsageError
@@ -40,7 +40,7 @@ from bercail.wiring import build_house
     metavar="MACHINE",
     default=None,
     help="Plan for another machine: '4x rtx-3060-12gb + 64gib', 'rtx-3090 + epyc-7302 + 256gib', '64gib@80gb/s', "
-    "'m4-max-64gb', or a file of `bercail machine --json`.",
+    "'m4-max-64gb', or a file of `bercail machine --json`, also with cards added: 'machine.json + rtx-3090'.",
 )
 @click.option("--check", "checked", is_flag=True, help="Ask the engine itself what it would take; nothing is loaded.")
 @click.option("--explain", "part", metavar="PART", default=None, help="How one part of the memory comes to its size.")
@@ -92,11 +92,14 @@ def _machine(text: str) -> Machine:
     Raises:
         UsageError: neither does.
     """
-    if not text.endswith(".json"):
+    name, _, cards = text.partition(".json")
+    if name == text:
         return machine_named(text)
+    path, cards = f"{name}.json", cards.strip().removeprefix("+")
     try:
-        return machine_of(json.loads(Path(text).read_text(encoding="utf-8")))
+        machine = machine_of(json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
-        raise UsageError(f"{text} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise UsageError(f"{text} is not JSON: {error}") from error
+        raise UsageError(f"{path} is not JSON: {error}") from error
+    return with_cards(machine, cards) if cards else machine

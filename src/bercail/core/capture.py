@@ -36,7 +36,7 @@ def _in_range(machine: Machine) -> None:
     """Refuse what no machine has.
 
     Raises:
-        UsageError: more is available than there is, or there is no CPU.
+        UsageError: more is available than there is, there is no CPU, or cores are more than those or none.
     """
     pools: list[tuple[str, MemoryPool | Gpu]] = [("memory", machine.memory)]
     pools += [(f"gpus[{index}]", gpu) for index, gpu in enumerate(machine.gpus)]
@@ -45,6 +45,10 @@ def _in_range(machine: Machine) -> None:
             raise _wrong(f"{where}.available_bytes", f"{pool.available_bytes:,} of {pool.total_bytes:,} bytes")
     if not machine.cpu.logical_cpus:
         raise _wrong("cpu.logical_cpus", "there is none")
+    for name in ("physical_cores", "performance_cores"):
+        cores = getattr(machine.cpu, name)
+        if cores is not None and not 1 <= cores <= len(machine.cpu.logical_cpus):
+            raise _wrong(f"cpu.{name}", f"{cores} of {len(machine.cpu.logical_cpus)} usable CPUs")
 
 
 def _wrong(where: str, what: str) -> UsageError:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from bercail.core.cards import CARDS, CHIPS, PROCESSORS, Card, Processor
@@ -52,11 +52,32 @@ def machine_named(text: str) -> Machine:
             _take_memory(named, text, part, size)
         else:
             _take_device(named, text, part)
-    if len({gpu.backend for gpu in named.gpus}) > 1:
-        raise UsageError(f"{text!r} mixes cards of different makers; one engine cannot share a model between them")
-    if len(named.gpus) > _MOST_GPUS:
-        raise UsageError(f"{text!r} has {len(named.gpus)} GPUs; at most {_MOST_GPUS} are planned for")
+    _check_cards(named.gpus, text)
     return _machine(named)
+
+
+def with_cards(machine: Machine, text: str) -> Machine:
+    """``machine`` with the cards that ``text`` names as well.
+
+    Raises:
+        UsageError: it names no card, or something else too, or cards of another maker than those that are there.
+    """
+    named = _Named(gpus=list(machine.gpus))
+    for part in (found.strip().lower() for found in text.split("+")):
+        if _MEMORY.fullmatch(part):
+            raise UsageError(f"{part!r}: the machine has its own main memory; only cards can be added", hint=_HINT)
+        _take_device(named, text, part)
+    if named.processor is not None:
+        raise UsageError(f"{text!r}: the machine has its own processor; only cards can be added", hint=_HINT)
+    _check_cards(named.gpus, text)
+    return replace(machine, gpus=tuple(named.gpus))
+
+
+def _check_cards(gpus: Sequence[Gpu], text: str) -> None:
+    if len({gpu.backend for gpu in gpus}) > 1:
+        raise UsageError(f"{text!r} mixes cards of different makers; one engine cannot share a model between them")
+    if len(gpus) > _MOST_GPUS:
+        raise UsageError(f"{text!r} has {len(gpus)} GPUs; at most {_MOST_GPUS} are planned for")
 
 
 def _take_memory(named: _Named, text: str, part: str, size: re.Match[str]) -> None:
