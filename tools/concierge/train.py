@@ -40,9 +40,9 @@ class Recipe:
     """
 
     seed: int = 2026
-    tokens: int = 10_000_000
+    tokens: int = 9_000_000
     batch_tokens: int = 2048
-    rate: float = 0.0015
+    rate: float = 0.0007
     warmup: float = 0.02
     decay: float = 0.05
     cut: float = 0.15

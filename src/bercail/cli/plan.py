@@ -19,8 +19,8 @@ from bercail.core.explain import explain
 from bercail.core.machine import Machine
 from bercail.core.options import EngineOptions, ModelOptions
 from bercail.core.plan import Fits, NoFit
-from bercail.core.report import check_section, explain_section, plan_line, plan_sections
-from bercail.flows import check, plan
+from bercail.core.report import check_section, explain_section, plan_line, plan_sections, timing_section
+from bercail.flows import check, measure, plan
 from bercail.wiring import build_house
 
 
@@ -43,6 +43,7 @@ from bercail.wiring import build_house
     "'m4-max-64gb', or a file of `bercail machine --json`, also with cards added: 'machine.json + rtx-3090'.",
 )
 @click.option("--check", "checked", is_flag=True, help="Ask the engine itself what it would take; nothing is loaded.")
+@click.option("--measure", "timed", is_flag=True, help="Load it and time a few short answers; plans learn from them.")
 @click.option("--explain", "part", metavar="PART", default=None, help="How one part of the memory comes to its size.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 @with_options(EngineOptions, ModelOptions)
@@ -52,18 +53,20 @@ def command(
     as_json: bool,
     form: str | None,
     checked: bool,
+    timed: bool,
     elsewhere: str | None,
     part: str | None,
     config: str | None,
     **parameters: object,
 ) -> int:
     """Say what of MODEL fits on this machine or another, and why. Exit status 1 if it does not fit."""
-    if form and (as_json or checked or part):
-        raise UsageError(f"--as {form} prints nothing but that; leave out --json, --check and --explain")
-    if elsewhere is not None and checked:
-        raise UsageError("--check asks the engine of this machine; leave out --on")
+    if form and (as_json or checked or timed or part):
+        raise UsageError(f"--as {form} prints nothing but that; leave out --json, --check, --measure and --explain")
+    if elsewhere is not None and (checked or timed):
+        raise UsageError(f"--{'check' if checked else 'measure'} asks the engine of this machine; leave out --on")
     machine = None if elsewhere is None else _machine(elsewhere)
     house = build_house(config, overrides(parameters))
+    timings = asyncio.run(measure(house, model, warn)) if timed else ()
     planned = asyncio.run(plan(house, model, machine))
     verdict = planned.verdict
     if form and isinstance(verdict, Fits):
@@ -77,9 +80,12 @@ def command(
             show(f"{elsewhere}: {note}\n")
         show(f"{verdict.model_id} {plan_line(verdict)}\n")
         show_sections((explain_section(explained),) if explained else plan_sections(verdict))
+        if timings:
+            show("")
+            show_sections((timing_section(timings),))
     account = asyncio.run(check(house, planned, warn)) if checked else None
     if as_json:
-        show_json(plan_document(verdict, account, explained))
+        show_json(plan_document(verdict, account, explained, timings))
     elif account is not None:
         show("")
         show_sections((check_section(verdict, account),))

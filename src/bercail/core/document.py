@@ -16,6 +16,7 @@ from bercail.core.explain import Explanation
 from bercail.core.machine import Machine
 from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import ArraySummary, Findings, MetadataValue, Model
+from bercail.core.pace import Timing
 from bercail.core.plan import Fits, NoFit, Verdict
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | dict[str, Json] | None"
@@ -88,15 +89,22 @@ def _explained_document(explained: Explanation) -> dict[str, Json]:
 
 
 def plan_document(
-    verdict: Verdict, account: Sequence[Part] | None = None, explained: Explanation | None = None
+    verdict: Verdict,
+    account: Sequence[Part] | None = None,
+    explained: Explanation | None = None,
+    timings: Sequence[Timing] = (),
 ) -> dict[str, Json]:
-    """``bercail.plan/1``: what fits, and why; ``account`` is what the engine says, if it was asked."""
+    """``bercail.plan/1``: what fits, and why; ``account`` is what the engine says, if it was asked.
+
+    ``timings`` are answers that it timed, if any.
+    """
     match verdict:
         case Fits(rates=rates):
             word, why = "fits", ""
+            prefill = verdict.prefill
             known: Json = {"error_bound": verdict.lessons.bound, "loads": verdict.lessons.loads}
         case NoFit(why=why):
-            word, rates, known = "no_fit", (), None
+            word, rates, prefill, known = "no_fit", (), (), None
         case _ as unreachable:
             assert_never(unreachable)
     return {
@@ -118,6 +126,8 @@ def plan_document(
         ],
         "known_from": known,
         "decode": [asdict(rate) for rate in rates],
+        "prefill": [asdict(rate) for rate in prefill],
+        "timed": [asdict(timing) for timing in timings],
         "engine_account": None if account is None else [{"name": part.name, "bytes": part.bytes} for part in account],
         "explained": None if explained is None else _explained_document(explained),
         "settings": settings_document(verdict.settings),

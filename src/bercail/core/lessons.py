@@ -25,17 +25,43 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast models are whose weights are mostly of one type, by answers that were timed.
+
+    Attributes:
+        type: of most bytes of the weights.
+        weights_s: seconds per byte of weights read in decode.
+        cache_s: seconds per byte of keys and values read in decode.
+        linear_s: seconds per operation of matrices in prefill.
+        attention_s: seconds per operation of attention in prefill.
+        spread: half of the range that predictions are told with, as a share.
+        runs: how many answers were timed.
+    """
+
+    type: str
+    weights_s: float
+    cache_s: float
+    linear_s: float
+    attention_s: float
+    spread: float
+    runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lessons:
     """All of one machine, engine and build.
 
     Attributes:
         loads: how many taught.
         worst: by what share the total of a device was off at most, before the lesson was drawn.
+        rows: how working memory turned out.
+        paces: how fast models were, by type.
     """
 
     loads: int = 0
     worst: float = 0.0
     rows: tuple[Lesson, ...] = ()
+    paces: tuple[Pace, ...] = ()
 
     @property
     def bound(self) -> float:
@@ -64,13 +90,22 @@ class Lessons:
             seen[kind, architecture] = Lesson(kind=kind, architecture=architecture, ratio=most)
         return replace(self, loads=self.loads + 1, worst=max(self.worst, off), rows=tuple(seen.values()))
 
+    def pace(self, main_type: str) -> Pace | None:
+        """Of models whose weights are mostly of this type, if one was timed."""
+        return next((pace for pace in self.paces if pace.type == main_type), None)
+
+    def with_pace(self, pace: Pace) -> "Lessons":
+        """These and a pace, in the place of an earlier one of its type."""
+        return replace(self, paces=(*(row for row in self.paces if row.type != pace.type), pace))
+
 
 NO_LESSONS = Lessons()
 
 
 def lessons_document(lessons: Lessons) -> dict[str, object]:
     """As JSON values, to keep."""
-    return {"loads": lessons.loads, "worst": lessons.worst, "rows": [asdict(row) for row in lessons.rows]}
+    return {"loads": lessons.loads, "worst": lessons.worst, "rows": [asdict(row) for row in lessons.rows],
+            "paces": [asdict(row) for row in lessons.paces]}  # fmt: skip
 
 
 def lessons_of(document: Mapping[str, object] | None) -> Lessons:
@@ -81,7 +116,11 @@ def lessons_of(document: Mapping[str, object] | None) -> Lessons:
     if not isinstance(loads, int) or not isinstance(worst, int | float) or not isinstance(rows, list):
         return NO_LESSONS
     found = [_lesson(row) for row in rows]
-    return Lessons(loads=loads, worst=float(worst), rows=tuple(row for row in found if row))
+    kept = document.get("paces")
+    paces = [_pace(row) for row in kept] if isinstance(kept, list) else []
+    return Lessons(
+        loads=loads, worst=float(worst), rows=tuple(row for row in found if row), paces=tuple(p for p in paces if p)
+    )
 
 
 def _lesson(row: object) -> Lesson | None:
@@ -91,3 +130,18 @@ def _lesson(row: object) -> Lesson | None:
     if not isinstance(kind, str) or not isinstance(architecture, str) or not isinstance(ratio, int | float):
         return None
     return Lesson(kind=kind, architecture=architecture, ratio=float(ratio))
+
+
+_COSTS = ("weights_s", "cache_s", "linear_s", "attention_s", "spread")
+
+
+def _pace(row: object) -> Pace | None:
+    if not isinstance(row, Mapping):
+        return None
+    kind, runs, costs = row.get("type"), row.get("runs"), [row.get(name) for name in _COSTS]
+    if not isinstance(kind, str) or not isinstance(runs, int):
+        return None
+    numbers = [float(cost) for cost in costs if isinstance(cost, int | float) and cost >= 0]
+    if len(numbers) < len(_COSTS):
+        return None
+    return Pace(type=kind, runs=runs, **dict(zip(_COSTS, numbers, strict=True)))

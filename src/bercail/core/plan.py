@@ -15,7 +15,7 @@ from bercail.core.options import EngineOptions, purpose_of, settled
 from bercail.core.place import placements
 from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons, speed_reasons
 from bercail.core.repack import NOTHING, repacked
-from bercail.core.speed import Rate, decode_rates
+from bercail.core.speed import Rate, decode_rates, prefill_rates
 from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_rate, format_tokens
 
@@ -41,6 +41,7 @@ class Fits:
         model_path: first file of the model.
         projector: the ``mmproj`` file to load as well, or None.
         rates: how fast it will decode, predicted; empty where a memory's speed is unknown.
+        prefill: how fast it will read prompts; empty before a model of its type was timed here.
         copied_bytes: weights that also lie in memory in another order, for the CPU's sake.
         lessons: what earlier loads have taught it.
     """
@@ -54,6 +55,7 @@ class Fits:
     alternatives: tuple[Alternative, ...] = ()
     projector: str | None = None
     rates: tuple[Rate, ...] = ()
+    prefill: tuple[Rate, ...] = ()
     copied_bytes: Bytes = 0
     lessons: Lessons = NO_LESSONS
 
@@ -145,6 +147,7 @@ def decide(
         alternatives=more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
         rates=rates,
+        prefill=prefill_rates(case, settings),
         copied_bytes=case.repacked.copied if settings.repack else 0,
         lessons=lessons,
     )

@@ -14,8 +14,8 @@ from bercail.core.machine import Machine
 from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import Findings, Model, Tokenizer
+from bercail.core.pace import Timing
 from bercail.core.plan import Fits, NoFit, Verdict
-from bercail.core.speed import Rate
 from bercail.core.units import (
     MIB,
     Bytes,
@@ -129,7 +129,7 @@ def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
     """A plan: memory part by part, settings with reasons, alternatives."""
     sections = [_device_section(device.name, verdict, index) for index, device in enumerate(verdict.devices)]
     if isinstance(verdict, Fits) and not verdict.settings.embedding:
-        sections.append(_speed_section(verdict.rates))
+        sections.append(_speed_section(verdict))
     rows = tuple((reason.setting, reason.value, reason.because) for reason in verdict.reasons)
     sections.append(Section(title="Settings", rows=rows, header=("setting", "value", "because")))
     if verdict.alternatives:
@@ -139,20 +139,38 @@ def plan_sections(verdict: Verdict) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def _speed_section(rates: Sequence[Rate]) -> Section:
+def _speed_section(verdict: Fits) -> Section:
     """Predictions, each with the range in which it may turn out."""
+    kinds = (("decode", verdict.rates), ("prefill", verdict.prefill))
     rows = tuple(
         (
-            f"decode, {format_tokens(rate.depth_tokens)} tokens of context filled",
+            f"{kind}, {format_tokens(rate.depth_tokens)} tokens of context filled",
             f"{_rate(rate.tokens_per_s)} tokens/s",
             f"{_rate(rate.least)} to {_rate(rate.most)}",
         )
+        for kind, rates in kinds
         for rate in rates
     )
-    if not rates:
+    if not verdict.rates:
         rows = (("decode", "not predicted", "how fast a memory it lies in is read is not known"),)
-    title = "Speed (predicted; one request alone, nothing counted for traffic between devices)"
-    return Section(title=title, rows=rows, header=("what", "usual", "range"))
+    if any(rate.calibrated for rate in verdict.rates):
+        how = "predicted from answers timed on this machine; one request alone"
+    else:
+        how = "predicted; one request alone, nothing counted for traffic between devices"
+    return Section(title=f"Speed ({how})", rows=rows, header=("what", "usual", "range"))
+
+
+def timing_section(timings: Sequence[Timing]) -> Section:
+    """Answers as the engine timed them."""
+    rows = tuple(
+        (
+            format_tokens(timing.depth_tokens),
+            f"{timing.prompt_tokens / timing.prefill_s:,.1f} tokens/s over {format_tokens(timing.prompt_tokens)}",
+            f"{timing.decode_tokens / timing.decode_s:,.1f} tokens/s over {format_tokens(timing.decode_tokens)}",
+        )
+        for timing in timings
+    )
+    return Section(title="Measured now", rows=rows, header=("context filled before", "prefill", "decode"))
 
 
 def _rate(tokens_per_s: float) -> str:

@@ -7,14 +7,15 @@ is of the reading speed that Bercail measures: 50 to 59 % in four of our runs (`
 in published ones.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from bercail.core import memory
 from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
+from bercail.core.lessons import Pace
 from bercail.core.machine import Machine
+from bercail.core.pace import chosen_share, decode_s, kept_bytes, main_type, prefill_s
 from bercail.core.split import Split, weigh
-from bercail.core.units import Bytes, Tokens
+from bercail.core.units import Seconds, Tokens
 
 Shares = tuple[float, float, float]
 """Of the reading speed: the least, the usual, the most."""
@@ -32,20 +33,48 @@ class Rate:
         tokens_per_s: of one request alone, the usual case.
         least: the low end of the range.
         most: the high end.
+        calibrated: by answers that were timed on this machine.
     """
 
     depth_tokens: Tokens
     tokens_per_s: float
     least: float
     most: float
+    calibrated: bool = False
 
 
 def decode_rates(machine: Machine, case: Case, settings: EngineSettings) -> tuple[Rate, ...]:
     """Decode with an empty and with a full context; nothing if a memory's speed is unknown, or nothing is generated."""
     if settings.embedding:
         return ()
+    if pace := _pace(case):
+        weights = case.weights or weigh(case.model, 0)
+        return tuple(
+            _timed(depth, decode_s(case.model, settings, pace, weights, depth), pace)
+            for depth in (0, settings.slot_context_tokens)
+        )
     found = (_rate(machine, case, settings, depth) for depth in (0, settings.slot_context_tokens))
     return tuple(rate for rate in found if rate)
+
+
+def prefill_rates(case: Case, settings: EngineSettings) -> tuple[Rate, ...]:
+    """Prefill at the beginning and at the end of a context; nothing before a model of this type was timed here."""
+    pace = None if settings.embedding else _pace(case)
+    if pace is None:
+        return ()
+    depths = (0, settings.slot_context_tokens)
+    return tuple(_timed(depth, prefill_s(case.model, pace, depth), pace) for depth in depths)
+
+
+def _pace(case: Case) -> Pace | None:
+    """That of the model's type on this machine; there is none for GPUs yet."""
+    return None if case.gpus else case.lessons.pace(main_type(case.model))
+
+
+def _timed(depth: Tokens, seconds: Seconds, pace: Pace) -> Rate:
+    usual = 1 / seconds
+    least, most = usual * (1 - min(pace.spread, 0.9)), usual * (1 + pace.spread)
+    return Rate(depth_tokens=depth, tokens_per_s=usual, least=least, most=most, calibrated=True)
 
 
 def _rate(machine: Machine, case: Case, settings: EngineSettings, depth: Tokens) -> Rate | None:
@@ -67,10 +96,9 @@ def _rate(machine: Machine, case: Case, settings: EngineSettings, depth: Tokens)
 def _read_bytes(case: Case, settings: EngineSettings, depth: Tokens) -> list[float]:
     """What main memory and then each GPU reads for one token after ``depth`` others."""
     weights = case.weights or weigh(case.model, 0)
-    shape = case.model.shape
-    chosen = shape.experts_used / shape.experts if shape.experts else 0.0
+    chosen = chosen_share(case.model)
     experts = [size * chosen for size in weights.experts]
-    layers = [size + kept for size, kept in zip(weights.blocks, _kept_bytes(case, settings, depth), strict=True)]
+    layers = [size + kept for size, kept in zip(weights.blocks, kept_bytes(case.model, settings, depth), strict=True)]
     if settings.split_mode == Split.TENSOR:
         whole = sum(layers) + sum(experts) + weights.output
         return [0.0, *(whole * size / sum(weights.slices) for size in weights.slices)]
@@ -83,10 +111,3 @@ def _read_bytes(case: Case, settings: EngineSettings, depth: Tokens) -> list[flo
         read[0 if layer < settings.cpu_experts else home] += experts[layer]
     read[homes[-1]] += weights.output
     return read
-
-
-def _kept_bytes(case: Case, settings: EngineSettings, depth: Tokens) -> list[Bytes]:
-    """Keys and values, and twice the recurrent state, which is written back, of each layer for one request."""
-    one = replace(settings, slots=1, context_tokens=max(depth, 1), ubatch_tokens=1)
-    caches, states = memory.layer_cache_bytes(case.model, one), memory.layer_state_bytes(case.model, one)
-    return [(cache if depth else 0) + 2 * state for cache, state in zip(caches, states, strict=True)]

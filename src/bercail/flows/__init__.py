@@ -3,9 +3,11 @@
 from bercail.flows.chat import Answer, Piece, Seat, ask, take_seat
 from bercail.flows.inspect import inspect
 from bercail.flows.machine import look
+from bercail.flows.measure import measure
 from bercail.flows.plan import Planned, check, plan
 from bercail.flows.up import Request, up
 
 __all__ = [
-    "Answer", "Piece", "Planned", "Request", "Seat", "ask", "check", "inspect", "look", "plan", "take_seat", "up",
+    "Answer", "Piece", "Planned", "Request", "Seat", "ask", "check", "inspect", "look", "measure", "plan",
+    "take_seat", "up",
 ]  # fmt: skip

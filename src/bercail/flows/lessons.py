@@ -1,28 +1,23 @@
-"""What loads have taught: recalled before a plan is made, kept after a load."""
+"""What loads and answers have taught: recalled before a plan is made, kept after."""
 
 from collections.abc import Callable
 
 from bercail.core import news
 from bercail.core.errors import StoreError
-from bercail.core.landing import Outcome, taught
 from bercail.core.lessons import Lessons, lessons_document, lessons_of
 from bercail.core.machine import Machine
-from bercail.core.plan import Fits
 from bercail.ports import House
 
 _KIND = "load"
 
 
 def recall(house: House, machine: Machine) -> Lessons:
-    """What loads on this machine with this build of the engine have taught."""
+    """What this machine with this build of the engine has taught."""
     return lessons_of(house.cache.get(_KIND, _key(house, machine)))
 
 
-def remember(
-    house: House, machine: Machine, architecture: str, plan: Fits, outcome: Outcome, tell: Callable[[news.News], None]
-) -> None:
-    """Keep what a load has taught."""
-    lessons = taught(plan, outcome, recall(house, machine), architecture)
+def keep(house: House, machine: Machine, lessons: Lessons, tell: Callable[[news.News], None]) -> None:
+    """Keep ``lessons``; where that fails it is told, and the next plan knows as little as this one."""
     try:
         house.cache.put(_KIND, _key(house, machine), lessons_document(lessons))
     except StoreError as error:

@@ -8,13 +8,13 @@ from typing import assert_never
 
 from bercail.core import launch, news, route
 from bercail.core.errors import BercailError, EngineError, NotFoundError, RefusedError, StoppingError
-from bercail.core.landing import compare
+from bercail.core.landing import compare, taught
 from bercail.core.launch import Address, Life, Pause, Progress, Rest, Spawn, Stage
 from bercail.core.model import Capability, Findings, FoundModel, Model, Role
 from bercail.core.plan import Fits
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Grant, Load, Phase, Residency, RouteEvent, RouteState, ServedModel, Ticket, Unload
-from bercail.flows.lessons import remember
+from bercail.flows.lessons import keep, recall
 from bercail.flows.prepare import Prepared, prepare, read
 from bercail.ports import EngineProcess, House
 
@@ -289,7 +289,9 @@ class Supervisor:
         outcome = compare(prepared.plan, process.landed())
         if outcome is None:
             return None
-        remember(self._house, prepared.machine, prepared.model.architecture, prepared.plan, outcome, self._tell)
+        lessons = recall(self._house, prepared.machine)
+        lessons = taught(prepared.plan, outcome, lessons, prepared.model.architecture)
+        keep(self._house, prepared.machine, lessons, self._tell)
         if not outcome.surprises:
             return None
         words = f"{prepared.plan.model_id}: {'; '.join(outcome.surprises)}"

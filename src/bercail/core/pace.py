@@ -1,0 +1,156 @@
+"""From answers that an engine timed on this machine to the speed of other models of the same type, without GPUs.
+
+Decode reads weights, keys and values; prefill multiplies, and attends to all that came before. Answers at two depths
+of context tell the seconds per byte or operation of each of the four. They hold for every model whose weights are
+mostly of the same type: what it reads and multiplies follows from its shape.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from bercail.core import memory
+from bercail.core.engine import EngineSettings
+from bercail.core.lessons import Pace
+from bercail.core.mix import type_shares
+from bercail.core.model import Model
+from bercail.core.split import Weights, weigh
+from bercail.core.units import Bytes, Seconds, Tokens
+
+LEAST_SPREAD = 0.12
+"""No prediction is told with a narrower range, however well the runs agree: models differ by more than their bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """One answer to a request alone, as the engine timed it.
+
+    Attributes:
+        depth_tokens: in the context before it.
+        prompt_tokens: worked through on top of those.
+        decode_tokens: generated after that.
+    """
+
+    depth_tokens: Tokens
+    prompt_tokens: Tokens
+    prefill_s: Seconds
+    decode_tokens: Tokens
+    decode_s: Seconds
+
+
+def main_type(model: Model) -> str:
+    """The type that most of the weights' bytes are of."""
+    shares = type_shares(model)
+    return shares[0].type if shares else ""
+
+
+def chosen_share(model: Model) -> float:
+    """The share of the routed experts that one token uses."""
+    shape = model.shape
+    return shape.experts_used / shape.experts if shape.experts else 0.0
+
+
+def weights_read(model: Model, weights: Weights) -> float:
+    """Bytes of weights that one token makes the engine read in decode."""
+    return sum(weights.blocks) + chosen_share(model) * sum(weights.experts) + weights.output
+
+
+def kept_bytes(model: Model, settings: EngineSettings, depth: Tokens) -> list[Bytes]:
+    """Keys and values, and twice the recurrent state, which is written back, of each layer for one request."""
+    one = replace(settings, slots=1, context_tokens=max(depth, 1), ubatch_tokens=1)
+    caches, states = memory.layer_cache_bytes(model, one), memory.layer_state_bytes(model, one)
+    return [(cache if depth else 0) + 2 * state for cache, state in zip(caches, states, strict=True)]
+
+
+def linear_flops(model: Model) -> float:
+    """Operations of one prompt token in the matrices of the layers; logits are made for the last token only."""
+    layers = model.shape.layers
+    chosen, count = chosen_share(model), 0.0
+    for tensor in model.tensors:
+        _, _, rest = tensor.name.partition("blk.")
+        number, _, name = rest.partition(".")
+        if number.isdigit() and int(number) < layers and len(tensor.shape) > 1:
+            count += tensor.weights * (chosen if "_exps." in name else 1.0)
+    return 2 * count
+
+
+def attention_flops(model: Model, begin: Tokens, count: Tokens) -> float:
+    """Operations of ``count`` prompt tokens after ``begin`` others to score and mix what came before them."""
+    shape, total = model.shape, 0.0
+    for layer in range(shape.layers):
+        heads = shape.heads[layer] if shape.kv_heads[layer] else 0
+        slides = bool(shape.swa_layers) and shape.swa_layers[layer]
+        width = (shape.key_length_swa + shape.value_length_swa) if slides else (shape.key_length + shape.value_length)
+        seen = begin + count / 2
+        if slides:
+            seen = min(seen, float(shape.sliding_window))
+        total += 2 * heads * width * seen * count
+    return total
+
+
+def pace_of(model: Model, settings: EngineSettings, timings: Sequence[Timing]) -> Pace | None:
+    """What ``timings`` of one model say; None without any.
+
+    With one depth only, or where depth cost nothing that could be told from noise, what is kept and attended to is
+    taken to cost as much per byte and operation as the weights.
+    """
+    if not timings:
+        return None
+    near, far = min(row.depth_tokens for row in timings), max(row.depth_tokens for row in timings)
+    shallow = [row for row in timings if row.depth_tokens == near]
+    deep = [row for row in timings if row.depth_tokens == far]
+    weights, linear = weights_read(model, weigh(model, 0)), linear_flops(model)
+
+    def kept(row: Timing) -> float:
+        return float(sum(kept_bytes(model, settings, row.depth_tokens + row.prompt_tokens + row.decode_tokens // 2)))
+
+    def attended(row: Timing) -> float:
+        return attention_flops(model, row.depth_tokens, row.prompt_tokens) / row.prompt_tokens
+
+    def per_decode(row: Timing) -> float:
+        return row.decode_s / row.decode_tokens
+
+    def per_prefill(row: Timing) -> float:
+        return row.prefill_s / row.prompt_tokens
+
+    read_s, cache_s = _two_costs(
+        weights, (_mid(kept, shallow), _mid(kept, deep)), (_mid(per_decode, shallow), _mid(per_decode, deep))
+    )
+    linear_s, attention_s = _two_costs(
+        linear, (_mid(attended, shallow), _mid(attended, deep)), (_mid(per_prefill, shallow), _mid(per_prefill, deep))
+    )
+    spreads = [_spread([cost(row) for row in rows]) for rows in (shallow, deep) for cost in (per_decode, per_prefill)]
+    return Pace(
+        type=main_type(model), weights_s=read_s, cache_s=cache_s, linear_s=linear_s, attention_s=attention_s,
+        spread=max(LEAST_SPREAD, *spreads), runs=len(timings),
+    )  # fmt: skip
+
+
+def decode_s(model: Model, settings: EngineSettings, pace: Pace, weights: Weights, depth: Tokens) -> Seconds:
+    """Of one token after ``depth`` others."""
+    return weights_read(model, weights) * pace.weights_s + sum(kept_bytes(model, settings, depth)) * pace.cache_s
+
+
+def prefill_s(model: Model, pace: Pace, depth: Tokens) -> Seconds:
+    """Of one prompt token after ``depth`` others."""
+    return linear_flops(model) * pace.linear_s + attention_flops(model, depth, 1) * pace.attention_s
+
+
+def _two_costs(base: float, more: tuple[float, float], times: tuple[float, float]) -> tuple[float, float]:
+    """Costs per unit of a fixed amount of work and of one that grew between two timings."""
+    grown, longer = more[1] - more[0], times[1] - times[0]
+    if grown > 0 and longer > 0:
+        each = longer / grown
+        if (rest := times[0] - more[0] * each) > 0 and base:
+            return rest / base, each
+    alike = times[0] / max(base + more[0], 1.0)
+    return alike, alike
+
+
+def _mid(cost: Callable[[Timing], float], rows: Sequence[Timing]) -> float:
+    return median(cost(row) for row in rows)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Half of the range over the middle."""
+    return (max(values) - min(values)) / 2 / median(values)

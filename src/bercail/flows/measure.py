@@ -1,0 +1,114 @@
+"""``bercail plan MODEL --measure``: load it, time a few short answers, and keep what they teach."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from bercail.core import news
+from bercail.core.engine import EngineSettings
+from bercail.core.errors import EngineError, RefusedError
+from bercail.core.landing import compare
+from bercail.core.pace import Timing, pace_of
+from bercail.core.units import Seconds, Tokens
+from bercail.flows.inspect import resolve
+from bercail.flows.lessons import keep, recall
+from bercail.flows.prepare import prepare
+from bercail.ports import EngineProcess, House
+
+FIRST_PROMPT: Tokens = 64
+LONGEST_PROMPT: Tokens = 1024
+PREFILL_S: Seconds = 4.0
+"""A prompt is as long as is worked through in about this time."""
+DECODE_S: Seconds = 2.0
+_DECODED = (8, 64)
+_ROUNDS = 2
+_STOP_GRACE_S: Seconds = 10.0
+_PATIENCE_S: Seconds = 300.0
+_HEADERS = ((b"content-type", b"application/json"),)
+
+
+async def measure(house: House, name: str, tell: Callable[[news.News], None]) -> tuple[Timing, ...]:
+    """Answers of the model that ``name`` means, as planned, at the beginning and further on in its context.
+
+    What they say of models of its type is kept, in the place of what earlier ones said.
+
+    Raises:
+        NotFoundError: ``name`` is no path and no known id.
+        ReadError: its file cannot be read or must not be loaded.
+        RefusedError: it does not fit, or generates nothing.
+        EngineError: it did not start, or broke off.
+    """
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    prepared = await prepare(house, found, tell)
+    if prepared.plan.settings.embedding:
+        raise RefusedError(f"{found.id} is planned for embeddings; only what generates is timed")
+    process = await house.engine.start(prepared.spec, lambda progress: None)
+    try:
+        if (outcome := compare(prepared.plan, process.landed())) and outcome.surprises:
+            tell(news.Warned(text="; ".join(outcome.surprises)))
+        timings = await _timed(house, process, prepared.plan.settings, prepared.model.shape.vocabulary)
+    finally:
+        await process.stop(_STOP_GRACE_S)
+    if pace := pace_of(prepared.model, prepared.plan.settings, timings):
+        keep(house, prepared.machine, recall(house, prepared.machine).with_pace(pace), tell)
+    return timings
+
+
+async def _timed(house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int) -> tuple[Timing, ...]:
+    """Timings at two depths, as often as there are rounds; one answer before them is not counted."""
+
+    async def ask(prompt: list[int], count: Tokens) -> Timing:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await _ask(house, process, prompt, count)
+
+    room = settings.slot_context_tokens - _DECODED[1] - 2
+    first = await ask(_prompt(vocabulary, 0, min(FIRST_PROMPT, room // 2)), _DECODED[0])
+    length = int(PREFILL_S * first.prompt_tokens / first.prefill_s)
+    length = max(min(length, LONGEST_PROMPT, room // 2), 1)
+    count = max(_DECODED[0], min(_DECODED[1], int(DECODE_S * first.decode_tokens / first.decode_s)))
+    timings = []
+    for turn in range(1, _ROUNDS + 1):
+        prompt = _prompt(vocabulary, turn, 2 * length)
+        timings.append(await ask(prompt[:length], count))
+        timings.append(await ask(prompt, count))
+    return tuple(timings)
+
+
+def _prompt(vocabulary: int, turn: int, length: Tokens) -> list[int]:
+    """Token ids that no other turn begins with; what they mean does not matter."""
+    return [(turn * 7919 + index * 31 + 17) % max(vocabulary, 1) for index in range(length)]
+
+
+async def _ask(house: House, process: EngineProcess, prompt: list[int], count: Tokens) -> Timing:
+    body = {
+        "prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "cache_prompt": True, "id_slot": 0,
+    }  # fmt: skip
+    response = await house.upstream.send(process.address, "POST", "/completion", _HEADERS, json.dumps(body).encode())
+    answer = b"".join([chunk async for chunk in response.chunks()])
+    try:
+        return _timing(json.loads(answer)["timings"])
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise EngineError(
+            f"the engine did not time its answer: status {response.status}, {answer[:200].decode(errors='replace')}",
+            hint="read the end of its log",
+            log_tail=process.log_tail(),
+        ) from error
+
+
+def _timing(said: dict[str, Any]) -> Timing:
+    """What an engine said of one answer.
+
+    Raises:
+        KeyError, TypeError, ValueError: it said too little, or something else.
+    """
+    timing = Timing(
+        depth_tokens=int(said.get("cache_n", 0)),
+        prompt_tokens=int(said["prompt_n"]),
+        prefill_s=float(said["prompt_ms"]) / 1000,
+        decode_tokens=int(said["predicted_n"]),
+        decode_s=float(said["predicted_ms"]) / 1000,
+    )
+    if min(timing.prompt_tokens, timing.decode_tokens) < 1 or min(timing.prefill_s, timing.decode_s) <= 0:
+        raise ValueError(said)
+    return timing
