@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bercail.core import news
@@ -43,13 +44,16 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
     prepared = await prepare(house, found, tell)
     if prepared.plan.settings.embedding:
         raise RefusedError(f"{found.id} is planned for embeddings; only what generates is timed")
-    process = await house.engine.start(prepared.spec, lambda progress: None)
+    process = await house.engine.start(prepared.spec, lambda _: None)
+    house.journal.record(process.pid)
     try:
         if (outcome := compare(prepared.plan, process.landed())) and outcome.surprises:
             tell(news.Warned(text="; ".join(outcome.surprises)))
         timings = await _timed(house, process, prepared.plan.settings, prepared.model.shape.vocabulary)
     finally:
+        await house.upstream.close()
         await process.stop(_STOP_GRACE_S)
+        house.journal.forget(process.pid)
     if pace := pace_of(prepared.model, prepared.plan.settings, timings):
         keep(house, prepared.machine, recall(house, prepared.machine).with_pace(pace), tell)
     return timings
@@ -57,11 +61,7 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
 
 async def _timed(house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int) -> tuple[Timing, ...]:
     """Timings at two depths, as often as there are rounds; one answer before them is not counted."""
-
-    async def ask(prompt: list[int], count: Tokens) -> Timing:
-        async with asyncio.timeout(_PATIENCE_S):
-            return await _ask(house, process, prompt, count)
-
+    ask = partial(_ask, house, process)
     room = settings.slot_context_tokens - _DECODED[1] - 2
     first = await ask(_prompt(vocabulary, 0, min(FIRST_PROMPT, room // 2)), _DECODED[0])
     length = int(PREFILL_S * first.prompt_tokens / first.prefill_s)
@@ -84,8 +84,16 @@ async def _ask(house: House, process: EngineProcess, prompt: list[int], count: T
     body = {
         "prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "cache_prompt": True, "id_slot": 0,
     }  # fmt: skip
-    response = await house.upstream.send(process.address, "POST", "/completion", _HEADERS, json.dumps(body).encode())
-    answer = b"".join([chunk async for chunk in response.chunks()])
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            content = json.dumps(body).encode()
+            response = await house.upstream.send(process.address, "POST", "/completion", _HEADERS, content)
+            answer = b"".join([chunk async for chunk in response.chunks()])
+    except TimeoutError as error:
+        raise EngineError(
+            f"no answer to a prompt of {len(prompt)} tokens within {_PATIENCE_S:g} s",
+            hint="the machine is too slow for this model, or busy",
+        ) from error
     try:
         return _timing(json.loads(answer)["timings"])
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:

@@ -1,0 +1,181 @@
+"""What timed answers say of other models: the costs they were made with come back, and predictions follow from them."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bercail.core.catalogue import machine_named
+from bercail.core.document import plan_document
+from bercail.core.engine import EngineSettings
+from bercail.core.lessons import NO_LESSONS, Pace
+from bercail.core.model import Model
+from bercail.core.options import EngineOptions
+from bercail.core.pace import (
+    LEAST_SPREAD,
+    Timing,
+    attention_flops,
+    decode_s,
+    kept_bytes,
+    linear_flops,
+    main_type,
+    pace_of,
+    prefill_s,
+)
+from bercail.core.plan import Fits, decide
+from bercail.core.report import plan_sections, timing_section
+from bercail.core.split import weigh
+from fakes.models import a_machine, a_model, a_shape, a_tensor
+
+NAMES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+
+
+def a_dense_model(layers: int = 8, rows: int = 4096, kind: str = "q8_0") -> Model:
+    tensors = [a_tensor(f"blk.{n}.{name}.weight", rows, kind) for n in range(layers) for name in NAMES]
+    return a_model("dense", shape=a_shape(layers=layers), tensors=(*tensors, a_tensor("output.weight", 8192, kind)))
+
+
+def the_settings(model: Model) -> EngineSettings:
+    return decide(a_machine(), model, EngineOptions(slots=1)).settings
+
+
+TRUE = Pace(type="q8_0", weights_s=1e-10, cache_s=3e-10, linear_s=2e-11, attention_s=5e-11, spread=0, runs=0)
+
+
+def timed(model: Model, depth: int, prompt: int = 512, decode: int = 32, pace: Pace = TRUE) -> Timing:
+    """An answer that takes just what ``pace`` says."""
+    weights = weigh(model, 0)
+    prefill = linear_flops(model) * prompt * pace.linear_s + attention_flops(model, depth, prompt) * pace.attention_s
+    middle = depth + prompt + decode // 2
+    each = decode_s(model, the_settings(model), pace, weights, middle)
+    return Timing(
+        depth_tokens=depth, prompt_tokens=prompt, prefill_s=prefill, decode_tokens=decode, decode_s=each * decode
+    )
+
+
+@given(
+    st.builds(
+        Pace,
+        type=st.just("q8_0"),
+        weights_s=st.floats(1e-11, 1e-9),
+        cache_s=st.floats(1e-11, 1e-9),
+        linear_s=st.floats(1e-12, 1e-10),
+        attention_s=st.floats(1e-12, 1e-10),
+        spread=st.just(0.0),
+        runs=st.just(0),
+    )
+)
+def test_the_costs_that_answers_were_made_with_come_back(true: Pace) -> None:
+    model = a_dense_model()
+    found = pace_of(model, the_settings(model), [timed(model, 0, pace=true), timed(model, 4096, pace=true)])
+    assert found is not None
+    for name in ("weights_s", "cache_s", "linear_s", "attention_s"):
+        assert getattr(found, name) == pytest.approx(getattr(true, name), rel=1e-3)
+    assert (found.type, found.runs, found.spread) == ("q8_0", 2, LEAST_SPREAD)
+
+
+def test_another_model_of_the_type_is_predicted_from_its_shape() -> None:
+    small, large = a_dense_model(), a_dense_model(layers=24)
+    pace = pace_of(small, the_settings(small), [timed(small, 0), timed(small, 4096)])
+    assert pace is not None
+    verdict = decide(machine_named("64gib"), large, EngineOptions(), lessons=NO_LESSONS.with_pace(pace))
+    assert isinstance(verdict, Fits)
+    weights = sum(tensor.bytes for tensor in large.tensors)
+    assert verdict.rates[0].tokens_per_s == pytest.approx(1 / (weights * TRUE.weights_s), rel=0.01)
+    assert verdict.rates[1].tokens_per_s < verdict.rates[0].tokens_per_s
+    assert verdict.prefill[0].tokens_per_s == pytest.approx(1 / (linear_flops(large) * TRUE.linear_s), rel=0.01)
+    assert verdict.prefill[1].tokens_per_s < verdict.prefill[0].tokens_per_s
+    assert all(rate.calibrated for rate in (*verdict.rates, *verdict.prefill))
+    half = (verdict.rates[0].most - verdict.rates[0].least) / 2 / verdict.rates[0].tokens_per_s
+    assert half == pytest.approx(LEAST_SPREAD)
+
+
+def test_other_types_gpus_and_embedding_are_not_predicted_from_it() -> None:
+    lessons = NO_LESSONS.with_pace(TRUE)
+
+    def prefill(machine: str, model: Model, **wish: object) -> int:
+        verdict = decide(machine_named(machine), model, EngineOptions(**wish), lessons=lessons)  # type: ignore[arg-type]
+        assert isinstance(verdict, Fits)
+        return len(verdict.prefill)
+
+    assert prefill("64gib", a_dense_model()) == 2
+    assert prefill("64gib", a_dense_model(kind="q4_0")) == 0
+    assert prefill("rtx-3090 + 64gib", a_dense_model()) == 0
+    assert prefill("64gib", a_dense_model(), embedding=True) == 0
+
+
+def test_a_later_pace_takes_the_place_of_an_earlier_one_of_its_type() -> None:
+    lessons = NO_LESSONS.with_pace(TRUE).with_pace(replace(TRUE, type="q4_0")).with_pace(replace(TRUE, runs=9))
+    assert [(pace.type, pace.runs) for pace in lessons.paces] == [("q4_0", 0), ("q8_0", 9)]
+
+
+def test_one_depth_or_noise_costs_all_bytes_alike() -> None:
+    model = a_dense_model()
+    near = timed(model, 0)
+    faster = replace(timed(model, 4096), prefill_s=near.prefill_s / 2, decode_s=near.decode_s / 2)
+    for timings in ([near], [near, faster]):
+        pace = pace_of(model, the_settings(model), timings)
+        assert pace is not None
+        assert pace.weights_s == pace.cache_s
+        assert pace.linear_s == pace.attention_s
+        assert pace.weights_s > 0
+
+
+def test_runs_that_differ_widen_the_range() -> None:
+    model = a_dense_model()
+    slow = replace(timed(model, 0), decode_s=timed(model, 0).decode_s * 2)
+    pace = pace_of(model, the_settings(model), [timed(model, 0), slow])
+    assert pace is not None
+    assert pace.spread == pytest.approx(1 / 3)
+
+
+def test_nothing_timed_says_nothing() -> None:
+    model = a_dense_model()
+    assert pace_of(model, the_settings(model), ()) is None
+    assert main_type(a_model(tensors=())) == ""
+
+
+def test_work_follows_from_the_shape() -> None:
+    model = a_dense_model(layers=2, rows=128)
+    assert linear_flops(model) == 2 * 2 * len(NAMES) * 128 * 256  # the output is for the last token alone
+    drafting = replace(model, tensors=(*model.tensors, a_tensor("blk.2.ffn_up.weight", 128)))
+    assert linear_flops(drafting) == linear_flops(model)
+    shape = a_shape(layers=2, experts=8, experts_used=2)
+    experts = a_model(shape=shape, tensors=(a_tensor("blk.0.ffn_up_exps.weight", 1024),))
+    assert linear_flops(experts) == 2 * 1024 * 256 / 4
+    assert prefill_s(model, TRUE, 0) > linear_flops(model) * TRUE.linear_s
+
+
+def test_a_window_bounds_what_is_attended_to() -> None:
+    full = a_model(shape=a_shape(layers=2))
+    slides = a_model(shape=a_shape(layers=2, swa_layers=(True, True), sliding_window=128))
+    assert attention_flops(slides, 8192, 1) * 60 < attention_flops(full, 8192, 1)
+    assert attention_flops(full, 0, 64) == pytest.approx(2 * 2 * 4 * 128 * 32 * 64)
+
+
+def test_layers_without_keys_attend_to_nothing() -> None:
+    model = a_model(shape=a_shape(layers=2, kv_heads=(0, 2)))
+    assert attention_flops(model, 100, 1) == attention_flops(a_model(shape=a_shape(layers=1)), 100, 1)
+
+
+def test_kept_bytes_grow_with_depth() -> None:
+    model = a_dense_model()
+    assert sum(kept_bytes(model, the_settings(model), 0)) == 0
+    assert sum(kept_bytes(model, the_settings(model), 4096)) > sum(kept_bytes(model, the_settings(model), 512))
+
+
+def test_timed_speeds_are_shown_and_written() -> None:
+    model = a_dense_model()
+    verdict = decide(machine_named("64gib"), model, EngineOptions(), lessons=NO_LESSONS.with_pace(TRUE))
+    title = next(section.title for section in plan_sections(verdict) if section.title.startswith("Speed"))
+    assert "answers timed on this machine" in title
+    timings = (Timing(depth_tokens=1024, prompt_tokens=100, prefill_s=2.0, decode_tokens=10, decode_s=0.5),)
+    assert timing_section(timings).rows == (("1,024", "50.0 tokens/s over 100", "20.0 tokens/s over 10"),)
+    document = plan_document(verdict, timings=timings)
+    assert document["timed"] == [
+        {"depth_tokens": 1024, "prompt_tokens": 100, "prefill_s": 2.0, "decode_tokens": 10, "decode_s": 0.5}
+    ]
+    prefill = document["prefill"]
+    assert isinstance(prefill, list)
+    assert len(prefill) == 2

@@ -1,0 +1,112 @@
+"""Timed answers: what is asked for, what is kept of it, and what goes wrong in words."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bercail.core import news
+from bercail.core.errors import EngineError, RefusedError, StoreError
+from bercail.core.launch import Landed
+from bercail.core.options import EngineOptions, Settings
+from bercail.core.pace import Timing
+from bercail.core.units import GIB
+from bercail.flows import measure, plan
+from bercail.flows.measure import LONGEST_PROMPT
+from fakes.house import ClosingUpstream, Fakes, run
+from fakes.models import a_model, a_tensor
+from fakes.upstream import Scripted
+
+
+def said(cached: int, prompt: int, decoded: int = 16, prompt_ms: float = 100.0, decoded_ms: float = 400.0) -> Scripted:
+    timings = {
+        "cache_n": cached, "prompt_n": prompt, "prompt_ms": prompt_ms,
+        "predicted_n": decoded, "predicted_ms": decoded_ms,
+    }  # fmt: skip
+    return Scripted(pieces=[json.dumps({"content": "x", "timings": timings}).encode()])
+
+
+ANSWERS = (said(0, 64), said(0, 512), said(512, 512), said(0, 512), said(512, 512))
+
+
+def timed(fakes: Fakes, *answers: Scripted, told: list[news.News] | None = None) -> tuple[Timing, ...]:
+    fakes.add("a")
+    fakes.reader.models["/m/a.gguf"] = a_model("a", tensors=(a_tensor("blk.0.ffn_up.weight", 4096, "q8_0"),))
+    fakes.upstream = ClosingUpstream(*(answers or ANSWERS))
+    news_to = [] if told is None else told
+    found = run(lambda: measure(fakes.house(), "a", news_to.append))
+    assert not fakes.engine.alive
+    assert not fakes.journal.running
+    return found
+
+
+def bodies(fakes: Fakes) -> list[dict[str, Any]]:
+    return [json.loads(asked.body) for asked in fakes.upstream.asked]
+
+
+def test_answers_at_two_depths_are_timed_and_teach_the_next_plan() -> None:
+    fakes = Fakes()
+    timings = timed(fakes)
+    assert [(row.depth_tokens, row.prompt_tokens) for row in timings] == [(0, 512), (512, 512)] * 2
+    assert timings[0].decode_s == 0.4
+    verdict = run(lambda: plan(fakes.house(), "a")).verdict
+    assert [rate.calibrated for rate in verdict.rates] == [True, True]  # type: ignore[union-attr]
+
+
+def test_prompts_are_as_long_as_a_few_seconds_take_and_begin_alike_only_when_they_should() -> None:
+    fakes = Fakes()
+    timed(fakes)
+    first, near, deep, other, _ = bodies(fakes)
+    assert len(first["prompt"]) == 64
+    assert len(near["prompt"]) == LONGEST_PROMPT  # 64 tokens in 0.1 s are more in 4
+    assert deep["prompt"][: len(near["prompt"])] == near["prompt"]
+    assert len(deep["prompt"]) == 2 * LONGEST_PROMPT
+    assert other["prompt"][0] != near["prompt"][0] != first["prompt"][0]
+    assert near["n_predict"] == 64
+    assert all(body["ignore_eos"] and body["cache_prompt"] for body in bodies(fakes))
+
+
+def test_a_slow_machine_gets_short_prompts() -> None:
+    fakes = Fakes()
+    timed(fakes, said(0, 64, decoded=8, prompt_ms=8000, decoded_ms=4000), *ANSWERS[1:])
+    assert [len(body["prompt"]) for body in bodies(fakes)] == [64, 32, 64, 32, 64]
+    assert [body["n_predict"] for body in bodies(fakes)] == [8] * 5
+
+
+def test_a_small_context_bounds_the_prompts() -> None:
+    fakes = Fakes(settings=Settings(engine=EngineOptions(context=256)))
+    timed(fakes)
+    assert max(len(body["prompt"]) + body["n_predict"] for body in bodies(fakes)) < 256
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Scripted(pieces=[b"no JSON"]), Scripted(pieces=[b"{}"]), Scripted(pieces=[b"[]"]), said(0, 0),
+        said(0, 64, prompt_ms=0), said(0, 64, decoded=0),
+        Scripted(pieces=[b'{"error": "bad"}'], status=500), Scripted(pieces=[EngineError("connection lost")]),
+    ],
+)  # fmt: skip
+def test_an_answer_without_times_ends_the_measurement_in_words(answer: Scripted) -> None:
+    fakes = Fakes()
+    with pytest.raises(EngineError, match=r"did not time its answer|connection lost"):
+        timed(fakes, answer)
+    assert not fakes.engine.alive
+    assert not [kind for kind, _ in fakes.cache.facts if kind == "load"]
+
+
+def test_what_embeds_is_not_timed() -> None:
+    fakes = Fakes(settings=Settings(engine=EngineOptions(embedding=True)))
+    with pytest.raises(RefusedError, match="only what generates is timed"):
+        timed(fakes)
+    assert fakes.engine.starts == []
+
+
+def test_a_load_beyond_its_plan_and_a_full_disk_are_told() -> None:
+    fakes, told = Fakes(), list[news.News]()
+    fakes.engine.landed = (Landed(place="CPU", part="KV cache", bytes=64 * GIB),)
+    fakes.cache.refusal = StoreError("the disk is full")
+    assert len(timed(fakes, told=told)) == 4
+    warned = [item.text for item in told if isinstance(item, news.Warned)]
+    assert any(text.startswith("cpu took 64.0 GiB") for text in warned)
+    assert "the disk is full" in warned
