@@ -1,5 +1,6 @@
 """The model in the box as a newcomer meets it, and the held-out questions put to it through the server."""
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,20 @@ def test_without_any_model_the_demo_is_served_and_said_to_be_one(server: Server)
     (model,) = server.wait_for("models_found")["models"]["models"]
     assert model["id"] == "bercail-demo"
     assert model["source"] == "demo"
+
+
+def test_its_load_and_its_answers_teach_the_plan(run: Callable[..., Done], server: Server) -> None:
+    untimed = json.loads(run("plan", "bercail-demo", "--json").out)
+    assert untimed["known_from"]["loads"] == 1
+    assert untimed["known_from"]["error_bound"] < 0.01
+    assert untimed["prefill"] == []
+    done = run("plan", "bercail-demo", "--measure", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert len(told["timed"]) == 4
+    assert all(rate["calibrated"] for rate in (*told["decode"], *told["prefill"]))
+    fastest = max(row["decode_tokens"] / row["decode_s"] for row in told["timed"])
+    assert told["decode"][0]["tokens_per_s"] < 2 * fastest
 
 
 def test_the_terminal_says_what_the_demo_is_and_how_to_load_a_real_model(run: Callable[..., Done]) -> None:

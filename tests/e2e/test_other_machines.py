@@ -54,9 +54,9 @@ def test_a_capture_of_this_machine_plans_as_this_machine(run: Run, tmp_path: Pat
 
 def test_machines_that_are_none_are_refused(run: Run, tmp_path: Path) -> None:
     path = str(a_model_of_27b(tmp_path))
-    unknown = run("plan", path, "--on", "rtx-3060-12")
+    unknown = run("plan", path, "--on", "rtx-3061-12gb")
     assert unknown.status == 2
-    assert "did you mean rtx-3060-12gb?" in unknown.err
+    assert "did you mean rtx-3060-12gb" in unknown.err
     checked = run("plan", path, "--on", "rtx-3090", "--check")
     assert checked.status == 2
     assert "leave out --on" in checked.err
@@ -93,3 +93,27 @@ def test_a_model_on_a_web_server_is_planned_and_not_served(run: Run, tmp_path: P
     served = run("up", url)
     assert served.status != 0
     assert "does not download models" in served.err + served.out
+
+
+def test_only_an_engine_that_is_here_is_asked(run: Run, tmp_path: Path) -> None:
+    path = str(a_model_of_27b(tmp_path))
+    measured = run("plan", path, "--on", "rtx-3090", "--measure")
+    assert (measured.status, "--measure asks the engine of this machine" in measured.err) == (2, True)
+    printed = run("plan", path, "--as", "llama-server", "--measure")
+    assert (printed.status, "prints nothing but that" in printed.err) == (2, True)
+
+
+def test_cards_are_added_to_a_captured_machine(run: Run, tmp_path: Path) -> None:
+    path, capture = str(a_model_of_27b(tmp_path)), tmp_path / "machine.json"
+    capture.write_text(run("machine", "--json").out, encoding="utf-8")
+    told = json.loads(run("plan", path, "--on", f"{capture} + 2x rtx 3090", "--json").out)
+    assert [device["name"] for device in told["devices"]] == ["cpu", "cuda0", "cuda1"]
+    wrong = run("plan", path, "--on", f"{capture} + 64gib")
+    assert (wrong.status, "its own main memory" in wrong.err) == (2, True)
+
+
+def test_a_refusal_says_what_would_do(run: Run, tmp_path: Path) -> None:
+    done = run("plan", str(a_model_of_27b(tmp_path)), "--on", "rtx-3060-12gb + 16gib")
+    assert done.status == 1
+    assert "a file of this model of" in done.out
+    assert "cards of this kind it fits" in done.out

@@ -10,17 +10,23 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
-from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.landing import compare
+from bercail.core.launch import PLAIN_TEMPLATE, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.model import Pooling
+from bercail.core.options import EngineOptions
+from bercail.core.plan import Fits, decide
 from bercail.engines import HttpUpstream, LlamaCpp
 from bercail.engines.llama_cpp import LlamaProcess, Patience
 from bercail.engines.llama_cpp.child import clean_environment, listen_at, make_runtime, parse_address
 from bercail.engines.llama_cpp.tiny import LlamaShape, write_llama
+from bercail.probes import LocalProber
+from bercail.readers import Readers
 
 pytestmark = pytest.mark.engine
 
@@ -158,6 +164,40 @@ def test_socket_is_in_a_folder_that_only_we_may_enter(model: Path) -> None:
         await process.stop(2.0)
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("wish", [{}, {"mmap": False}, {"repack": False}, {"slots": 2, "ubatch": 64}])
+def test_what_it_says_of_its_buffers_is_what_was_planned(model: Path, wish: dict[str, Any]) -> None:
+    read = Readers({}, model.parent, model.parent).read(str(model))
+    plan = decide(LocalProber().probe(), read, EngineOptions(context=512, **wish))
+    assert isinstance(plan, Fits)
+
+    async def story() -> tuple[Landed, ...]:
+        process = await LlamaCpp().start(replace(spec(model), settings=plan.settings), ignore)
+        landed = process.landed()
+        await process.stop(2.0)
+        return landed
+
+    landed = asyncio.run(story())
+    assert {item.part for item in landed} >= {"weights", "KV cache", "compute", "output"}
+    outcome = compare(plan, landed)
+    assert outcome is not None
+    assert outcome.surprises == ()
+    taken = {row.part: row.took - row.planned for row in outcome.rows}
+    assert abs(taken["KV cache"]) < 16 * 1024  # it tells hundredths of a MiB
+    assert abs(sum(taken.values())) < 1024 * 1024
+
+
+def test_it_says_less_once_it_serves(model: Path) -> None:
+    async def story() -> tuple[str, ...]:
+        process = await LlamaCpp().start(spec(model), ignore)
+        assert (await ask(process, "/v1/completions", {"prompt": "a", "max_tokens": 1}))[0] == 200
+        await process.stop(2.0)
+        return process.log_tail(200)
+
+    lines = asyncio.run(story())
+    assert any("buffer size" in line for line in lines)
+    assert not any("sampler" in line or "done request" in line for line in lines)
 
 
 def test_long_folder_name_falls_back_to_loopback(model: Path, tmp_path: Path) -> None:

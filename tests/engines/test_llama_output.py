@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bercail.core.launch import Progress
+from bercail.core.launch import Landed, Progress
+from bercail.core.units import MIB
 from bercail.engines.llama_cpp import output
-from bercail.engines.llama_cpp.output import Ready, diagnose, parse_line, render_listening, telling_lines
+from bercail.engines.llama_cpp.output import Ready, diagnose, parse_landing, parse_line, render_listening, telling_lines
 
 STATE = "cmd_child_to_router:state:"
 
@@ -32,6 +33,38 @@ STATE = "cmd_child_to_router:state:"
 )
 def test_lines_of_the_worker(line: str, expected: output.Said) -> None:
     assert parse_line(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "landed"),
+    [
+        (
+            "0.00.674.043 I load_tensors:   CPU_Mapped model buffer size =   762.81 MiB",
+            Landed(place="CPU_Mapped", part="weights", bytes=round(762.81 * MIB)),
+        ),
+        (
+            "0.02.098.620 I llama_kv_cache:        CPU KV buffer size =   512.00 MiB",
+            Landed(place="CPU", part="KV cache", bytes=512 * MIB),
+        ),
+        (
+            "0.1 I llama_memory_recurrent:      CUDA0 RS buffer size =     1.50 MiB",
+            Landed(place="CUDA0", part="recurrent state", bytes=3 * MIB // 2),
+        ),
+        (
+            "0.02.098.291 I llama_context:  CUDA_Host  output buffer size =     1.00 MiB",
+            Landed(place="CUDA_Host", part="output", bytes=MIB),
+        ),
+        (
+            "0.02.999.222 I sched_reserve:        CPU compute buffer size =    19.00 MiB",
+            Landed(place="CPU", part="compute", bytes=19 * MIB),
+        ),
+        ("0.1 I llama_kv_cache: size =  512.00 MiB (  8192 cells,  16 layers,  2/2 seqs)", None),
+        ("0.1 I alloc_compute_meta:        CPU compute buffer size =    19.00 MiB", None),  # of a projector
+        ("something else", None),
+    ],
+)
+def test_lines_of_a_load(line: str, landed: Landed | None) -> None:
+    assert parse_landing(line) == landed
 
 
 @given(st.text())

@@ -1,6 +1,8 @@
 """Timed answers: what is asked for, what is kept of it, and what goes wrong in words."""
 
+import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -110,3 +112,9 @@ def test_a_load_beyond_its_plan_and_a_full_disk_are_told() -> None:
     warned = [item.text for item in told if isinstance(item, news.Warned)]
     assert any(text.startswith("cpu took 64.0 GiB") for text in warned)
     assert "the disk is full" in warned
+
+
+def test_an_engine_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["bercail.flows.measure"], "_PATIENCE_S", 0.01)
+    with pytest.raises(EngineError, match=r"no answer to a prompt of 64 tokens within 0.01 s"):
+        timed(Fakes(), Scripted(before_headers=asyncio.Event()))

@@ -8,10 +8,10 @@ def library_path() -> Path:
     """The shared library that has llama.cpp in it.
 
     Raises:
-        SystemExit: it is not there.
+        FileNotFoundError: it is not there.
     """
     found = importlib.util.find_spec("xllamacpp")
     paths = [*Path(found.origin).parent.glob("xllamacpp*.so")] if found and found.origin else []
     if not paths:
-        raise SystemExit("the library of xllamacpp was not found")
+        raise FileNotFoundError("the library of xllamacpp was not found")
     return paths[0]

@@ -68,7 +68,10 @@ class Library:
     """
 
     def __init__(self) -> None:
-        path = library_path()
+        try:
+            path = library_path()
+        except FileNotFoundError as error:
+            raise SystemExit(str(error)) from error
         if (release := version("xllamacpp")) != RELEASE:
             raise SystemExit(f"xllamacpp is {release}; the structures of llama.cpp are known for {RELEASE} only")
         self.said: list[str] = []

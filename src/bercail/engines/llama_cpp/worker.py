@@ -90,7 +90,7 @@ def speak_less(verbosity: int) -> None:
     """
     try:
         set_threshold = ctypes.CDLL(str(library_path()))["_Z30common_log_set_verbosity_tholdi"]
-    except AttributeError:
+    except (AttributeError, OSError):
         sys.stderr.write("this build cannot be told to log less\n")
     else:
         set_threshold(verbosity)
