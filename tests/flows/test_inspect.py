@@ -1,6 +1,6 @@
 import pytest
 
-from bercail.core.errors import NotFoundError, ReadError, RefusedError
+from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.model import Findings
 from bercail.core.options import ModelOptions, Settings
 from bercail.flows import inspect
@@ -94,3 +94,9 @@ def test_an_address_is_refused_where_settings_forbid_to_ask_others() -> None:
     with pytest.raises(RefusedError, match="offline is set"):
         run(lambda: inspect(made.house(), ADDRESS))
     assert made.reader.read_paths == []
+
+
+@pytest.mark.parametrize("name", ["http:/host/m.gguf", "HTTPS:host/m.gguf"])
+def test_an_address_with_a_slash_too_few_is_told(name: str) -> None:
+    with pytest.raises(UsageError, match="is no address of a file"):
+        run(lambda: inspect(Fakes().house(), name))

@@ -113,8 +113,10 @@ def test_all_parts_of_a_split_model_are_read(shop: type[Shop], tmp_path: Path) -
 
 def test_what_is_no_model_is_refused_as_a_file_would_be(shop: type[Shop], tmp_path: Path) -> None:
     (tmp_path / "page.gguf").write_text("<html>Sign in</html>", encoding="utf-8")
-    with pytest.raises(ReadError, match="GGUF"):
+    with pytest.raises(ReadError, match="GGUF") as refused:
         read(shop, tmp_path, "page.gguf")
+    assert refused.value.message.startswith(f"{shop.url}/page.gguf")  # type: ignore[attr-defined]
+    assert "headers" not in refused.value.message
 
 
 @pytest.mark.parametrize(

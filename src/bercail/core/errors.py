@@ -60,6 +60,7 @@ class ReadError(BercailError):
         path: the file.
         field: the part of the file that is wrong, such as a key or a tensor name; empty if it is the whole.
         offset: byte offset of that part from the start of the file, or None where none applies.
+        place: the three together, as the message begins.
     """
 
     code = "unreadable_model"
@@ -79,6 +80,7 @@ class ReadError(BercailError):
         self.path = path
         self.field = field
         self.offset = offset
+        self.place = place
 
 
 class NotFoundError(BercailError):

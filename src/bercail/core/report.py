@@ -261,7 +261,7 @@ def plan_line(verdict: Verdict) -> str:
             taken = ", ".join(_taken(device) for device in verdict.devices)
             return (
                 f"fits: context {format_tokens(settings.slot_context_tokens)} x {_slots(settings.slots)}, {taken}, "
-                f"{settings.threads} threads, {verdict.engine}"
+                f"{_threads(settings.threads)}, {verdict.engine}"
             )
         case NoFit(why=why):
             return f"does not fit: {why}"
@@ -276,6 +276,10 @@ def _taken(device: Device) -> str:
 
 def _slots(count: int) -> str:
     return f"{count} slot" if count == 1 else f"{count} slots"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
 
 
 def no_fit_hint(verdict: NoFit) -> str:
@@ -394,7 +398,7 @@ def ready_lines(item: news.Ready, url: str) -> tuple[str, ...]:
         ("url", url),
         ("context", f"{format_tokens(settings.slot_context_tokens)} tokens x {_slots(settings.slots)}"),
         ("memory", f"{planned} planned{held}"),
-        ("engine", f"{plan.engine}, {settings.threads} threads"),
+        ("engine", f"{plan.engine}, {_threads(settings.threads)}"),
         ("try", _curl(plan, url, chat=item.chat)),
     )
     return tuple(f"{name:<8} {value}" for name, value in rows if url or name not in ("url", "try"))

@@ -1,12 +1,15 @@
 """``bercail inspect``: read one model and say what it is."""
 
 import asyncio
+import re
 from difflib import get_close_matches
 from typing import NoReturn
 
-from bercail.core.errors import NotFoundError, RefusedError
+from bercail.core.errors import NotFoundError, RefusedError, UsageError
 from bercail.core.model import Findings, FoundModel, Model, on_the_web
 from bercail.ports import House, ModelReader
+
+_MISTYPED = re.compile(r"https?:/?[^/]", re.IGNORECASE)
 
 
 async def inspect(house: House, name: str) -> Model:
@@ -30,8 +33,11 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
 
     Raises:
         NotFoundError: none or several.
+        UsageError: it is an address with a slash too few.
         ReadError: ``name`` is a path and cannot be used.
     """
+    if _MISTYPED.match(name):
+        raise UsageError(f"{name} is no address of a file", hint="an address begins with https:// or http://")
     if not looks_like_path(name):
         known = {found.id: found for found in reader.find((), folders).models}
         if name in known:

@@ -4,6 +4,7 @@ import hashlib
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +51,7 @@ def read_remote(url: str, folder: Path) -> Model:
     while True:
         sizes = [_extend(address, path, begin, end) for address, path in files.items()]
         last = end >= min(MOST_BYTES, max(sizes))
-        found = _understood(str(next(iter(files.values()))), end, last=last)
+        found = _understood(files, end, last=last)
         if found is not None:
             return found
         begin, end = end, min(4 * end, MOST_BYTES)
@@ -84,18 +85,25 @@ def _extend(url: str, path: Path, begin: Bytes, end: Bytes) -> Bytes:
     return piece.total_bytes
 
 
-def _understood(path: str, size: Bytes, *, last: bool) -> Model | None:
+def _understood(files: Mapping[str, Path], size: Bytes, *, last: bool) -> Model | None:
     """The model whose header lies in the first ``size`` bytes of each file, or None if more of it is needed.
 
+    Args:
+        files: what was fetched, by address.
+        size: how much of each.
+        last: there is no more.
+
     Raises:
-        ReadError: there is no more, and it cannot be read.
+        ReadError: there is no more, and it cannot be read; says so of the address, not of what is kept here.
     """
     try:
-        model = describe.read_model(path, None)
-    except ReadError:
-        if last:
-            raise
-        return None
+        model = describe.read_model(str(next(iter(files.values()))), None)
+    except ReadError as error:
+        if not last:
+            return None
+        url = next((address for address, path in files.items() if str(path) == error.path), next(iter(files)))
+        words = error.message.removeprefix(f"{error.place}: ")
+        raise ReadError(words, path=url, field=error.field, offset=error.offset, hint=error.hint) from error
     if last or all(file.data_offset <= size for file in model.files):
         return model
     return None
