@@ -1,6 +1,6 @@
 """A budget of memory and what a model takes of it, part by part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bercail.core import memory, split
@@ -46,6 +46,21 @@ class Device:
         return sum(part.bytes for part in self.parts)
 
 
+_TOLD_AS: Mapping[str, str] = {
+    "second embedding": "weights", "draft head": "weights", "draft cache": "KV cache", "draft compute": "compute",
+    "draft output": "output", "learned": "compute",
+}  # fmt: skip
+
+
+def as_told(device: Device) -> Mapping[str, Bytes]:
+    """The parts of ``device`` as an engine tells of them, which keeps fewer apart."""
+    sizes: dict[str, Bytes] = {}
+    for part in device.parts:
+        name = _TOLD_AS.get(part.name, part.name)
+        sizes[name] = sizes.get(name, 0) + part.bytes
+    return sizes
+
+
 DRIVER_BYTES: Bytes = 400 * MIB
 """What a GPU's driver and its libraries keep for one process: 330 to 600 MiB were seen with CUDA. An estimate."""
 GPU_MARGIN_BYTES: Bytes = 64 * MIB
@@ -79,27 +94,37 @@ class Case:
             return (self.device(settings),)
         host, *rest = split.held(self.model, settings, self.weights)
         used = [index for index, count in enumerate(settings.layer_split) if count]
-        gpus = (self._gpu(settings, index, rest[index], first=index == used[0]) for index in used)
+        gpus = (self._gpu(settings, index, rest[index], used) for index in used)
         return (self._host(settings, host), *gpus)
 
     def device(self, settings: EngineSettings) -> Device:
         """What the model takes of main memory without GPUs."""
         model = self.model
         held = split.Held(
-            weights=model.weights_bytes,
+            weights=model.weights_bytes - memory.draft_weights(model),
             cache=memory.cache_bytes(model, settings),
             state=memory.state_bytes(model, settings),
         )
-        return self._main(settings, held, memory.compute_bytes(model, settings), self.projector_bytes)
+        compute = memory.compute_bytes(model, settings)
+        return self._main(settings, held, compute, self.projector_bytes, self._draft(settings))
 
     def _host(self, settings: EngineSettings, held: split.Held) -> Device:
         """Main memory beside GPUs: where nothing is computed in it, it only hands over what goes in."""
         alone = settings.cpu_experts or sum(settings.layer_split) < self.model.shape.layers
         works = alone and settings.split_mode != split.Split.TENSOR
         compute = memory.compute_bytes(self.model, settings) if works else memory.input_bytes(self.model, settings)
-        return self._main(settings, held, compute, 0)
+        return self._main(settings, held, compute, 0, [])
 
-    def _main(self, settings: EngineSettings, held: split.Held, compute: Bytes, projector: Bytes) -> Device:
+    def _draft(self, settings: EngineSettings) -> list[Part]:
+        """What a drafting head takes where the last layers are."""
+        if not settings.draft_tokens:
+            return []
+        sizes = {"draft head": memory.draft_weights(self.model), **memory.draft_bytes(self.model, settings)}
+        return [Part(name=name, bytes=size) for name, size in sizes.items()]
+
+    def _main(
+        self, settings: EngineSettings, held: split.Held, compute: Bytes, projector: Bytes, draft: list[Part]
+    ) -> Device:
         model = self.model
         kept = memory.checkpoint_bytes(model, settings) * settings.checkpoints * settings.slots
         parts = [
@@ -110,6 +135,7 @@ class Case:
             Part(name="compute", bytes=compute),
             Part(name="learned", bytes=self.lessons.more("cpu", model.architecture, compute)),
             Part(name="output", bytes=memory.output_bytes(model, settings)),
+            *draft,
             Part(name="projector", bytes=projector),
             Part(name="prompt cache", bytes=settings.prompt_cache_bytes),
             Part(name="checkpoints", bytes=kept),
@@ -117,7 +143,7 @@ class Case:
         ]
         return _device("cpu", self.budget_bytes, parts, MARGIN_BYTES, MARGIN_SHARE)
 
-    def _gpu(self, settings: EngineSettings, index: int, held: split.Held, *, first: bool) -> Device:
+    def _gpu(self, settings: EngineSettings, index: int, held: split.Held, used: Sequence[int]) -> Device:
         gpu, model = self.gpus[index], self.model
         most = max(model.shape.kv_heads, default=0)
         heads = max(split.cut(most, 1, len(settings.layer_split), 0)) if most else 0
@@ -130,7 +156,8 @@ class Case:
             Part(name="compute", bytes=compute),
             Part(name="learned", bytes=self.lessons.more(gpu.backend, model.architecture, compute)),
             Part(name="unpacked cache", bytes=split.unpacked_bytes(model, settings, share)),
-            Part(name="projector", bytes=self.projector_bytes if first else 0),
+            Part(name="projector", bytes=self.projector_bytes if index == used[0] else 0),
+            *(self._draft(settings) if index == used[-1] or settings.split_mode == split.Split.TENSOR else ()),
             Part(name="driver", bytes=DRIVER_BYTES),
         ]
         return _device(f"{gpu.backend}{index}", gpu.available_bytes, parts, GPU_MARGIN_BYTES, GPU_MARGIN_SHARE)
@@ -168,7 +195,7 @@ class Case:
         ]
         empty = split.Held(weights=0, cache=0, state=0)
         rooms = [
-            max(1, gpu.available_bytes - self._gpu(settings, index, empty, first=index == 0).total_bytes)
+            max(1, gpu.available_bytes - self._gpu(settings, index, empty, range(len(self.gpus))).total_bytes)
             for index, gpu in enumerate(self.gpus)
         ]
         return replace(settings, layer_split=split.share_out(sizes, weights.output, rooms))

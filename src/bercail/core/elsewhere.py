@@ -16,7 +16,7 @@ def llama_server(
         model_path: first file of the model.
         projector: its ``mmproj`` file, or None.
         settings: of the plan.
-        drafting_layers: blocks of a drafting head in the file, which the engine counts and does not load.
+        drafting_layers: blocks of a drafting head in the file, which the engine counts even if it loads none.
     """
     prompt_cache = settings.prompt_cache_bytes // MIB
     return (
@@ -37,6 +37,7 @@ def llama_server(
         *(("--embedding",) if settings.embedding else ()),
         *(("--pooling", settings.pooling.value) if settings.pooling else ()),
         *(() if settings.warmup else ("--no-warmup",)),
+        *(("--spec-type", "draft-mtp", "--spec-draft-n-max", str(draft)) if (draft := settings.draft_tokens) else ()),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """How a part of a plan comes to its size: terms that add up to it, to the byte."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bercail.core import memory
 from bercail.core.budget import MARGIN_BYTES, MARGIN_SHARE, Part
@@ -94,11 +94,17 @@ def _terms(model: Model, verdict: Verdict, part: Part) -> tuple[Term, ...]:
 _HOW = {
     "engine": "the process without a model: library, server, thread stacks, allocator; measured",
     "second embedding": "the output is the embedding once more, in another order for this CPU",
+    "draft head": "the blocks that guess tokens ahead (MTP); left in the file without --mtp",
+    "draft cache": "keys and values of these blocks for the whole context, f16",
+    "draft compute": "scratch memory of these blocks: no more than that of the layers before them",
+    "draft output": "logits that these blocks make for every slot, f32",
     "learned": "working memory that earlier loads of this architecture took here beyond the formula",
 }
 
 
 def _weights(model: Model) -> tuple[Term, ...]:
+    """Without the blocks of a drafting head, which are a part of their own."""
+    model = replace(model, tensors=tuple(tensor for tensor in model.tensors if not memory.drafts(model, tensor)))
     return tuple(
         Term(what=row.tensor_class, how=f"{row.type}, layers {row.layers}" if row.layers else row.type, bytes=row.bytes)
         for row in layer_mix(model)

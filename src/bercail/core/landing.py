@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bercail.core.budget import Device
+from bercail.core.budget import Device, as_told
 from bercail.core.launch import Landed
 from bercail.core.lessons import Lessons
 from bercail.core.plan import Fits
@@ -87,15 +87,18 @@ def taught(plan: Fits, outcome: Outcome, lessons: Lessons, architecture: str) ->
 
 
 def _planned(device: Device | None, part: str) -> Bytes:
-    """Of a part; what earlier loads have taught is of the working memory."""
-    names = (part, "learned") if part == "compute" else (part, "second embedding") if part == "weights" else (part,)
-    return sum(found.bytes for found in device.parts if found.name in names) if device else 0
+    return as_told(device).get(part, 0) if device else 0
 
 
 def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]:
-    """Bytes by device and part. Mapped weights lie in main memory as they lie in the file, however wide the mapping."""
+    """Bytes by device and part.
+
+    Mapped weights lie in main memory as they lie in the file, however wide the mapping. Working memory may be told of
+    again when it is made anew; each context begins with its output, and the most of each counts.
+    """
     found: dict[tuple[str, str], Bytes] = {}
-    mapped = copied = 0
+    working: dict[tuple[str, int], Bytes] = {}
+    mapped = copied = context = 0
     for item in landed:
         if item.place == "CPU_Mapped":
             mapped += item.bytes
@@ -104,10 +107,16 @@ def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]
             copied += item.bytes
             continue
         device = "cpu" if item.place.startswith("CPU") or item.place.endswith("_Host") else item.place.lower()
-        found[device, item.part] = found.get((device, item.part), 0) + item.bytes
+        context += item.part == "output"
+        if item.part == "compute":
+            working[device, context] = max(item.bytes, working.get((device, context), 0))
+        else:
+            found[device, item.part] = found.get((device, item.part), 0) + item.bytes
+    for (device, _), size in working.items():
+        found[device, "compute"] = found.get((device, "compute"), 0) + size
     if mapped or copied:
-        weights = next(part.bytes for part in plan.devices[0].parts if part.name == "weights")
-        found["cpu", "weights"] = found.get(("cpu", "weights"), 0) + weights + max(0, copied - plan.copied_bytes)
+        weights = [part.bytes for part in plan.devices[0].parts if part.name in ("weights", "draft head")]
+        found["cpu", "weights"] = found.get(("cpu", "weights"), 0) + sum(weights) + max(0, copied - plan.copied_bytes)
     return found
 
 

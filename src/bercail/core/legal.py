@@ -59,6 +59,10 @@ def at_odds(machine: Machine, model: Model, wish: EngineOptions) -> str:
     for flag, kind in (("--kv-type-k", wish.kv_type_k), ("--kv-type-v", wish.kv_type_v)):
         if wish.kv and kind not in (None, wish.kv):
             return f"--kv {wish.kv} and {flag} {kind} contradict each other"
+    if wish.mtp and not model.shape.nextn_layers:
+        return f"--mtp {wish.mtp} needs a drafting head, and {model.id} has none in its file"
+    if wish.mtp and (wish.embedding or wish.purpose == "embedding"):
+        return f"--mtp {wish.mtp} and embedding contradict each other: nothing is generated"
     if wish.purpose == "embedding" and wish.embedding is False:
         return "--for embedding and --no-embedding contradict each other"
     if wish.purpose not in (None, "embedding") and wish.embedding:

@@ -7,10 +7,10 @@ buffer was fitted to the engine's own account of 17 architectures (`bench/result
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bercail.core.engine import EngineSettings
-from bercail.core.model import Model, Role, Shape
+from bercail.core.model import Model, Role, Shape, Tensor
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.units import MIB, Bytes, Tokens
 
@@ -158,9 +158,14 @@ def state_kinds(model: Model) -> Mapping[str, Bytes]:
     return {"convolution": recurrent.conv_bytes, "state": recurrent.state_bytes} if recurrent else {}
 
 
+def state_rows(settings: EngineSettings) -> int:
+    """Copies of a recurrent state: one for each slot, and one more for each token that is guessed ahead."""
+    return settings.slots * (1 + settings.draft_tokens)
+
+
 def state_bytes(model: Model, settings: EngineSettings) -> Bytes:
     """Recurrent state of all slots."""
-    return state_layers(model) * sum(state_kinds(model).values()) * settings.slots
+    return state_layers(model) * sum(state_kinds(model).values()) * state_rows(settings)
 
 
 def layer_state_bytes(model: Model, settings: EngineSettings) -> tuple[Bytes, ...]:
@@ -168,7 +173,7 @@ def layer_state_bytes(model: Model, settings: EngineSettings) -> tuple[Bytes, ..
     recurrent = model.shape.recurrent
     if recurrent is None:
         return (0,) * model.shape.layers
-    one = sum(state_kinds(model).values()) * settings.slots
+    one = sum(state_kinds(model).values()) * state_rows(settings)
     return tuple(one if flag else 0 for flag in recurrent.layers[: model.shape.layers])
 
 
@@ -178,7 +183,7 @@ def checkpoint_bytes(model: Model, settings: EngineSettings) -> Bytes:
     if not keeps_cache(model):
         return 0
     if shape.recurrent is not None:
-        return state_bytes(model, settings) // settings.slots
+        return state_bytes(model, settings) // state_rows(settings)
     cells = min(sliding_cells_per_stream(shape, settings), pad(shape.sliding_window + 1, CELL_STEP))
     return sum(
         cells * _cell_bytes(shape, settings, layer, slides=True)
@@ -245,7 +250,7 @@ def _recurrent_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> B
         return _dense_width(model) * batch * _F32 * 135 // 100
     if not recurrent.scan:
         width = 2 * recurrent.channels + recurrent.inner + 5 * shape.embedding
-        return width * batch * _F32 + slots * (2 * state + conv)
+        return width * batch * _F32 + slots * ((2 + settings.draft_tokens) * state + conv)
     stream = 2 if any(shape.kv_heads) else 1
     width = 4 * recurrent.inner + 3 * recurrent.channels + stream * shape.embedding
     more = (slots - 1) * state
@@ -289,6 +294,43 @@ def _score_bytes(model: Model, settings: EngineSettings, batch: Tokens) -> Bytes
     values = settings.context_tokens * shape.kv_lora_rank * _F16 if shape.mla_compressed else 0
     # Compressed values are copied out of the keys; a copy that fits where another layer's work was takes no room.
     return scores + (values if values > _latent_width(shape) * batch * _F32 else 0)
+
+
+def draft_weights(model: Model) -> Bytes:
+    """The blocks of a drafting head, which are loaded only if it is to guess."""
+    return sum(tensor.bytes for tensor in model.tensors if drafts(model, tensor))
+
+
+def drafts(model: Model, tensor: Tensor) -> bool:
+    """Whether ``tensor`` belongs to a drafting head."""
+    return _block_of(tensor.name) >= model.shape.layers
+
+
+def _block_of(name: str) -> int:
+    """Which block a tensor belongs to, or -1."""
+    number = name.removeprefix("blk.").partition(".")[0] if name.startswith("blk.") else ""
+    return int(number) if number.isdigit() else -1
+
+
+def draft_bytes(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:
+    """What a drafting head takes while it guesses, beside its weights: a cache of its own, always f16, and buffers.
+
+    Its scratch memory is no more than that of the layers before it, whose size is taken.
+    """
+    if not settings.draft_tokens:
+        return {}
+    shape, own = model.shape, replace(settings, kv_type_k="f16", kv_type_v="f16", draft_tokens=0)
+    cells = cells_per_stream(settings) * (1 if settings.kv_unified else settings.slots)
+    cell = sum(
+        row_bytes("f16", (shape.key_length + shape.value_length) * heads) for heads in shape.kv_heads[shape.layers :]
+    )
+    if shape.mla_compressed:
+        cell = row_bytes("f16", shape.kv_lora_rank + shape.rope_dimensions) * shape.nextn_layers
+    return {
+        "draft cache": cells * cell,
+        "draft compute": compute_bytes(model, own),
+        "draft output": output_bytes(model, own),
+    }
 
 
 def output_bytes(model: Model, settings: EngineSettings) -> Bytes:

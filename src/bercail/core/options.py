@@ -177,6 +177,10 @@ class EngineOptions:
         None, Kind.NUMBER, "Least tokens/s of one request alone; what is predicted to decode slower is refused.",
         minimum=0.01,
     )  # fmt: skip
+    mtp: int | None = option(
+        None, Kind.COUNT, "Tokens that the model's own drafting head guesses ahead (MTP); 0 is none.",
+        minimum=0, maximum=16,
+    )  # fmt: skip
     split: str | None = option(
         None, Kind.CHOICE, "How GPUs share the model: one of them, whole layers, or a slice of every layer.",
         choices=("none", "layer", "tensor"),

@@ -57,7 +57,7 @@ def weights_read(model: Model, weights: Weights) -> float:
 
 def kept_bytes(model: Model, settings: EngineSettings, depth: Tokens) -> list[Bytes]:
     """Keys and values, and twice the recurrent state, which is written back, of each layer for one request."""
-    one = replace(settings, slots=1, context_tokens=max(depth, 1), ubatch_tokens=1)
+    one = replace(settings, slots=1, context_tokens=max(depth, 1), ubatch_tokens=1, draft_tokens=0)
     caches, states = memory.layer_cache_bytes(model, one), memory.layer_state_bytes(model, one)
     return [(cache if depth else 0) + 2 * state for cache, state in zip(caches, states, strict=True)]
 

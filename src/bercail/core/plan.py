@@ -112,14 +112,14 @@ def decide(
         lessons=lessons,
     )
     settings = _first_settings(machine, model, wish)
-    reasons = fixed_reasons(machine, wish, settings, case.repacked.copied)
+    reasons = _fixed(machine, case, settings, wish)
     if why := at_odds(machine, model, wish):  # nothing is near to what contradicts itself
         return replace(_refuse(case, engine, settings, reasons, why), alternatives=())
     if why := illegal(case, settings):
         return _refuse(case, engine, settings, reasons, why)
     settings = _where_it_fits(case, settings, wish)
     reasons = (
-        *fixed_reasons(machine, wish, settings, case.repacked.copied),
+        *_fixed(machine, case, settings, wish),
         *place_reasons(case, settings, wish),
     )
     if not case.fits(settings):
@@ -151,6 +151,11 @@ def decide(
         copied_bytes=case.repacked.copied if settings.repack else 0,
         lessons=lessons,
     )
+
+
+def _fixed(machine: Machine, case: Case, settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
+    nextn = case.model.shape.nextn_layers
+    return fixed_reasons(machine, wish, settings, copied=case.repacked.copied, nextn=nextn)
 
 
 def _as_wished(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
@@ -271,6 +276,7 @@ def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> Engi
         embedding=embedding,
         pooling=pooling,
         prompt_cache_bytes=wish.prompt_cache or 0,
+        draft_tokens=wish.mtp or 0,
     )
     asked = wish.context or model.context_length
     # The engine rounds up to whole steps; the plan does so first, where the model allows it, and says it.

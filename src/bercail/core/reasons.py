@@ -23,9 +23,17 @@ class Reason:
 
 
 def fixed_reasons(
-    machine: Machine, wish: EngineOptions, settings: EngineSettings, copied: Bytes = 0
+    machine: Machine, wish: EngineOptions, settings: EngineSettings, *, copied: Bytes, nextn: int
 ) -> tuple[Reason, ...]:
-    """Reasons for what does not depend on the budget; so many weights are ``copied`` if they are rearranged."""
+    """Reasons for what does not depend on the budget.
+
+    Args:
+        machine: that is planned for.
+        wish: what the user set.
+        settings: what was chosen.
+        copied: weights that are copied if they are rearranged.
+        nextn: blocks of a drafting head in the file.
+    """
     cpu = machine.cpu
     cores = f"{cpu.physical_cores or '?'} physical cores behind {len(cpu.logical_cpus)} usable CPUs"
     quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus is not None else ""
@@ -49,6 +57,8 @@ def fixed_reasons(
         ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
         ("warmup", settings.warmup, False, "the first request is as fast as the next"),
     ]
+    if nextn:
+        rows.append(("mtp", settings.draft_tokens, wish.mtp is not None, "not measured here yet; --mtp 3 tries it"))
     return tuple(
         Reason(setting=name, value=_word(value), because="as asked" if asked else because)
         for name, value, asked, because in rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bercail.core import news
-from bercail.core.budget import Device, Part
+from bercail.core.budget import Device, Part, as_told
 from bercail.core.explain import Explanation
 from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
@@ -233,7 +233,7 @@ def check_section(verdict: Verdict, account: Sequence[Part]) -> Section:
 
     The buffer of an embedding model's answers is left out: the engine makes it when the first text comes.
     """
-    planned = {part.name: part.bytes for part in verdict.devices[0].parts}
+    planned = as_told(verdict.devices[0])
     rows = [
         (part.name, format_bytes(planned.get(part.name, 0)), format_bytes(part.bytes), _more(planned, part))
         for part in account

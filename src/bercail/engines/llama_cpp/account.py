@@ -30,7 +30,14 @@ async def account(model_path: str, settings: EngineSettings, timeout_s: float) -
             answer.set_result(line)
 
     command = Command(
-        argv=(sys.executable, "-P", "-m", oracle.__name__, model_path),
+        argv=(
+            sys.executable,
+            "-P",
+            "-m",
+            oracle.__name__,
+            model_path,
+            *(("--drafting",) if settings.draft_tokens else ()),
+        ),
         environment=clean_environment(os.environ),
         first_input=json.dumps(asdict(settings)).encode() + b"\n",
         farewell=worker.FAREWELL,

@@ -81,6 +81,8 @@ def _work(spec: LaunchSpec) -> dict[str, Parameter]:
         "embedding": settings.embedding,
         "pooling_type": f"LLAMA_POOLING_TYPE_{pooling.upper()}",
         "warmup": settings.warmup,
+        "speculative.types": [f"COMMON_SPECULATIVE_TYPE_{'DRAFT_MTP' if settings.draft_tokens else 'NONE'}"],
+        "speculative.draft.n_max": max(settings.draft_tokens, 1),
     }
 
 

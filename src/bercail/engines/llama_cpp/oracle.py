@@ -1,4 +1,4 @@
-"""The child that asks llama.cpp what a model would take, on a header alone: `python -m ...oracle MODEL`.
+"""The child that asks llama.cpp what a model would take, on a header alone: `python -m ...oracle MODEL [--drafting]`.
 
 The library loads the model without its tensors (`no_alloc`), makes a context without allocating it, and logs the size
 of every buffer, to a hundredth of a MiB. Each line of standard input is one set of settings as JSON, each line of
@@ -87,14 +87,14 @@ class Library:
         self._llama.llama_init_from_model.restype = ctypes.c_void_p
         self._llama.llama_free.argtypes = [ctypes.c_void_p]
 
-    def load(self, path: str) -> int:
-        """The model at `path` without its tensors, as a handle.
+    def load(self, path: str, *, drafting: bool = False) -> int:
+        """The model at `path` without its tensors, as a handle; with its drafting head if it is to guess.
 
         Raises:
             SystemExit: the library refuses it; its last words follow.
         """
         parameters = self._llama.llama_model_default_params()
-        parameters.no_alloc, parameters.load_mode = True, 0
+        parameters.no_alloc, parameters.load_mode, parameters.load_mtp = True, 0, drafting
         model: int | None = self._llama.llama_model_load_from_file(path.encode(), parameters)
         if not model:
             raise SystemExit(f"llama.cpp does not load {path}: {''.join(self.said[-3:]).strip()}")
@@ -109,13 +109,22 @@ class Library:
         parameters.type_v = TENSOR_TYPES_BY_NAME[str(settings["kv_type_v"])].id
         parameters.flash_attn_type = int(bool(settings["flash_attention"]))
         parameters.n_outputs_max = settings["batch_tokens"] if settings["embedding"] else settings["slots"]
+        parameters.n_rs_seq = settings["draft_tokens"]
         self.said.clear()
-        context: int | None = self._llama.llama_init_from_model(model, parameters)
-        if not context:
+        contexts = [self._llama.llama_init_from_model(model, parameters)]
+        if settings["draft_tokens"] and contexts[0]:
+            parameters.n_rs_seq, parameters.ctx_type, parameters.ctx_other = 0, DRAFTING, contexts[0]
+            parameters.type_k = parameters.type_v = TENSOR_TYPES_BY_NAME["f16"].id
+            contexts.append(self._llama.llama_init_from_model(model, parameters))
+        for context in filter(None, reversed(contexts)):
+            self._llama.llama_free(context)
+        if not all(contexts):
             return {"refused": "".join(self.said).splitlines()[-5:]}
-        self._llama.llama_free(context)
         return memory_account("".join(self.said).splitlines())
 
+
+DRAFTING = 1
+"""`LLAMA_CONTEXT_TYPE_MTP`."""
 
 FIELDS = {
     "context_tokens": "n_ctx",
@@ -132,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
     """Answer every line of standard input."""
     tie_to_parent()
     library = Library()
-    model = library.load(argv[0])
+    model = library.load(argv[0], drafting="--drafting" in argv[1:])
     for line in sys.stdin:
         if line.encode() == FAREWELL:
             break

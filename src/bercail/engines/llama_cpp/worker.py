@@ -76,6 +76,8 @@ def apply(params: object, values: Mapping[str, object]) -> None:
         current = getattr(target, name)
         if isinstance(current, enum.Enum):
             setattr(target, name, type(current)[str(value)])
+        elif isinstance(current, list) and current and isinstance(current[0], enum.Enum) and isinstance(value, list):
+            setattr(target, name, [type(current[0])[str(member)] for member in value])
         elif isinstance(current, set) and isinstance(value, list):
             setattr(target, name, set(value))
         else:
