@@ -202,6 +202,8 @@ def test_another_way_to_share_is_offered_where_it_gives_more_context() -> None:
         ("rtx-3090", {"split": "layer"}, "two GPUs at least, and there is one"),
         ("2x rtx-3090", {"split": "tensor", "flash_attention": False}, "--no-flash-attention contradict"),
         ("2x rtx-3090", {"split": "tensor", "gpu_layers": 3}, "--gpu-layers 3 contradict"),
+        ("2x rtx-3090", {"split": "row"}, "row and cuda contradict each other: llama.cpp b11549 has it for SYCL"),
+        ("2x arc-pro-b60", {"split": "row"}, "row is not planned for on sycl: use --split layer"),
         ("rtx-3090", {"kv_type_k": "iq4_nl"}, "no kernel for an iq4_nl cache"),
     ],
 )

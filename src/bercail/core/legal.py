@@ -75,6 +75,12 @@ def _cannot_split(machine: Machine, model: Model, wish: EngineOptions) -> str:
     if not machine.gpus:
         asked = [name for name, value in (("--split", wish.split), ("--gpu-layers", wish.gpu_layers)) if value]
         return f"{asked[0]} needs a GPU, and there is none that can be used here" if asked else ""
+    backend = machine.gpus[0].backend
+    if wish.split == "row":
+        instead = "--split tensor" if backend in (Backend.CUDA, Backend.ROCM) else "--split layer"
+        if backend is Backend.SYCL:
+            return f"--split row is not planned for on sycl: use {instead}"
+        return f"--split row and {backend} contradict each other: llama.cpp b11549 has it for SYCL alone; use {instead}"
     if wish.split in (Split.LAYER, Split.TENSOR) and len(machine.gpus) == 1:
         return f"--split {wish.split} needs two GPUs at least, and there is one"
     if wish.split != Split.TENSOR:

@@ -183,7 +183,7 @@ class EngineOptions:
     )  # fmt: skip
     split: str | None = option(
         None, Kind.CHOICE, "How GPUs share the model: one of them, whole layers, or a slice of every layer.",
-        choices=("none", "layer", "tensor"),
+        choices=("none", "layer", "row", "tensor"),
     )  # fmt: skip
     gpu_layers: int | None = option(
         None, Kind.COUNT, "Layers on GPUs, counted from the last; the others stay in main memory.", minimum=0
