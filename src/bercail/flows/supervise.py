@@ -300,7 +300,8 @@ class Supervisor:
             return None
         return RefusedError(
             f"{words}; it was ended",
-            hint="ask for less (--context, --slots), or go on all the same with --allow-spill",
+            hint="start it again, for the next plan knows of it; ask for less (--context, --slots); "
+            "or go on all the same with --allow-spill",
             code="spilled",
         )
 
