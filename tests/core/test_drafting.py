@@ -115,6 +115,15 @@ def test_what_contradicts_it_is_named(model: Model, wish: dict[str, object], wor
     assert words in verdict.why
 
 
+def test_more_context_without_it_is_offered() -> None:
+    model = replace(with_a_head(), context_length=262144)
+    small = replace(a_machine(), memory=replace(a_machine().memory, available_bytes=900 * MIB))
+    plan = planned(small, model, mtp=4, slots=1)
+    offered = next(row for row in plan.alternatives if row.change.startswith("without mtp"))
+    assert offered.settings.draft_tokens == 0
+    assert offered.context_tokens > plan.settings.slot_context_tokens
+
+
 def test_working_memory_that_is_made_anew_counts_once() -> None:
     plan = planned(mtp=1, slots=1)
     found = parts(plan)
