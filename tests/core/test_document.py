@@ -25,7 +25,7 @@ INSPECT_ADDED = {"id", "name", "role", "pooling", "projector", "notes"}
 PLAN = {
     "schema", "verdict", "model", "context_tokens", "slots", "engine", "devices", "settings", "reasons", "alternatives",
 }  # fmt: skip
-PLAN_ADDED = {"why", "decode", "engine_account", "explained"}
+PLAN_ADDED = {"why", "decode", "prefill", "timed", "known_from", "engine_account", "explained"}
 
 
 def round_trip(value: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_any_plan_has_the_keys_that_scripts_were_promised(machine: Machine, mode
     assert all(set(part) == {"name", "bytes"} for part in device["parts"])
     assert all(set(row) == {"setting", "value", "because"} for row in found["reasons"])
     for row in found["alternatives"]:
-        assert set(row) == {"change", "context_tokens", "settings", "costs"}
+        assert set(row) == {"change", "context_tokens", "settings", "costs", "here"}
         assert set(row["settings"]) == set(found["settings"])
 
 

@@ -89,14 +89,16 @@ def test_a_refusal_says_what_would_fit() -> None:
     verdict = refused(8 * GIB, context=9000)
     assert report.plan_sections(verdict)[-1].title == "What would fit"
     assert report.no_fit_hint(verdict) == "context 8,192 fits (costs a shorter conversation)"
-    assert report.no_fit_hint(refused(0)).startswith("free memory, or take a smaller model")
-    assert report.plan_sections(refused(0))[-1].title == "Settings"
+    assert report.no_fit_hint(refused(0)).endswith("of free main memory it fits (costs memory)")
+    odd = refused(8 * GIB, kv="q8_0", kv_type_k="f16")
+    assert report.no_fit_hint(odd).startswith("take back one of what it names")
+    assert report.plan_sections(odd)[-1].title == "Settings"
 
 
 def test_a_plan_shows_total_and_available_and_ways_to_more() -> None:
     verdict = decide(a_machine(), a_model(), EngineOptions(context=1024))
     first, *_, last = report.plan_sections(verdict)
-    assert [row[1] for row in first.rows][-2:] == ["total", "available"]
+    assert [row[1] for row in first.rows][-3:] == ["total", "available", "error bound"]
     assert last.title == "Alternatives"
 
 

@@ -130,6 +130,12 @@ def test_rates_are_shown_and_written_with_their_range() -> None:
     unknown = plan_sections(replace(verdict, rates=()))
     assert ("decode", "not predicted") in [row[:2] for section in unknown for row in section.rows]
     assert plan_document(verdict)["decode"] == [
-        {"depth_tokens": rate.depth_tokens, "tokens_per_s": rate.tokens_per_s, "least": rate.least, "most": rate.most}
+        {
+            "depth_tokens": rate.depth_tokens,
+            "tokens_per_s": rate.tokens_per_s,
+            "least": rate.least,
+            "most": rate.most,
+            "calibrated": False,
+        }
         for rate in verdict.rates
     ]

@@ -140,6 +140,7 @@ def plan_document(
                 "context_tokens": row.context_tokens,
                 "settings": settings_document(row.settings),
                 "costs": row.costs,
+                "here": row.here,
             }
             for row in verdict.alternatives
         ],

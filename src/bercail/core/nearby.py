@@ -29,12 +29,14 @@ class Alternative:
         context_tokens: context per slot it would give.
         settings: the whole settings.
         costs: what it costs in quality or speed.
+        here: it needs no other file and no other machine.
     """
 
     change: str
     context_tokens: Tokens
     settings: EngineSettings
     costs: str
+    here: bool = True
 
 
 def more_context(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
@@ -141,7 +143,9 @@ def _smaller_file(case: Case, settings: EngineSettings) -> Alternative | None:
         return None
     size = format_bytes(int(case.model.weights_bytes * share))
     change = f"a file of this model of {size} ({bits:.1f} bits per weight) or less fits"
-    return Alternative(change=change, context_tokens=settings.slot_context_tokens, settings=best, costs="quality")
+    return Alternative(
+        change=change, context_tokens=settings.slot_context_tokens, settings=best, costs="quality", here=False
+    )
 
 
 def _whole(case: Case, settings: EngineSettings) -> Iterator[EngineSettings]:
@@ -162,7 +166,7 @@ def _more_cards(case: Case, settings: EngineSettings) -> Alternative | None:
             if more.fits(found) and not illegal(more, found):
                 change = f"with {count} cards of this kind it fits (split {found.split_mode})"
                 context = settings.slot_context_tokens
-                return Alternative(change=change, context_tokens=context, settings=found, costs="cards")
+                return Alternative(change=change, context_tokens=context, settings=found, costs="cards", here=False)
     return None
 
 
@@ -174,4 +178,4 @@ def _more_main_memory(case: Case, settings: EngineSettings, available: Bytes) ->
     size = format_bytes(-(-host.total_bytes // MIB) * MIB)
     change = f"with {size} of free main memory it fits"
     context = settings.slot_context_tokens
-    return Alternative(change=change, context_tokens=context, settings=settings, costs="memory")
+    return Alternative(change=change, context_tokens=context, settings=settings, costs="memory", here=False)

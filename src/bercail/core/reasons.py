@@ -57,8 +57,8 @@ def fixed_reasons(
         ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
         ("warmup", settings.warmup, False, "the first request is as fast as the next"),
     ]
-    if nextn:
-        rows.append(("mtp", settings.draft_tokens, wish.mtp is not None, "not measured here yet; --mtp 3 tries it"))
+    drafts = "not measured here yet; --mtp 3 tries it" if nextn else "the file has no drafting head"
+    rows.append(("mtp", settings.draft_tokens, wish.mtp is not None, drafts))
     return tuple(
         Reason(setting=name, value=_word(value), because="as asked" if asked else because)
         for name, value, asked, because in rows

@@ -285,7 +285,7 @@ def _threads(count: int) -> str:
 def no_fit_hint(verdict: NoFit) -> str:
     """What to do about a plan that does not fit."""
     if not verdict.alternatives:
-        return "free memory, or take a smaller model or a smaller quantization of it"
+        return "take back one of what it names; if nothing is named, take a smaller model"
     return "; ".join(f"{row.change} (costs {row.costs})" for row in verdict.alternatives)
 
 
