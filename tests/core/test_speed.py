@@ -14,7 +14,7 @@ from bercail.core.model import Model
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, decide
 from bercail.core.report import plan_sections
-from bercail.core.speed import CPU_SHARES, GPU_SHARES, SLICED_SHARES
+from bercail.core.speed import CPU_SHARES, GPU_SHARES, SLICED_SHARES, TOKEN_S
 from bercail.core.units import GIB, MIB
 from fakes.models import a_machine, a_model, a_shape, a_tensor, machines, models, wishes
 
@@ -47,7 +47,7 @@ def planned(machine: Machine, model: Model, **wish: Any) -> Fits:
 
 
 def seconds(*reads: tuple[float, float, tuple[float, float, float]]) -> list[float]:
-    return [sum(size / (speed * shares[end]) for size, speed, shares in reads) for end in range(3)]
+    return [TOKEN_S[end] + sum(size / (speed * shares[end]) for size, speed, shares in reads) for end in range(3)]
 
 
 def test_an_empty_context_costs_the_weights_and_a_full_one_its_cache_as_well() -> None:
@@ -66,7 +66,7 @@ def test_of_experts_only_those_in_use_are_read() -> None:
     model = a_model_of(experts=True)
     rate = planned(reading(a_machine(16 * GIB)), model).rates[0]
     size = 8 * (128 * MIB + 128 * MIB / 4) + 64 * MIB
-    assert 1 / rate.tokens_per_s == pytest.approx(size / (20e9 * CPU_SHARES[1]))
+    assert 1 / rate.tokens_per_s == pytest.approx(size / (20e9 * CPU_SHARES[1]) + TOKEN_S[1])
 
 
 def test_layers_on_several_devices_are_read_one_after_the_other() -> None:
@@ -95,7 +95,7 @@ def test_slices_are_read_side_by_side() -> None:
     verdict = planned(machine_named("2x rtx-3090 + 64gib"), model)
     assert verdict.settings.split_mode == "tensor"
     size = (model.weights_bytes - 1024 * 512) / 2
-    assert 1 / verdict.rates[0].tokens_per_s == pytest.approx(size / (936e9 * SLICED_SHARES[1]), rel=0.01)
+    assert 1 / verdict.rates[0].tokens_per_s == pytest.approx(size / (936e9 * SLICED_SHARES[1]) + TOKEN_S[1], rel=0.01)
 
 
 def test_nothing_is_predicted_where_a_speed_is_unknown_or_nothing_is_generated() -> None:
