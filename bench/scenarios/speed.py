@@ -127,7 +127,6 @@ def judged(test: Timed, found: Sequence[Timed]) -> Iterator[dict[str, Any]]:
         return
     other = min(others, key=lambda one: abs(one.model.weights_bytes - size))
     pace = pace_of(other.model, other.settings, other.timings)
-    assert pace is not None
     for depth in sorted({timing.depth_tokens for timing in test.timings}):
         timings = [timing for timing in test.timings if timing.depth_tokens == depth]
         for kind, measured, predicted in speeds(test, pace, timings):

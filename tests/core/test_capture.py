@@ -58,6 +58,8 @@ def test_what_may_be_left_out_has_its_default() -> None:
     [
         ("cpu.physical_cores", "four", "cpu.physical_cores: a whole number is wanted, not 'four'"),
         ("cpu.physical_cores", True, "a whole number is wanted"),
+        ("cpu.physical_cores", 0, "cpu.physical_cores: 0 of"),
+        ("cpu.performance_cores", 10**6, "cpu.performance_cores: 1000000 of"),
         ("cpu.logical_cpus", 4, "cpu.logical_cpus: a list is wanted"),
         ("cpu.logical_cpus", [], "cpu.logical_cpus: there is none"),
         ("cpu.logical_cpus", [0, "1"], "cpu.logical_cpus[1]"),

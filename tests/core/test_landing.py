@@ -172,6 +172,29 @@ def test_what_is_no_lesson_teaches_nothing(document: dict[str, object] | None) -
     assert lessons_of(document) == NO_LESSONS
 
 
+PACE = {
+    "type": "q8_0", "weights_s": 1e-9, "cache_s": 1e-9, "linear_s": 1e-9, "attention_s": 1e-9, "spread": 0.2, "runs": 4,
+}  # fmt: skip
+
+
+def test_a_pace_comes_back_and_what_is_none_is_left_out() -> None:
+    document = {"loads": 1, "worst": 0.0, "rows": [], "paces": [PACE]}
+    lessons = lessons_of(document)
+    assert lessons_of(lessons_document(lessons)) == lessons
+    assert lessons.pace("q8_0") is not None
+    assert lessons.pace("q4_0") is None
+    broken: list[object] = ["x", {}, PACE | {"runs": "4"}, PACE | {"spread": None}, PACE | {"cache_s": -1.0}]
+    assert lessons_of({**document, "paces": broken}).paces == ()
+    assert lessons_of({**document, "paces": "x"}).paces == ()
+
+
+def test_only_lessons_of_the_kind_and_architecture_count() -> None:
+    rows = tuple(Lesson(kind=kind, architecture=name, ratio=2.0) for kind, name in (("cuda", "llama"), ("cpu", "x")))
+    lessons = Lessons(loads=1, rows=rows)
+    assert lessons.more("cpu", "llama", 100) == 0
+    assert lessons.more("cpu", "x", 100) == 100
+
+
 @pytest.mark.parametrize("row", ["x", {}, {"kind": "cpu", "architecture": "llama"}, {"kind": 1}])
 def test_a_row_that_is_none_is_left_out(row: object) -> None:
     assert lessons_of({"loads": 2, "worst": 0.5, "rows": [row]}) == Lessons(loads=2, worst=0.5)

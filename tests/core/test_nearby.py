@@ -73,6 +73,11 @@ def test_nothing_is_offered_that_nobody_has() -> None:
     assert not [row for row in verdict.alternatives if "bits" in row.change]
 
 
+def test_a_short_context_that_is_too_slow_as_well_has_nothing_shorter() -> None:
+    verdict = refused(machine_named("64gib@50gb/s"), a_large_model(), min_speed=20.0, context=4096)
+    assert [row.change.split()[1] for row in verdict.alternatives] == ["min_speed"]
+
+
 def test_what_decodes_too_slowly_is_refused_with_the_speed_it_has() -> None:
     machine = machine_named("64gib@50gb/s")
     verdict = refused(machine, a_large_model(), min_speed=20.0, context=8192)

@@ -102,3 +102,16 @@ def test_an_unknown_key_names_the_nearest_known_one(name: str) -> None:
 
 def test_an_unknown_key_near_to_nothing_is_told_what_is_known() -> None:
     assert unknown_key("zzz", ("host", "port"), origin="x").hint == "known: host, port"
+
+
+@pytest.mark.parametrize(("text", "number"), [("12.5", 12.5), ("3", 3.0)])
+def test_a_number_may_have_a_fraction(text: str, number: float) -> None:
+    spec = next(spec for spec in every_option() if spec.key == "engine.min_speed")
+    assert read_value(spec, text, origin="here") == number
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "fast", "0", "-1"])
+def test_a_number_is_finite_and_within_its_bounds(text: str) -> None:
+    spec = next(spec for spec in every_option() if spec.key == "engine.min_speed")
+    with pytest.raises(SettingsError):
+        read_value(spec, text, origin="here")

@@ -69,7 +69,6 @@ def timed(model: Model, depth: int, prompt: int = 512, decode: int = 32, pace: P
 def test_the_costs_that_answers_were_made_with_come_back(true: Pace) -> None:
     model = a_dense_model()
     found = pace_of(model, the_settings(model), [timed(model, 0, pace=true), timed(model, 4096, pace=true)])
-    assert found is not None
     for name in ("weights_s", "cache_s", "linear_s", "attention_s"):
         assert getattr(found, name) == pytest.approx(getattr(true, name), rel=1e-3)
     assert (found.type, found.runs, found.spread) == ("q8_0", 2, LEAST_SPREAD)
@@ -78,7 +77,6 @@ def test_the_costs_that_answers_were_made_with_come_back(true: Pace) -> None:
 def test_another_model_of_the_type_is_predicted_from_its_shape() -> None:
     small, large = a_dense_model(), a_dense_model(layers=24)
     pace = pace_of(small, the_settings(small), [timed(small, 0), timed(small, 4096)])
-    assert pace is not None
     verdict = decide(machine_named("64gib"), large, EngineOptions(), lessons=NO_LESSONS.with_pace(pace))
     assert isinstance(verdict, Fits)
     weights = sum(tensor.bytes for tensor in large.tensors)
@@ -114,9 +112,9 @@ def test_one_depth_or_noise_costs_all_bytes_alike() -> None:
     model = a_dense_model()
     near = timed(model, 0)
     faster = replace(timed(model, 4096), prefill_s=near.prefill_s / 2, decode_s=near.decode_s / 2)
-    for timings in ([near], [near, faster]):
+    steep = replace(timed(model, 4096), prefill_s=near.prefill_s * 1e9, decode_s=near.decode_s * 1e9)
+    for timings in ([near], [near, faster], [near, steep]):
         pace = pace_of(model, the_settings(model), timings)
-        assert pace is not None
         assert pace.weights_s == pace.cache_s
         assert pace.linear_s == pace.attention_s
         assert pace.weights_s > 0
@@ -126,13 +124,13 @@ def test_runs_that_differ_widen_the_range() -> None:
     model = a_dense_model()
     slow = replace(timed(model, 0), decode_s=timed(model, 0).decode_s * 2)
     pace = pace_of(model, the_settings(model), [timed(model, 0), slow])
-    assert pace is not None
     assert pace.spread == pytest.approx(1 / 3)
 
 
 def test_nothing_timed_says_nothing() -> None:
     model = a_dense_model()
-    assert pace_of(model, the_settings(model), ()) is None
+    with pytest.raises(ValueError, match="empty"):
+        pace_of(model, the_settings(model), ())
     assert main_type(a_model(tensors=())) == ""
 
 

@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     assert caught.value.code == "does_not_fit"
     assert "context 8,192 fits" in caught.value.hint
     fakes.prober.machine = a_machine(0)
-    with pytest.raises(RefusedError, match="free memory"):
+    with pytest.raises(RefusedError, match="more than the 8,192 tokens"):
         do(fakes)
 
 

@@ -317,8 +317,6 @@ def draft_bytes(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:
 
     Its scratch memory is no more than that of the layers before it, whose size is taken.
     """
-    if not settings.draft_tokens:
-        return {}
     shape, own = model.shape, replace(settings, kv_type_k="f16", kv_type_v="f16", draft_tokens=0)
     cells = cells_per_stream(settings) * (1 if settings.kv_unified else settings.slots)
     cell = sum(

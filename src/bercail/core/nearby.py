@@ -130,8 +130,6 @@ def _smaller_file(case: Case, settings: EngineSettings) -> Alternative | None:
     """The same model in fewer bits, all weights alike, where its working memory leaves room for that."""
     best, share = settings, 0.0
     for found in _whole(case, settings):
-        if illegal(case, found):
-            continue
         rooms = []
         for device in case.devices(found):
             weights = sum(part.bytes for part in device.parts if part.name in ("weights", "second embedding"))
@@ -163,7 +161,7 @@ def _more_cards(case: Case, settings: EngineSettings) -> Alternative | None:
     for count in range(len(case.gpus) + 1, _MOST_CARDS + 1):
         more = replace(case, gpus=case.gpus[:1] * count, weights=weigh(case.model, count))
         for found in _whole(more, settings):
-            if more.fits(found) and not illegal(more, found):
+            if more.fits(found):
                 change = f"with {count} cards of this kind it fits (split {found.split_mode})"
                 context = settings.slot_context_tokens
                 return Alternative(change=change, context_tokens=context, settings=found, costs="cards", here=False)

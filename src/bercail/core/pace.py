@@ -88,14 +88,15 @@ def attention_flops(model: Model, begin: Tokens, count: Tokens) -> float:
     return total
 
 
-def pace_of(model: Model, settings: EngineSettings, timings: Sequence[Timing]) -> Pace | None:
-    """What ``timings`` of one model say; None without any.
+def pace_of(model: Model, settings: EngineSettings, timings: Sequence[Timing]) -> Pace:
+    """What ``timings`` of one model say.
 
     With one depth only, or where depth cost nothing that could be told from noise, what is kept and attended to is
     taken to cost as much per byte and operation as the weights.
+
+    Raises:
+        ValueError: there are none.
     """
-    if not timings:
-        return None
     near, far = min(row.depth_tokens for row in timings), max(row.depth_tokens for row in timings)
     shallow = [row for row in timings if row.depth_tokens == near]
     deep = [row for row in timings if row.depth_tokens == far]

@@ -54,8 +54,8 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
         await house.upstream.close()
         await process.stop(_STOP_GRACE_S)
         house.journal.forget(process.pid)
-    if pace := pace_of(prepared.model, prepared.plan.settings, timings):
-        keep(house, prepared.machine, recall(house, prepared.machine).with_pace(pace), tell)
+    pace = pace_of(prepared.model, prepared.plan.settings, timings)
+    keep(house, prepared.machine, recall(house, prepared.machine).with_pace(pace), tell)
     return timings
 
 
