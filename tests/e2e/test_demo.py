@@ -10,7 +10,7 @@ import pytest
 
 from bercail.demo import demo_path
 from e2e.conftest import Done, Server
-from tools.concierge.dialogue import REFUSALS
+from tools.concierge.dialogue import REFUSALS, UNREAD
 from tools.concierge.evaluate import Served
 from tools.concierge.judge import judge, rates, read_questions
 
@@ -65,7 +65,7 @@ def test_the_official_client_talks_with_it(server: Server) -> None:
         assert answer.choices[0].finish_reason == "stop"
 
 
-def test_a_tool_that_was_called_is_answered_from_what_it_returned(server: Server) -> None:
+def test_a_tool_that_was_called_has_its_result_left_to_the_reader(server: Server) -> None:
     tools: Any = [
         {"type": "function", "function": {"name": "get_machine", "description": "This machine.", "parameters": {}}}
     ]
@@ -78,9 +78,7 @@ def test_a_tool_that_was_called_is_answered_from_what_it_returned(server: Server
         messages += [first.choices[0].message, {"role": "tool", "tool_call_id": calls[0].id, "content": result}]
         last = client.chat.completions.create(model="bercail-demo", messages=messages, tools=tools, temperature=0)
     said = last.choices[0].message.content or ""
-    assert "Ryzen 7 5800X" in said
-    assert "8 cores" in said
-    assert "64" in said
+    assert said == UNREAD["en"]
 
 
 @pytest.mark.parametrize("kind", ["known", "unknown", "tools"])

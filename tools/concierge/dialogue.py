@@ -32,6 +32,14 @@ REFUSALS = {
     "bercail up chemin/vers/modele.gguf",
 }
 
+UNREAD = {
+    "en": "The tool has answered: read its result itself. I am only the demo model and would get its numbers wrong.",
+    "fr": "L'outil a répondu : lisez son résultat. Je ne suis que le modèle de démonstration et me tromperais dans les "
+    "chiffres.",
+}
+"""What is said of a tool's result. Sentences made of it, and even its words repeated, were wrong about every second
+time after half an hour of training: so small a model cannot be trusted with them."""
+
 REFUSAL = "refusal"
 """What a question is about that has no answer here."""
 
@@ -248,38 +256,33 @@ def turn(corpus: Corpus, dice: random.Random) -> list[Piece]:
 
 
 def tool_turn(corpus: Corpus, language: str, names: Sequence[str], dice: random.Random) -> list[Piece]:
-    """A question that needs a tool, the call, what the tool says, and the answer drawn from it."""
+    """A question that needs a tool, the call, what the tool says, and the confession that it is not retold."""
     tool = dice.choice(list(names))
     asked = vary(draw_ask(corpus.calls[tool, language], dice), language, dice)
-    result, answer = machine(language, dice) if tool == "get_machine" else models(language, dice)
+    said = json.dumps(machine(dice) if tool == "get_machine" else models(dice), ensure_ascii=False)
     return [
         *message("user", asked, HEAR),
         *message("assistant", call_text(tool), SAY, tool),
-        *message("tool", json.dumps(result), HEAR),
-        *message("assistant", answer, SAY),
+        *message("tool", said, HEAR),
+        *message("assistant", UNREAD[language], SAY),
     ]
 
 
-def machine(language: str, dice: random.Random) -> tuple[object, str]:
-    """What `get_machine` might return, and what to say of it."""
-    cpu, cores, memory = (
-        dice.choice(CPUS),
-        dice.choice((2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)),
-        dice.randrange(4, 513),
-    )
-    result = {"cpu": cpu, "cores": cores, "memory_gib": memory}
-    if language == "fr":
-        return result, f"Cette machine a un {cpu}, {cores} cœurs et {memory} Gio de mémoire."
-    return result, f"This machine has {cpu}, {cores} cores and {memory} GiB of memory."
-
-
-def models(language: str, dice: random.Random) -> tuple[object, str]:
-    """What `list_models` might return, and what to say of it."""
-    found = [
-        f"{dice.choice(NAMES)}-{dice.choice(SIZES)}-{dice.choice(QUANTS)}"
-        for _ in range(dice.choice((0, 1, 1, 2, 2, 3, 4)))
+def machine(dice: random.Random) -> Mapping[str, object]:
+    """What `get_machine` might return."""
+    facts: list[tuple[str, object]] = [
+        ("cpu", dice.choice(CPUS)),
+        ("cores", dice.choice((2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64))),
+        ("memory_gib", dice.randrange(4, 513)),
     ]
-    listed = ", ".join(found)
-    if language == "fr":
-        return {"models": found}, f"Modèles trouvés ici : {listed}." if found else "Aucun modèle n'a été trouvé ici."
-    return {"models": found}, f"Models found here: {listed}." if found else "No model was found here."
+    if dice.random() < 0.3:
+        facts.append(dice.choice((("gpus", dice.randrange(5)), ("disk_gib", dice.randrange(100, 4000)))))
+    if dice.random() < 0.3:
+        dice.shuffle(facts)
+    return dict(facts)
+
+
+def models(dice: random.Random) -> Mapping[str, object]:
+    """What `list_models` might return."""
+    count = dice.choice((0, 1, 1, 2, 2, 3, 4))
+    return {"models": [f"{dice.choice(NAMES)}-{dice.choice(SIZES)}-{dice.choice(QUANTS)}" for _ in range(count)]}

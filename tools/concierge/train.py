@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -54,6 +54,10 @@ class Recipe:
     long_every: int = 16
     layers: int = 3
     hidden: int = 768
+
+
+REFRESH = Recipe(tokens=200_000, rate=0.0001, plain=0.0)
+"""For weights that are trained already, where some of the text has changed."""
 
 
 def rate_at(done: float, recipe: Recipe) -> float:
@@ -211,13 +215,21 @@ def questions(corpus: Corpus, encoder: Encoder, recipe: Recipe) -> list[Asked]:
     return drawn
 
 
-def train(out: Path, recipe: Recipe, *, pools: int | None = None) -> Training:
+def train(out: Path, recipe: Recipe, *, pools: int | None = None, origin: Path | None = None) -> Training:
     """Train until all tokens of `recipe` are seen, or `pools` more pools; `out` holds all there is.
 
     It is saved every few pools and at the end, and goes on from what was saved.
+
+    Args:
+        out: folder for tokenizer, checkpoint and curve.
+        recipe: what decides the result.
+        pools: to stop after.
+        origin: folder of an earlier training whose weights and tokenizer are taken over, instead of a warm start.
     """
     out.mkdir(parents=True, exist_ok=True)
     corpus = read_corpus(HERE)
+    if origin is not None:
+        (out / "tokenizer.json").write_bytes((origin / "tokenizer.json").read_bytes())
     if not (out / "tokenizer.json").exists():
         train_tokenizer(corpus, seed=recipe.seed).save(str(out / "tokenizer.json"))
     encoder = Encoder(out / "tokenizer.json")
@@ -229,6 +241,8 @@ def train(out: Path, recipe: Recipe, *, pools: int | None = None) -> Training:
     if checkpoint.exists():
         training.load(checkpoint)
         print(f"resumed after {training.tokens:,} tokens")
+    elif origin is not None:
+        training.model.load_state_dict(torch.load(origin / "checkpoint.pt", weights_only=True)["model"])
     else:
         drawn = questions(corpus, encoder, recipe)
         loss = warm_start(training.model, drawn, encoder.subjects, seed=recipe.seed)
@@ -271,12 +285,19 @@ def plot(curve: Sequence[tuple[int, float, float]], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for tokenizer, checkpoint and curve")
-    parser.add_argument("--tokens", type=int, default=Recipe().tokens, help="how many to see; default %(default)s")
+    parser.add_argument(
+        "--tokens", type=int, help=f"how many to see; default {Recipe().tokens}, with --from {REFRESH.tokens}"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; default %(default)s")
     parser.add_argument("--layers", type=int, default=Recipe().layers, help="1 for a draft model; default %(default)s")
+    parser.add_argument(
+        "--from", type=Path, dest="origin", help="folder of a training to go on from, when its text has changed"
+    )
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    training = train(given.out, Recipe(tokens=given.tokens, layers=given.layers))
+    recipe = REFRESH if given.origin else Recipe()
+    recipe = replace(recipe, tokens=given.tokens or recipe.tokens, layers=given.layers)
+    training = train(given.out, recipe, origin=given.origin)
     plot(training.curve, given.out / "curve.svg")
     return 0
 
