@@ -85,6 +85,15 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(trained: Path
     assert all(torch.equal(tensor, whole[name]) for name, tensor in resumed.model.state_dict().items())
 
 
+def test_a_training_may_begin_with_the_weights_of_another(trained: Path, tmp_path: Path) -> None:
+    before = torch.load(trained / "checkpoint.pt", weights_only=True)["model"]
+    begun = train(tmp_path, replace(SMALL, plain=0.0, rate=1e-9, decay=0.0), pools=1, origin=trained)
+    assert (tmp_path / "tokenizer.json").read_bytes() == (trained / "tokenizer.json").read_bytes()
+    after = begun.model.state_dict()
+    assert begun.tokens > 0
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(trained: Path) -> None:
     with pytest.raises(SystemExit, match="another recipe"):
         train(trained, replace(SMALL, tokens=SMALL.tokens + 1))
