@@ -253,10 +253,10 @@ def test_settings_that_the_engine_dies_of_are_told_with_its_words(run: Run, tmp_
 
 
 def test_flags_of_plan_that_contradict_are_refused(run: Run, tiny: Path) -> None:
-    for other in (["--json"], ["--check"], ["--explain", "weights"]):
+    for other in (["--json"], ["--check"], ["--measure"], ["--explain", "weights"]):
         done = run("plan", str(tiny), "--as", "llama-swap", *other)
         assert done.status == 2
-        assert "leave out --json, --check and --explain" in done.err
+        assert "leave out --json, --check, --measure and --explain" in done.err
 
 
 def test_a_part_is_explained_and_one_that_is_not_there_is_refused(run: Run, tiny: Path) -> None:
