@@ -10,6 +10,7 @@ from bercail.core.model import Model, Recurrent
 from bercail.core.options import EngineOptions
 from bercail.core.plan import decide
 from bercail.core.report import explain_section
+from bercail.core.units import GIB
 from fakes.models import a_machine, a_model, a_shape, machines, models, wishes
 
 
@@ -59,3 +60,13 @@ def test_a_part_that_the_plan_has_not_is_refused_with_those_it_has() -> None:
     with pytest.raises(UsageError, match="no part 'prompt cache'") as caught:
         explain(a_model(), verdict, "prompt cache")
     assert caught.value.hint == "it has: weights, KV cache, compute, output, engine, margin"
+
+
+def test_saved_states_add_up_by_slot() -> None:
+    shape = a_shape(layers=4, swa_layers=(True, True, True, False), sliding_window=512)
+    model = a_model(shape=shape)
+    verdict = decide(a_machine(16 * GIB), model, EngineOptions(slots=2))
+    assert verdict.settings.checkpoints
+    told = explain(model, verdict, "checkpoints")
+    assert sum(term.bytes for term in told.terms) == told.part.bytes
+    assert f"{verdict.settings.checkpoints} for each of 2 slots" in told.terms[0].how
