@@ -8,8 +8,6 @@ prediction; the ratio is measured over predicted. Random weights do: speed does 
 """
 
 import argparse
-import http.client
-import json
 import os
 import platform
 import statistics
@@ -18,7 +16,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bercail.core.machine import Machine
 from bercail.core.options import EngineOptions
@@ -28,6 +25,7 @@ from bercail.readers import Readers
 from bercail.wiring import build_house
 from tools.concierge.evaluate import serving
 from tools.figures import publish
+from tools.timed import ask
 
 GENERATED = 48
 
@@ -76,17 +74,8 @@ def one_model(machine: Machine, path: Path, depth: int, runs: int) -> list[dict[
 
 def decode(url: str, depth: int) -> float:
     """Tokens/s of one answer after about ``depth`` tokens of prompt, which the server keeps from run to run."""
-    body = {"prompt": [1, *[300 + n % 1000 for n in range(depth)]], "max_tokens": GENERATED, "temperature": 0}
-    body |= {"ignore_eos": True, "cache_prompt": True}
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=600)
-    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    answer = json.loads(response.read())
-    connection.close()
-    if response.status != 200:
-        raise SystemExit(f"status {response.status}: {answer}")
-    speed: float = answer["timings"]["predicted_per_second"]
-    return speed
+    timing = ask(url, [1, *[300 + n % 1000 for n in range(depth)]], GENERATED)
+    return timing.decode_tokens / timing.decode_s
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ the range. Random weights do: speed does not depend on what they say.
 """
 
 import argparse
-import http.client
-import json
 import os
 import platform
 import statistics
@@ -22,7 +20,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bercail.core.engine import EngineSettings
 from bercail.core.lessons import Pace
@@ -37,6 +34,7 @@ from bercail.readers import Readers
 from bercail.wiring import build_house
 from tools.concierge.evaluate import serving
 from tools.figures import publish
+from tools.timed import ask
 
 PROMPT, ANSWER = 256, 48
 LARGE_BYTES = 4_000_000_000
@@ -89,7 +87,7 @@ def one_model(machine: Machine, path: Path, depths: Sequence[int], runs: int) ->
     with serving(path) as url:
         for depth in depths:
             for turn in range(runs + 1):
-                timing = ask(url, [*words(0, depth), *words(turn + 1, PROMPT)])
+                timing = ask(url, [*words(0, depth), *words(turn + 1, PROMPT)], ANSWER)
                 if turn:
                     timings.append(timing)
                     print(model.id, timing, file=sys.stderr, flush=True)
@@ -100,23 +98,6 @@ def one_model(machine: Machine, path: Path, depths: Sequence[int], runs: int) ->
 def words(turn: int, count: int) -> list[int]:
     """Token ids of a turn's own."""
     return [300 + (turn * 7919 + index * 31) % 3000 for index in range(count)]
-
-
-def ask(url: str, prompt: list[int]) -> Timing:
-    """One answer, as the engine times it."""
-    body = {"prompt": prompt, "max_tokens": ANSWER, "temperature": 0, "ignore_eos": True, "cache_prompt": True}
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=3600)
-    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    answer = json.loads(response.read())
-    connection.close()
-    if response.status != 200:
-        raise SystemExit(f"status {response.status}: {answer}")
-    said = answer["timings"]
-    return Timing(
-        depth_tokens=said["cache_n"], prompt_tokens=said["prompt_n"], prefill_s=said["prompt_ms"] / 1000,
-        decode_tokens=said["predicted_n"], decode_s=said["predicted_ms"] / 1000,
-    )  # fmt: skip
 
 
 def judged(test: Timed, found: Sequence[Timed]) -> Iterator[dict[str, Any]]:

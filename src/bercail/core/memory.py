@@ -303,13 +303,7 @@ def draft_weights(model: Model) -> Bytes:
 
 def drafts(model: Model, tensor: Tensor) -> bool:
     """Whether ``tensor`` belongs to a drafting head."""
-    return _block_of(tensor.name) >= model.shape.layers
-
-
-def _block_of(name: str) -> int:
-    """Which block a tensor belongs to, or -1."""
-    number = name.removeprefix("blk.").partition(".")[0] if name.startswith("blk.") else ""
-    return int(number) if number.isdigit() else -1
+    return tensor.block >= model.shape.layers
 
 
 def draft_bytes(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:

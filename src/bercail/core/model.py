@@ -83,6 +83,13 @@ class Tensor:
     file_index: int = 0
 
     @property
+    def block(self) -> int:
+        """Number of the layer it belongs to, or -1."""
+        prefix, _, rest = self.name.partition(".")
+        number = rest.partition(".")[0]
+        return int(number) if prefix == "blk" and number.isdigit() else -1
+
+    @property
     def weights(self) -> int:
         """Number of weights."""
         count = 1

@@ -67,10 +67,8 @@ def linear_flops(model: Model) -> float:
     layers = model.shape.layers
     chosen, count = chosen_share(model), 0.0
     for tensor in model.tensors:
-        _, _, rest = tensor.name.partition("blk.")
-        number, _, name = rest.partition(".")
-        if number.isdigit() and int(number) < layers and len(tensor.shape) > 1:
-            count += tensor.weights * (chosen if "_exps." in name else 1.0)
+        if 0 <= tensor.block < layers and len(tensor.shape) > 1:
+            count += tensor.weights * (chosen if "_exps." in tensor.name else 1.0)
     return 2 * count
 
 
