@@ -116,8 +116,12 @@ class Engine(Protocol):
         """Render sample conversations with the engine's own renderer, in a child that cannot hurt us."""
         ...
 
-    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+    async def account(
+        self, model_path: str, settings: EngineSettings, draft_path: str | None = None
+    ) -> tuple[Part, ...]:
         """What the engine itself says it would allocate beside the weights; nothing is loaded. Empty if it never can.
+
+        What the model at ``draft_path`` would take to guess ahead is counted as well.
 
         Raises:
             EngineError: it refuses the model or the settings.

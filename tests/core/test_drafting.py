@@ -1,4 +1,4 @@
-"""A drafting head (MTP): what it adds, where it lies, and what contradicts it."""
+"""A drafting head (MTP) or a draft model: what it adds, where it lies, and what contradicts it."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,9 +12,11 @@ from bercail.core.explain import explain
 from bercail.core.landing import compare
 from bercail.core.launch import Landed
 from bercail.core.machine import Machine
-from bercail.core.model import Model, Recurrent
+from bercail.core.model import Model, Recurrent, Role, Tokenizer
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, NoFit, Verdict, decide
+from bercail.core.quant import TENSOR_TYPES_BY_NAME
+from bercail.core.repack import repacked
 from bercail.core.units import MIB
 from fakes.models import a_machine, a_model, a_shape, a_tensor
 
@@ -73,6 +75,8 @@ def test_each_guess_keeps_a_recurrent_state() -> None:
     none, three = planned(model=model, slots=2, context=4096), planned(model=model, slots=2, context=4096, mtp=3)
     assert parts(three)["recurrent state"] == 4 * parts(none)["recurrent state"]
     assert parts(three)["compute"] > parts(none)["compute"]
+    told = explain(model, three, "recurrent state")
+    assert sum(term.bytes for term in told.terms) == told.part.bytes
     one = memory.checkpoint_bytes(model, none.settings)
     assert memory.checkpoint_bytes(model, three.settings) == one
     assert sum(memory.layer_state_bytes(model, three.settings)) == memory.state_bytes(model, three.settings)
@@ -81,7 +85,7 @@ def test_each_guess_keeps_a_recurrent_state() -> None:
 def test_latent_attention_keeps_one_row() -> None:
     model = with_a_head(mla_compressed=True, kv_lora_rank=512)
     rows = (512 + model.shape.rope_dimensions) * 2
-    assert memory.draft_bytes(model, planned(model=model, mtp=1, context=4096, slots=1).settings)["draft cache"] == (
+    assert memory.draft_parts(model, planned(model=model, mtp=1, context=4096, slots=1).settings)["draft cache"] == (
         4096 * rows
     )
 
@@ -113,6 +117,73 @@ def test_what_contradicts_it_is_named(model: Model, wish: dict[str, object], wor
     verdict = decide(a_machine(), model, EngineOptions(**wish))  # type: ignore[arg-type]
     assert isinstance(verdict, NoFit)
     assert words in verdict.why
+
+
+def with_a_draft(**changes: Any) -> Model:
+    draft = a_model("small", tensors=(a_tensor("blk.0.attn_q.weight", 512),), shape=a_shape(layers=1))
+    return replace(a_model("large"), draft=replace(draft, **changes))
+
+
+def test_a_draft_model_takes_what_it_would_take_alone() -> None:
+    model = with_a_draft()
+    plan, alone = planned(model=model, context=4096, slots=2, kv="q8_0"), planned(model=a_model("large"))
+    assert model.draft is not None
+    found, own = parts(plan), replace(plan.settings, kv_type_k="f16", kv_type_v="f16", draft_tokens=0)
+    assert plan.settings.draft_tokens == 3
+    assert plan.draft == model.draft.path
+    assert found["weights"] == parts(alone)["weights"]
+    assert found["draft model"] == model.draft.weights_bytes == 512 * 256 * 2
+    assert found["draft cache"] == memory.cache_bytes(model.draft, own)
+    assert found["draft compute"] == memory.compute_bytes(model.draft, own)
+    assert found["draft output"] == memory.output_bytes(model.draft, own)
+    reason = next(row for row in plan.reasons if row.setting == "draft_tokens")
+    assert "small guesses" in reason.because
+    assert alone.draft is None
+    for name in ("draft model", "draft cache", "draft compute", "draft output"):
+        told = explain(model, plan, name)
+        assert sum(term.bytes for term in told.terms) == told.part.bytes
+
+
+def test_a_draft_model_gets_its_weights_in_another_order_too() -> None:
+    cpu = replace(a_machine().cpu, instruction_sets=("avx2",))
+    tensor = replace(a_tensor("blk.0.attn_q.weight", 512), type=TENSOR_TYPES_BY_NAME["q4_0"])
+    model = with_a_draft(tensors=(tensor,))
+    assert repacked(model, cpu).copied - repacked(replace(model, draft=None), cpu).copied == tensor.bytes
+
+
+def test_the_flags_elsewhere_name_the_draft_model() -> None:
+    plan = planned(model=with_a_draft(), draft_tokens=5)
+    flags = llama_server("m.gguf", None, plan.settings, draft_path=plan.draft)
+    assert plan.draft is not None
+    assert flags[-6:] == ("--spec-type", "draft-simple", "--spec-draft-model", plan.draft, "--spec-draft-n-max", "5")
+
+
+def other_words(model: str, tokens: int) -> Model:
+    shape = replace(a_shape(layers=1), vocabulary=tokens)
+    return with_a_draft(tokenizer=Tokenizer(model=model, pre=None, tokens=tokens), shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("model", "wish", "words"),
+    [
+        (a_model(), {"draft_tokens": 2}, "--draft-tokens 2 needs --draft-model"),
+        (replace(with_a_head(), draft=with_a_draft().draft), {"mtp": 1}, "only one of them guesses"),
+        (with_a_draft(role=Role.EMBED), {}, "small generates nothing"),
+        (with_a_draft(), {"embedding": True}, "--draft-model and embedding contradict each other"),
+        (replace(with_a_draft(), role=Role.EMBED), {}, "--draft-model and embedding contradict each other"),
+        (other_words("bert", a_model().shape.vocabulary), {}, "their vocabularies must agree"),
+        (other_words("gpt2", a_model().shape.vocabulary + 129), {}, "their vocabularies must agree"),
+    ],
+)
+def test_what_contradicts_a_draft_model_is_named(model: Model, wish: dict[str, object], words: str) -> None:
+    verdict = decide(a_machine(), model, EngineOptions(**wish))  # type: ignore[arg-type]
+    assert isinstance(verdict, NoFit)
+    assert words in verdict.why
+
+
+def test_a_few_tokens_more_or_less_agree() -> None:
+    tokenizer = a_model().tokenizer.model or ""
+    assert planned(model=other_words(tokenizer, a_model().shape.vocabulary + 128)).draft
 
 
 def test_more_context_without_it_is_offered() -> None:

@@ -51,7 +51,7 @@ def test_a_state_is_told_by_kind_and_needs_no_attention_mask() -> None:
     verdict = decide(a_machine(), model, EngineOptions(context=4096, slots=2))
     conv, state = explain(model, verdict, "recurrent state").terms
     assert (conv.what, conv.bytes) == ("convolution", 4 * 4096 * 2)
-    assert (state.what, state.how) == ("state", "4 layers of 65,536 bytes (f32), 2 slots")
+    assert (state.what, state.how) == ("state", "4 layers of 65,536 bytes (f32), 2 copies")
     assert "attention mask" not in [term.what for term in explain(model, verdict, "compute").terms]
 
 

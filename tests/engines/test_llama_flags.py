@@ -51,6 +51,17 @@ def test_each_setting_has_its_parameter(change: dict[str, object], name: str, ex
     assert flags.render(replace(SPEC, settings=settings), "/s.sock")[name] == expected
 
 
+@pytest.mark.parametrize(
+    ("draft_path", "tokens", "kind"),
+    [(None, 0, "NONE"), (None, 2, "DRAFT_MTP"), ("/d.gguf", 2, "DRAFT_SIMPLE")],
+)
+def test_who_guesses_ahead(draft_path: str | None, tokens: int, kind: str) -> None:
+    spec = replace(SPEC, settings=replace(SETTINGS, draft_tokens=tokens), draft_path=draft_path)
+    values = flags.render(spec, "/s.sock")
+    assert values["speculative.types"] == [f"COMMON_SPECULATIVE_TYPE_{kind}"]
+    assert values["speculative.draft.mparams.path"] == (draft_path or "")
+
+
 def test_engine_never_fits_fetches_or_offloads_on_its_own() -> None:
     values = flags.render(SPEC, "/s.sock")
     assert values["fit_params"] is False

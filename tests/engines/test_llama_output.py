@@ -138,6 +138,7 @@ def test_telling_lines_leave_out_noise_and_stamps() -> None:
             ),
             1, "chat_template", "no system role",
         ),
+        (("E srv  load_model: draft model vocab type must match target model",), 1, "draft_model", "tokens"),
         ((), -9, "out_of_memory", "killed"),
         ((), -4, "engine_instructions", "AVX2"),
         ((), -11, "engine_failed", "SIGSEGV"),

@@ -112,6 +112,7 @@ class FakeReader:
     Attributes:
         refusals: errors by path.
         bad_vocabulary: what the audit raises.
+        audited: ids of the models whose vocabulary was looked at.
         read_paths: what was read, with the projector asked for.
     """
 
@@ -120,6 +121,7 @@ class FakeReader:
     by_path: dict[str, Findings] = field(default_factory=dict)
     refusals: dict[str, BercailError] = field(default_factory=dict)
     bad_vocabulary: BercailError | None = None
+    audited: list[str] = field(default_factory=list)
     read_paths: list[tuple[str, str | None]] = field(default_factory=list)
     searches: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
 
@@ -141,6 +143,7 @@ class FakeReader:
         return self.read(url)
 
     def audit_vocabulary(self, model: Model) -> None:
+        self.audited.append(model.id)
         if self.bad_vocabulary is not None:
             raise self.bad_vocabulary
 
@@ -202,13 +205,17 @@ class FakeEngine:
         self.processes: list[FakeProcess] = []
         self.starts: list[LaunchSpec] = []
         self.asked: list[tuple[str, EngineSettings]] = []
+        self.drafts: list[str | None] = []
         self.says: tuple[Part, ...] = ()
         self.landed: tuple[Landed, ...] = ()
         self.cancelled = 0
         self.alive: set[int] = set()
 
-    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+    async def account(
+        self, model_path: str, settings: EngineSettings, draft_path: str | None = None
+    ) -> tuple[Part, ...]:
         self.asked.append((model_path, settings))
+        self.drafts.append(draft_path)
         return self.says
 
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:

@@ -44,6 +44,20 @@ def test_what_cannot_be_served_alone_has_no_plan() -> None:
         run(lambda: plan(fakes.house(), "a"))
 
 
+def test_the_draft_model_that_the_settings_name_is_planned_for_and_asked_about() -> None:
+    fakes = Fakes(settings=Settings(engine=EngineOptions(draft="small")))
+    fakes.add("large")
+    fakes.add("small")
+    fakes.engine.says = (Part(name="compute", bytes=5),)
+    planned = run(lambda: plan(fakes.house(), "large"))
+    assert isinstance(planned.verdict, Fits)
+    assert planned.verdict.draft == "/m/small.gguf"
+    run(lambda: check(fakes.house(), planned, print))
+    other = replace(planned, model=replace(planned.model, draft=a_model("small", architecture="qwen3")))
+    run(lambda: check(fakes.house(), other, print))
+    assert fakes.engine.drafts == ["/m/small.gguf"] * 2  # another header, so it is asked again
+
+
 @pytest.mark.parametrize("memory_bytes", [None, 0])
 def test_the_engine_is_asked_about_the_planned_settings_whether_they_fit_or_not(memory_bytes: int | None) -> None:
     fakes = Fakes()

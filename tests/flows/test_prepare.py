@@ -42,6 +42,15 @@ def test_a_launch_has_everything_the_engine_needs() -> None:
     assert [type(item) for item in told] == [news.ModelRead]
 
 
+def test_a_draft_model_is_read_audited_and_launched_with() -> None:
+    fakes = made()
+    fakes.settings = Settings(engine=EngineOptions(draft="small"))
+    fakes.add("small")
+    prepared, _ = do(fakes)
+    assert prepared.spec.draft_path == "/m/small.gguf"
+    assert fakes.reader.audited == ["a", "small"]
+
+
 def test_the_model_goes_by_the_name_it_was_found_under() -> None:
     prepared, _ = do(made(id="other"))
     assert prepared.model.id == prepared.plan.model_id == "a"

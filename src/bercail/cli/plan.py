@@ -71,7 +71,9 @@ def command(
     verdict = planned.verdict
     if form and isinstance(verdict, Fits):
         heads = planned.model.shape.nextn_layers
-        arguments = llama_server(verdict.model_path, verdict.projector, verdict.settings, drafting_layers=heads)
+        arguments = llama_server(
+            verdict.model_path, verdict.projector, verdict.settings, drafting_layers=heads, draft_path=verdict.draft
+        )
         show(llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n")
         return 0
     explained = explain(planned.model, verdict, part) if part is not None else None

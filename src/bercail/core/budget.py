@@ -47,8 +47,8 @@ class Device:
 
 
 _TOLD_AS: Mapping[str, str] = {
-    "second embedding": "weights", "draft head": "weights", "draft cache": "KV cache", "draft compute": "compute",
-    "draft output": "output", "learned": "compute",
+    "second embedding": "weights", "draft head": "weights", "draft model": "weights", "draft cache": "KV cache",
+    "draft compute": "compute", "draft output": "output", "learned": "compute",
 }  # fmt: skip
 
 
@@ -116,11 +116,10 @@ class Case:
         return self._main(settings, held, compute, 0, [])
 
     def _draft(self, settings: EngineSettings) -> list[Part]:
-        """What a drafting head takes where the last layers are."""
+        """What guessing ahead takes where the last layers are."""
         if not settings.draft_tokens:
             return []
-        sizes = {"draft head": memory.draft_weights(self.model), **memory.draft_bytes(self.model, settings)}
-        return [Part(name=name, bytes=size) for name, size in sizes.items()]
+        return [Part(name=name, bytes=size) for name, size in memory.draft_parts(self.model, settings).items()]
 
     def _main(
         self, settings: EngineSettings, held: split.Held, compute: Bytes, projector: Bytes, draft: list[Part]

@@ -8,7 +8,12 @@ from bercail.core.units import MIB
 
 
 def llama_server(
-    model_path: str, projector: str | None, settings: EngineSettings, *, drafting_layers: int = 0
+    model_path: str,
+    projector: str | None,
+    settings: EngineSettings,
+    *,
+    drafting_layers: int = 0,
+    draft_path: str | None = None,
 ) -> tuple[str, ...]:
     """The arguments of `llama-server` (b11549) that run a model with the settings of a plan.
 
@@ -17,6 +22,7 @@ def llama_server(
         projector: its ``mmproj`` file, or None.
         settings: of the plan.
         drafting_layers: blocks of a drafting head in the file, which the engine counts even if it loads none.
+        draft_path: file of the draft model, or None.
     """
     prompt_cache = settings.prompt_cache_bytes // MIB
     return (
@@ -37,8 +43,20 @@ def llama_server(
         *(("--embedding",) if settings.embedding else ()),
         *(("--pooling", settings.pooling.value) if settings.pooling else ()),
         *(() if settings.warmup else ("--no-warmup",)),
-        *(("--spec-type", "draft-mtp", "--spec-draft-n-max", str(draft)) if (draft := settings.draft_tokens) else ()),
+        *_draft_arguments(settings, draft_path),
     )  # fmt: skip
+
+
+def _draft_arguments(settings: EngineSettings, draft_path: str | None) -> tuple[str, ...]:
+    """Who guesses ahead, if anybody."""
+    if not settings.draft_tokens:
+        return ()
+    who = (
+        ("--spec-type", "draft-simple", "--spec-draft-model", draft_path)
+        if draft_path
+        else ("--spec-type", "draft-mtp")
+    )
+    return (*who, "--spec-draft-n-max", str(settings.draft_tokens))
 
 
 _ALL = "999"

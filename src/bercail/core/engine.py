@@ -33,7 +33,7 @@ class EngineSettings:
         layer_split: layers on each GPU, in order, those before them staying in main memory; with ``tensor`` a 1 for
             each GPU, which has a slice of every layer. Empty without GPUs.
         cpu_experts: the routed experts of so many first layers stay in main memory.
-        draft_tokens: guessed ahead by the model's own drafting head (MTP); 0 leaves it out of memory.
+        draft_tokens: guessed ahead by a draft model or the model's own drafting head (MTP); 0 loads neither.
     """
 
     context_tokens: Tokens

@@ -95,9 +95,10 @@ _HOW = {
     "engine": "the process without a model: library, server, thread stacks, allocator; measured",
     "second embedding": "the output is the embedding once more, in another order for this CPU",
     "draft head": "the blocks that guess tokens ahead (MTP); left in the file without --mtp",
-    "draft cache": "keys and values of these blocks for the whole context, f16",
-    "draft compute": "scratch memory of these blocks: no more than that of the layers before them",
-    "draft output": "logits that these blocks make for every slot, f32",
+    "draft model": "all weights of the draft model",
+    "draft cache": "what it keeps of the whole context for itself, keys and values in f16",
+    "draft compute": "its scratch memory: of a drafting head no more than that of the layers before it",
+    "draft output": "logits that it makes for every slot, f32",
     "learned": "working memory that earlier loads of this architecture took here beyond the formula",
 }
 
@@ -130,9 +131,9 @@ def _layers(count: int) -> str:
 
 
 def _state(model: Model, verdict: Verdict) -> tuple[Term, ...]:
-    layers, slots = memory.state_layers(model), verdict.settings.slots
+    layers, rows = memory.state_layers(model), memory.state_rows(verdict.settings)
     return tuple(
-        Term(what=what, how=f"{_layers(layers)} of {size:,} bytes (f32), {slots} slots", bytes=layers * size * slots)
+        Term(what=what, how=f"{_layers(layers)} of {size:,} bytes (f32), {rows} copies", bytes=layers * size * rows)
         for what, size in memory.state_kinds(model).items()
     )
 

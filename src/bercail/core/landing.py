@@ -11,6 +11,7 @@ from bercail.core.units import MIB, Bytes, format_bytes
 
 TOLD = ("weights", "KV cache", "recurrent state", "compute", "output")
 """Parts that engines tell of."""
+_MAPPED = frozenset(("weights", "draft head", "draft model"))
 _SLACK: Bytes = MIB
 """Engines tell hundredths of a MiB, and round up to pages."""
 
@@ -115,7 +116,7 @@ def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]
     for (device, _), size in working.items():
         found[device, "compute"] = found.get((device, "compute"), 0) + size
     if mapped or copied:
-        weights = [part.bytes for part in plan.devices[0].parts if part.name in ("weights", "draft head")]
+        weights = [part.bytes for part in plan.devices[0].parts if part.name in _MAPPED]
         found["cpu", "weights"] = found.get(("cpu", "weights"), 0) + sum(weights) + max(0, copied - plan.copied_bytes)
     return found
 

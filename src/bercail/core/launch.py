@@ -21,6 +21,7 @@ class LaunchSpec:
         model_path: first file of the model.
         weights_bytes: for progress.
         projector_path: ``mmproj`` file, or None.
+        draft_path: file of the model that guesses ahead, or None.
         chat_template: replaces the file's own where that one is unusable; None keeps it.
         environment: added to the engine's environment.
     """
@@ -30,6 +31,7 @@ class LaunchSpec:
     weights_bytes: Bytes
     settings: EngineSettings
     projector_path: str | None = None
+    draft_path: str | None = None
     chat_template: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 

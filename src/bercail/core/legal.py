@@ -3,11 +3,14 @@
 from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Backend, Machine
-from bercail.core.model import Model, Shape
+from bercail.core.model import Model, Role, Shape
 from bercail.core.options import EngineOptions
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.split import REFUSING, Split
 from bercail.core.units import format_tokens
+
+MOST_OTHER_TOKENS = 128
+"""By so many tokens the vocabulary of a draft model may be larger or smaller (llama.cpp b11549)."""
 
 
 def illegal(case: Case, settings: EngineSettings) -> str:
@@ -61,12 +64,33 @@ def at_odds(machine: Machine, model: Model, wish: EngineOptions) -> str:
             return f"--kv {wish.kv} and {flag} {kind} contradict each other"
     if wish.mtp and not model.shape.nextn_layers:
         return f"--mtp {wish.mtp} needs a drafting head, and {model.id} has none in its file"
-    if wish.mtp and (wish.embedding or wish.purpose == "embedding"):
-        return f"--mtp {wish.mtp} and embedding contradict each other: nothing is generated"
+    flag = f"--mtp {wish.mtp}" if wish.mtp else "--draft-model" if model.draft else ""
+    if flag and (wish.embedding or wish.purpose == "embedding" or model.role is not Role.GENERATE):
+        return f"{flag} and embedding contradict each other: nothing is generated"
+    if refused := _cannot_draft(model, wish):
+        return refused
     if wish.purpose == "embedding" and wish.embedding is False:
         return "--for embedding and --no-embedding contradict each other"
     if wish.purpose not in (None, "embedding") and wish.embedding:
         return f"--for {wish.purpose} and --embedding contradict each other"
+    return ""
+
+
+def _cannot_draft(model: Model, wish: EngineOptions) -> str:
+    """Why the draft model cannot guess for the other one as asked, or empty."""
+    draft = model.draft
+    if draft is None:
+        return f"--draft-tokens {wish.draft_tokens} needs --draft-model" if wish.draft_tokens else ""
+    if wish.mtp:
+        return f"--mtp {wish.mtp} and --draft-model contradict each other: only one of them guesses"
+    if draft.role is not Role.GENERATE:
+        return f"--draft-model {draft.id} generates nothing that could be a guess"
+    sizes = draft.shape.vocabulary, model.shape.vocabulary
+    if draft.tokenizer.model != model.tokenizer.model or abs(sizes[0] - sizes[1]) > MOST_OTHER_TOKENS:
+        return (
+            f"the draft model {draft.id} ({draft.tokenizer.model}, {sizes[0]:,} tokens) and {model.id} "
+            f"({model.tokenizer.model}, {sizes[1]:,} tokens) contradict each other: their vocabularies must agree"
+        )
     return ""
 
 

@@ -306,12 +306,21 @@ def drafts(model: Model, tensor: Tensor) -> bool:
     return tensor.block >= model.shape.layers
 
 
-def draft_bytes(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:
-    """What a drafting head takes while it guesses, beside its weights: a cache of its own, always f16, and buffers.
+def draft_parts(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:
+    """What guessing ahead takes: weights, a cache of its own, always f16, and buffers.
 
-    Its scratch memory is no more than that of the layers before it, whose size is taken.
+    A draft model has the context, the slots and the batches of the model it guesses for. The scratch memory of a
+    drafting head is no more than that of the layers before it, whose size is taken.
     """
-    shape, own = model.shape, replace(settings, kv_type_k="f16", kv_type_v="f16", draft_tokens=0)
+    own = replace(settings, kv_type_k="f16", kv_type_v="f16", draft_tokens=0)
+    if draft := model.draft:
+        return {
+            "draft model": draft.weights_bytes - draft_weights(draft),
+            "draft cache": cache_bytes(draft, own) + state_bytes(draft, own),
+            "draft compute": compute_bytes(draft, own),
+            "draft output": output_bytes(draft, own),
+        }
+    shape = model.shape
     cells = cells_per_stream(settings) * (1 if settings.kv_unified else settings.slots)
     cell = sum(
         row_bytes("f16", (shape.key_length + shape.value_length) * heads) for heads in shape.kv_heads[shape.layers :]
@@ -319,6 +328,7 @@ def draft_bytes(model: Model, settings: EngineSettings) -> Mapping[str, Bytes]:
     if shape.mla_compressed:
         cell = row_bytes("f16", shape.kv_lora_rank + shape.rope_dimensions) * shape.nextn_layers
     return {
+        "draft head": draft_weights(model),
         "draft cache": cells * cell,
         "draft compute": compute_bytes(model, own),
         "draft output": output_bytes(model, own),

@@ -229,6 +229,7 @@ class Model:
         pooling: how it pools if it embeds, or None.
         metadata: every key; arrays that were skipped as ArraySummary.
         projector: path of the ``mmproj`` file that goes with it, or None.
+        draft: a smaller model of the same vocabulary that guesses ahead for it, or None.
         notes: oddities worth a word that do not stop it.
     """
 
@@ -250,6 +251,7 @@ class Model:
     pooling: Pooling | None = None
     projector: str | None = None
     projector_bytes: Bytes = 0
+    draft: "Model | None" = None
     notes: tuple[str, ...] = ()
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 

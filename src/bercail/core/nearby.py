@@ -64,7 +64,11 @@ def nearby(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
     ubatch = min(LEAN_UBATCH, settings.ubatch_tokens, settings.batch_tokens)
     changes: list[tuple[str, EngineSettings, str]] = [
         ("context {context} fits", settings, _SHORTER),
-        ("without mtp {context} fits", replace(settings, draft_tokens=0), "what the drafting head would gain"),
+        (
+            f"without {'the draft model' if case.model.draft else 'mtp'} {{context}} fits",
+            replace(settings, draft_tokens=0),
+            "what guessing ahead would gain",
+        ),
         ("with flash attention {context} fits", fast, "no quality"),
         (
             "with an f16 KV cache {context} fits",

@@ -181,6 +181,15 @@ class EngineOptions:
         None, Kind.COUNT, "Tokens that the model's own drafting head guesses ahead (MTP); 0 is none.",
         minimum=0, maximum=16,
     )  # fmt: skip
+    draft: str | None = option(
+        None,
+        Kind.TEXT,
+        "Model file of the same vocabulary, much smaller, that guesses tokens ahead.",
+        word="draft-model",
+    )
+    draft_tokens: int | None = option(
+        None, Kind.COUNT, "Tokens that the draft model guesses ahead.", minimum=1, maximum=16
+    )
     split: str | None = option(
         None, Kind.CHOICE, "How GPUs share the model: one of them, whole layers, or a slice of every layer.",
         choices=("none", "layer", "row", "tensor"),

@@ -29,6 +29,8 @@ CHECKPOINT_STEPS = (8, 4, 2, 1, 0)
 GENERATE_BATCH: Tokens = 128
 """A lost client is noticed after a batch, and its slot is free after one more at most. Larger ones gained nothing on a
 CPU: a billion parameters at q8_0 on two cores read 25 to 35 tokens/s at 64, 128, 256 and 512 alike."""
+GUESSES: Tokens = 3
+"""Guessed ahead by a draft model, if nobody says how many: the engine's own default."""
 GPU_BATCH: Tokens = 512
 """What keeps a GPU busy: its default in the engine."""
 
@@ -40,6 +42,7 @@ class Fits:
     Attributes:
         model_path: first file of the model.
         projector: the ``mmproj`` file to load as well, or None.
+        draft: file of the draft model to load as well, or None.
         rates: how fast it will decode, predicted; empty where a memory's speed is unknown.
         prefill: how fast it will read prompts; empty before a model of its type was timed here.
         copied_bytes: weights that also lie in memory in another order, for the CPU's sake.
@@ -54,6 +57,7 @@ class Fits:
     reasons: tuple[Reason, ...]
     alternatives: tuple[Alternative, ...] = ()
     projector: str | None = None
+    draft: str | None = None
     rates: tuple[Rate, ...] = ()
     prefill: tuple[Rate, ...] = ()
     copied_bytes: Bytes = 0
@@ -146,6 +150,7 @@ def decide(
         ),
         alternatives=more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
+        draft=model.draft.path if model.draft else None,
         rates=rates,
         prefill=prefill_rates(case, settings),
         copied_bytes=case.repacked.copied if settings.repack else 0,
@@ -154,8 +159,7 @@ def decide(
 
 
 def _fixed(machine: Machine, case: Case, settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
-    nextn = case.model.shape.nextn_layers
-    return fixed_reasons(machine, wish, settings, copied=case.repacked.copied, nextn=nextn)
+    return fixed_reasons(machine, wish, settings, copied=case.repacked.copied, model=case.model)
 
 
 def _as_wished(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
@@ -276,7 +280,7 @@ def _first_settings(machine: Machine, model: Model, wish: EngineOptions) -> Engi
         embedding=embedding,
         pooling=pooling,
         prompt_cache_bytes=wish.prompt_cache or 0,
-        draft_tokens=wish.mtp or 0,
+        draft_tokens=(wish.draft_tokens or GUESSES) if model.draft else wish.mtp or 0,
     )
     asked = wish.context or model.context_length
     # The engine rounds up to whole steps; the plan does so first, where the model allows it, and says it.

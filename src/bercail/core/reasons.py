@@ -7,6 +7,7 @@ from bercail.core import memory
 from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
+from bercail.core.model import Model
 from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.place import gpu_layers
 from bercail.core.speed import Rate
@@ -23,7 +24,7 @@ class Reason:
 
 
 def fixed_reasons(
-    machine: Machine, wish: EngineOptions, settings: EngineSettings, *, copied: Bytes, nextn: int
+    machine: Machine, wish: EngineOptions, settings: EngineSettings, *, copied: Bytes, model: Model
 ) -> tuple[Reason, ...]:
     """Reasons for what does not depend on the budget.
 
@@ -32,7 +33,7 @@ def fixed_reasons(
         wish: what the user set.
         settings: what was chosen.
         copied: weights that are copied if they are rearranged.
-        nextn: blocks of a drafting head in the file.
+        model: that is planned for.
     """
     cpu = machine.cpu
     cores = f"{cpu.physical_cores or '?'} physical cores behind {len(cpu.logical_cpus)} usable CPUs"
@@ -57,12 +58,20 @@ def fixed_reasons(
         ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
         ("warmup", settings.warmup, False, "the first request is as fast as the next"),
     ]
-    drafts = "not measured here yet; --mtp 3 tries it" if nextn else "the file has no drafting head"
-    rows.append(("mtp", settings.draft_tokens, wish.mtp is not None, drafts))
+    rows.append(_drafting(model, settings, wish))
     return tuple(
         Reason(setting=name, value=_word(value), because="as asked" if asked else because)
         for name, value, asked, because in rows
     )
+
+
+def _drafting(model: Model, settings: EngineSettings, wish: EngineOptions) -> tuple[str, object, bool, str]:
+    """Who guesses ahead, if anybody."""
+    if draft := model.draft:
+        because = f"{draft.id} guesses; the engine's own number; what it gains is not predicted"
+        return "draft_tokens", settings.draft_tokens, wish.draft_tokens is not None, because
+    because = "not measured here yet; --mtp 3 tries it" if model.shape.nextn_layers else "the file has no drafting head"
+    return "mtp", settings.draft_tokens, wish.mtp is not None, because
 
 
 def _repack(settings: EngineSettings, copied: Bytes) -> str:

@@ -40,8 +40,15 @@ NOTHING = Repacked()
 
 
 def repacked(model: Model, cpu: Cpu) -> Repacked:
-    """What ``cpu`` gets in another order of ``model``, without GPUs."""
-    groups = _groups(cpu)
+    """What ``cpu`` gets in another order of ``model`` and of its draft model, without GPUs."""
+    own = _repacked(model, _groups(cpu))
+    if model.draft is None:
+        return own
+    draft = repacked(model.draft, cpu)
+    return Repacked(copied=own.copied + draft.copied, added=own.added + draft.added)
+
+
+def _repacked(model: Model, groups: Mapping[str, int]) -> Repacked:
     layers, tensors = model.shape.layers, {tensor.name: tensor for tensor in model.tensors}
     copied = sum(tensor.bytes for tensor in model.tensors if _is_matrix(tensor, layers) and _fits(tensor, groups))
     embedding = tensors.get("token_embd.weight")

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -26,6 +27,20 @@ async def inspect(house: House, name: str) -> Model:
         return await asyncio.to_thread(house.reader.read_remote, name)
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
     return await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
+
+
+async def with_draft(house: House, model: Model) -> Model:
+    """``model`` with the draft model that the settings name, if they name one.
+
+    Raises:
+        ReadError: the draft model's file cannot be read or must not be loaded.
+        NotFoundError: there is no such file.
+    """
+    if (name := house.settings.engine.draft) is None:
+        return model
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    draft = await asyncio.to_thread(house.reader.read, found.path)
+    return replace(model, draft=draft)
 
 
 def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundModel:

@@ -13,7 +13,7 @@ from bercail.core.lessons import NO_LESSONS
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Role
 from bercail.core.plan import Verdict, decide
-from bercail.flows.inspect import inspect
+from bercail.flows.inspect import inspect, with_draft
 from bercail.flows.lessons import recall
 from bercail.flows.machine import glance
 from bercail.ports import House
@@ -41,6 +41,7 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
         RefusedError: it is not a model that can be served alone.
     """
     model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(glance, house))
+    model = await with_draft(house, model)
     refuse_unservable(model)
     lessons = recall(house, here) if machine is None else NO_LESSONS
     verdict = decide(machine or here, model, house.settings.engine, engine=house.engine.name, lessons=lessons)
@@ -53,19 +54,24 @@ async def check(house: House, planned: Planned, tell: Callable[[news.News], None
     Raises:
         EngineError: it refuses the model or the settings.
     """
-    settings = planned.verdict.settings
+    settings, draft = planned.verdict.settings, planned.model.draft
     header = hashlib.sha256(
-        repr(replace(planned.model, id="", path="", files=())).encode("utf-8", "replace")
+        repr([_content(model) for model in (planned.model, draft)]).encode("utf-8", "replace")
     ).hexdigest()
     key = f"{house.engine.name}-{house.engine.build}; {header}; {settings}"
     if parts := _parts(house.cache.get("account", key)):
         return parts
-    parts = await house.engine.account(planned.verdict.model_path, settings)
+    parts = await house.engine.account(planned.verdict.model_path, settings, draft.path if draft else None)
     try:
         house.cache.put("account", key, {"parts": [[part.name, part.bytes] for part in parts]})
     except StoreError as error:
         tell(news.Warned(text=str(error)))
     return parts
+
+
+def _content(model: Model | None) -> Model | None:
+    """What a model is, wherever it lies."""
+    return replace(model, id="", path="", files=(), draft=None) if model else None
 
 
 def _parts(kept: Mapping[str, object] | None) -> tuple[Part, ...]:

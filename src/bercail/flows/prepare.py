@@ -12,6 +12,7 @@ from bercail.core.machine import Machine
 from bercail.core.model import FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
+from bercail.flows.inspect import with_draft
 from bercail.flows.lessons import recall
 from bercail.flows.machine import glance
 from bercail.flows.plan import refuse_unservable
@@ -37,13 +38,13 @@ class Prepared:
 
 
 async def read(house: House, found: FoundModel) -> Model:
-    """The model behind a find, header only.
+    """The model behind a find, header only, with the draft model that the settings name.
 
     Raises:
-        ReadError: its file cannot be read or must not be loaded.
+        ReadError: a file cannot be read or must not be loaded.
     """
     model = await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
-    return replace(model, id=found.id)
+    return await with_draft(house, replace(model, id=found.id))
 
 
 async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Prepared:
@@ -56,7 +57,8 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
     model = await read(house, found)
     refuse_unservable(model)
     tell(news.ModelRead(model=model))
-    await asyncio.to_thread(house.reader.audit_vocabulary, model)
+    for audited in filter(None, (model, model.draft)):
+        await asyncio.to_thread(house.reader.audit_vocabulary, audited)
     machine, chat_refusal = await asyncio.gather(asyncio.to_thread(glance, house), _chat_refusal(house, model, tell))
     verdict = decide(machine, model, house.settings.engine, engine=house.engine.name, lessons=recall(house, machine))
     if isinstance(verdict, NoFit):
@@ -67,6 +69,7 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
         weights_bytes=model.weights_bytes,
         settings=verdict.settings,
         projector_path=verdict.projector,
+        draft_path=verdict.draft,
         chat_template=PLAIN_TEMPLATE if chat_refusal else None,
     )
     return Prepared(machine=machine, model=model, plan=verdict, spec=spec, chat_refusal=chat_refusal)

@@ -110,7 +110,9 @@ class FakeEngine:
         self.started.append(process)
         return process
 
-    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+    async def account(
+        self, model_path: str, settings: EngineSettings, draft_path: str | None = None
+    ) -> tuple[Part, ...]:
         """Nothing: it allocates nothing."""
         return ()
 

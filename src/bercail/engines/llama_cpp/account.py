@@ -17,8 +17,12 @@ PARTS = {"cache": "KV cache", "state": "recurrent state", "compute": "compute", 
 """The engine's words, and the plan's names for the same."""
 
 
-async def account(model_path: str, settings: EngineSettings, timeout_s: float) -> tuple[Part, ...]:
+async def account(
+    model_path: str, settings: EngineSettings, timeout_s: float, draft_path: str | None = None
+) -> tuple[Part, ...]:
     """What the engine would allocate for the model at `model_path` beside its weights, to a hundredth of a MiB.
+
+    With `draft_path`, what it would allocate for the model there that guesses ahead is in the same parts.
 
     Raises:
         EngineError: it refuses the model or the settings, dies of them, or takes more than `timeout_s`.
@@ -36,7 +40,7 @@ async def account(model_path: str, settings: EngineSettings, timeout_s: float) -
             "-m",
             oracle.__name__,
             model_path,
-            *(("--drafting",) if settings.draft_tokens else ()),
+            *_drafting(settings, draft_path),
         ),
         environment=clean_environment(os.environ),
         first_input=json.dumps(asdict(settings)).encode() + b"\n",
@@ -62,6 +66,12 @@ async def account(model_path: str, settings: EngineSettings, timeout_s: float) -
     finally:
         ended.cancel()
         await asyncio.shield(end(child))
+
+
+def _drafting(settings: EngineSettings, draft_path: str | None) -> tuple[str, ...]:
+    if not settings.draft_tokens:
+        return ()
+    return ("--draft", draft_path) if draft_path else ("--drafting",)
 
 
 def _refused(log: tuple[str, ...]) -> EngineError:

@@ -151,14 +151,16 @@ class LlamaCpp:
         finally:
             remove(runtime)
 
-    async def account(self, model_path: str, settings: EngineSettings) -> tuple[Part, ...]:
+    async def account(
+        self, model_path: str, settings: EngineSettings, draft_path: str | None = None
+    ) -> tuple[Part, ...]:
         """What it would allocate for the model beside its weights, asked of the library itself on the header alone.
 
         Raises:
             EngineError: it is not installed, refuses the model or the settings, or does not answer in time.
         """
         check_library()
-        return await account(model_path, settings, _ACCOUNT_S)
+        return await account(model_path, settings, _ACCOUNT_S, draft_path)
 
     def _log_path(self, spec: LaunchSpec) -> Path | None:
         if self._log_dir is None:

@@ -81,9 +81,17 @@ def _work(spec: LaunchSpec) -> dict[str, Parameter]:
         "embedding": settings.embedding,
         "pooling_type": f"LLAMA_POOLING_TYPE_{pooling.upper()}",
         "warmup": settings.warmup,
-        "speculative.types": [f"COMMON_SPECULATIVE_TYPE_{'DRAFT_MTP' if settings.draft_tokens else 'NONE'}"],
+        "speculative.types": [f"COMMON_SPECULATIVE_TYPE_{_drafting(spec)}"],
         "speculative.draft.n_max": max(settings.draft_tokens, 1),
+        "speculative.draft.mparams.path": spec.draft_path or "",
     }
+
+
+def _drafting(spec: LaunchSpec) -> str:
+    """Who guesses ahead: a model of its own, or the drafting head."""
+    if not spec.settings.draft_tokens:
+        return "NONE"
+    return "DRAFT_SIMPLE" if spec.draft_path else "DRAFT_MTP"
 
 
 def _serving(spec: LaunchSpec, listen: str) -> dict[str, Parameter]:

@@ -1,4 +1,4 @@
-"""The child that asks llama.cpp what a model would take, on a header alone: `python -m ...oracle MODEL [--drafting]`.
+"""The child that asks llama.cpp what a model would take, on a header alone: `python -m ...oracle MODEL [DRAFTING]`.
 
 The library loads the model without its tensors (`no_alloc`), makes a context without allocating it, and logs the size
 of every buffer, to a hundredth of a MiB. Each line of standard input is one set of settings as JSON, each line of
@@ -100,8 +100,11 @@ class Library:
             raise SystemExit(f"llama.cpp does not load {path}: {''.join(self.said[-3:]).strip()}")
         return model
 
-    def account(self, model: int, settings: Mapping[str, object]) -> Mapping[str, object]:
-        """Bytes by part under `settings` (fields of `EngineSettings`), or the library's last words as `refused`."""
+    def account(self, model: int, settings: Mapping[str, object], draft: int | None = None) -> Mapping[str, object]:
+        """Bytes by part under `settings` (fields of `EngineSettings`), or the library's last words as `refused`.
+
+        What guesses ahead is counted as well: the model `draft`, or else the drafting head of `model`.
+        """
         parameters = self._llama.llama_context_default_params()
         for ours, theirs in FIELDS.items():
             setattr(parameters, theirs, settings[ours])
@@ -113,9 +116,11 @@ class Library:
         self.said.clear()
         contexts = [self._llama.llama_init_from_model(model, parameters)]
         if settings["draft_tokens"] and contexts[0]:
-            parameters.n_rs_seq, parameters.ctx_type, parameters.ctx_other = 0, DRAFTING, contexts[0]
+            parameters.n_rs_seq, parameters.n_outputs_max = 0, settings["slots"]
+            if draft is None:
+                parameters.ctx_type, parameters.ctx_other = DRAFTING, contexts[0]
             parameters.type_k = parameters.type_v = TENSOR_TYPES_BY_NAME["f16"].id
-            contexts.append(self._llama.llama_init_from_model(model, parameters))
+            contexts.append(self._llama.llama_init_from_model(model if draft is None else draft, parameters))
         for context in filter(None, reversed(contexts)):
             self._llama.llama_free(context)
         if not all(contexts):
@@ -142,10 +147,11 @@ def main(argv: Sequence[str]) -> int:
     tie_to_parent()
     library = Library()
     model = library.load(argv[0], drafting="--drafting" in argv[1:])
+    draft = library.load(argv[2]) if argv[1:2] == ["--draft"] else None
     for line in sys.stdin:
         if line.encode() == FAREWELL:
             break
-        sys.stdout.write(json.dumps(library.account(model, json.loads(line))) + "\n")
+        sys.stdout.write(json.dumps(library.account(model, json.loads(line), draft)) + "\n")
         sys.stdout.flush()
     return 0
 

@@ -130,6 +130,8 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
     (r"quantized V cache (?:was requested|requires)[^\n]*|V cache quantization requires flash_attn",
      "a quantized value cache needs flash attention", "turn flash attention on, or take f16 for the value cache",
      "kv_type"),
+    (r"draft model vocab type must match", "its tokens and those of the draft model differ",
+     "name a draft model of the same family, or none", "draft_model"),
     (r"(failed to load (?:multimodal|mmproj|clip)[^\n]*|failed to load CLIP[^\n]*)", "the projector cannot be loaded",
      "check that the mmproj file belongs to this model, or start without it", "projector"),
     (r"(?:couldn't|could not|failed to) bind[^\n]*|couldn't start HTTP listener",
