@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bercail.core.budget import Part
+from bercail.core.build import Build, Recipe
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
@@ -136,6 +137,37 @@ class Engine(Protocol):
 
         Raises:
             EngineError: it did not become ready; carries the last lines of its log.
+        """
+        ...
+
+
+class Workshop(Protocol):
+    """Makes engines from source, and keeps them."""
+
+    def builds(self) -> tuple[Build, ...]:
+        """What was made, the newest first."""
+        ...
+
+    async def build(self, recipe: Recipe, *, jobs: int, source: str | None, tell: Callable[[Progress], None]) -> Build:
+        """Make what ``recipe`` says with ``jobs`` compilers at once, or find that it is there.
+
+        ``source`` is the archive of the source, if it is not to be fetched.
+
+        Raises:
+            RefusedError: something that it takes is missing, or the archive is not what it should be.
+            EngineError: it failed, with the first error.
+        """
+        ...
+
+    async def verify(self, build: Build) -> tuple[str, ...]:
+        """What is wrong with a build; empty if it is sound."""
+        ...
+
+    def remove(self, build: Build) -> None:
+        """Delete a build.
+
+        Raises:
+            EngineError: it cannot be deleted.
         """
         ...
 
@@ -302,6 +334,7 @@ class House:
     prober: Prober
     reader: ModelReader
     engine: Engine
+    workshop: Workshop
     upstream: Upstream
     door: Door
     cache: Cache

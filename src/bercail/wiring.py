@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bercail.demo import demo_path
-from bercail.engines import HttpUpstream, LlamaCpp, Patience, end_orphan
+from bercail.engines import HttpUpstream, LlamaCpp, Patience, Workshop, end_orphan
 from bercail.ports import House
 from bercail.probes import LocalProber
 from bercail.readers import Readers
@@ -59,6 +59,7 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
             log_dir=paths.state / "log",
             patience=Patience(silence_s=settings.engine.startup_timeout),
         ),
+        workshop=Workshop(paths.cache / "engines", environment),
         upstream=upstream,
         door=Gateway(settings.server, upstream),
         cache=FileCache(paths.cache, _warn),

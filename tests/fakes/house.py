@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from bercail.core.budget import Part
+from bercail.core.build import Build, Recipe
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
@@ -14,7 +15,7 @@ from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
 from bercail.core.options import Settings
 from bercail.ports import Host, House
-from fakes.models import a_found, a_machine, a_model
+from fakes.models import a_build, a_found, a_machine, a_model
 from fakes.upstream import FakeUpstream, Scripted
 
 T = TypeVar("T")
@@ -244,6 +245,34 @@ class FakeEngine:
 
 
 @dataclass(slots=True, kw_only=True)
+class FakeWorkshop:
+    """Makes builds of nothing.
+
+    Attributes:
+        made: what is there.
+        orders: what was asked for: recipe, jobs and source.
+    """
+
+    made: list[Build] = field(default_factory=list)
+    orders: list[tuple[Recipe, int, str | None]] = field(default_factory=list)
+
+    def builds(self) -> tuple[Build, ...]:
+        return tuple(self.made)
+
+    async def build(self, recipe: Recipe, *, jobs: int, source: str | None, tell: Callable[[Progress], None]) -> Build:
+        self.orders.append((recipe, jobs, source))
+        tell(Progress(stage="compiling", fraction=1.0))
+        self.made.append(a_build(f"b1-{recipe.target}-{len(self.made)}"))
+        return self.made[-1]
+
+    async def verify(self, build: Build) -> tuple[str, ...]:
+        return ()
+
+    def remove(self, build: Build) -> None:
+        self.made.remove(build)
+
+
+@dataclass(slots=True, kw_only=True)
 class FakeCache:
     """Keeps facts, or refuses to write."""
 
@@ -322,6 +351,7 @@ class Fakes:
     prober: FakeProber = field(default_factory=FakeProber)
     reader: FakeReader = field(default_factory=FakeReader)
     engine: FakeEngine = field(default_factory=FakeEngine)
+    workshop: FakeWorkshop = field(default_factory=FakeWorkshop)
     upstream: ClosingUpstream = field(default_factory=lambda: ClosingUpstream(Scripted()))
     door: FakeDoor = field(default_factory=FakeDoor)
     cache: FakeCache = field(default_factory=FakeCache)
@@ -332,7 +362,8 @@ class Fakes:
     def house(self) -> House:
         return House(
             settings=self.settings, prober=self.prober, reader=self.reader, engine=self.engine,
-            upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal, clock=self.clock,
+            workshop=self.workshop, upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal,
+            clock=self.clock,
         )  # fmt: skip
 
     def add(self, *names: str) -> tuple[FoundModel, ...]:

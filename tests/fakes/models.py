@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from bercail.core.build import Build, Recipe, Target
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Cpu, Machine, MemoryPool
 from bercail.core.model import (
@@ -66,6 +67,15 @@ def a_machine(available: int = 8 * GIB, **cpu: Any) -> Machine:
     )  # fmt: skip
     memory = MemoryPool(total_bytes=max(available, 16 * GIB), available_bytes=available)
     return Machine(system="Linux", cpu=replace(plain, **cpu), memory=memory)
+
+
+def a_build(build_id: str = "b1-cpu-native-1", **changes: Any) -> Build:
+    plain = Build(
+        id=build_id, release="b1", recipe=Recipe(target=Target.CPU, processor="Test CPU"), flags=("-DX=ON",),
+        compiler="c++ 1", made_s=1_700_000_000, took_s=90.0, folder=f"/e/{build_id}", bytes=3 * MIB,
+        files={"llama-server": "00"},
+    )  # fmt: skip
+    return replace(plain, **changes)
 
 
 def some_settings(**changes: Any) -> EngineSettings:

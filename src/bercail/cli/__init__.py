@@ -16,6 +16,7 @@ _COMMANDS = {
     "plan": "Say what fits on this machine, and why, before anything is loaded.",
     "inspect": "Say what a model file holds.",
     "machine": "Say what may be used of this machine.",
+    "engine": "Build engines for this machine, and look after them.",
     "models": "List the models that are found, and where was looked.",
 }
 

@@ -79,7 +79,7 @@ class TerminalTeller:
         if not sys.stderr.isatty():
             return  # without a terminal the lines before and after say enough
         if self._bar is None:
-            self._bar = _make_bar()
+            self._bar = make_bar()
             self._task = self._bar.add_task("", total=1.0)
             self._bar.start()
         if self._task is not None:
@@ -103,7 +103,8 @@ class TerminalTeller:
         self._end_bar()
 
 
-def _make_bar() -> "Progress":
+def make_bar() -> "Progress":
+    """A bar on stderr that vanishes when its work is done."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     percentage = TextColumn("{task.percentage:.0f} %")

@@ -10,6 +10,7 @@ from typing import TypeAlias, assert_never
 
 from bercail.core import capture, news
 from bercail.core.budget import Part
+from bercail.core.build import Build
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import BercailError
 from bercail.core.explain import Explanation
@@ -86,6 +87,11 @@ def _explained_document(explained: Explanation) -> dict[str, Json]:
         {"what": term.what, "how": term.how, "bytes": term.bytes, "counts": term.counts} for term in explained.terms
     ]
     return {"part": explained.part.name, "bytes": explained.part.bytes, "terms": terms}
+
+
+def builds_document(builds: Sequence[Build]) -> dict[str, Json]:
+    """``bercail.engines/1``: engines that were built here."""
+    return {"schema": "bercail.engines/1", "engines": [{"engine": "llama.cpp", **asdict(build)} for build in builds]}
 
 
 def plan_document(

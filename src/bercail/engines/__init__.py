@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bercail.engines.fake import Behaviour, FakeEngine, FakeProcess, FakeServer
-    from bercail.engines.llama_cpp import LlamaCpp, Patience
+    from bercail.engines.llama_cpp import LlamaCpp, Patience, Workshop
     from bercail.engines.orphans import end_orphan
     from bercail.engines.upstream import HttpUpstream
 
@@ -21,10 +21,21 @@ _HOMES = {
     "HttpUpstream": "upstream",
     "LlamaCpp": "llama_cpp",
     "Patience": "llama_cpp",
+    "Workshop": "llama_cpp",
     "end_orphan": "orphans",
 }
 
-__all__ = ["Behaviour", "FakeEngine", "FakeProcess", "FakeServer", "HttpUpstream", "LlamaCpp", "Patience", "end_orphan"]
+__all__ = [
+    "Behaviour",
+    "FakeEngine",
+    "FakeProcess",
+    "FakeServer",
+    "HttpUpstream",
+    "LlamaCpp",
+    "Patience",
+    "Workshop",
+    "end_orphan",
+]
 
 
 def __getattr__(name: str) -> object:

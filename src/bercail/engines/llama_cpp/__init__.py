@@ -1,15 +1,18 @@
-"""The embedded llama.cpp, in a child process."""
+"""llama.cpp: embedded or built here, in a child process."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bercail.engines.llama_cpp.build import Workshop
     from bercail.engines.llama_cpp.engine import LlamaCpp, LlamaProcess, Patience
 
-__all__ = ["LlamaCpp", "LlamaProcess", "Patience"]
+_HOMES = {"LlamaCpp": "engine", "LlamaProcess": "engine", "Patience": "engine", "Workshop": "build"}
+
+__all__ = ["LlamaCpp", "LlamaProcess", "Patience", "Workshop"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.engine"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

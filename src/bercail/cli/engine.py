@@ -1,0 +1,141 @@
+"""``bercail engine``."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from bercail.cli.render import say, show, show_json, show_sections
+from bercail.cli.tell import make_bar
+from bercail.core.build import Build, Target
+from bercail.core.document import builds_document
+from bercail.core.launch import Progress
+from bercail.core.report import builds_section
+from bercail.core.units import format_bytes
+from bercail.flows import Order, built
+from bercail.flows import build as make
+from bercail.ports import House
+from bercail.wiring import build_house
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CONFIG = click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
+
+
+@click.group("engine", context_settings={"max_content_width": 110})
+def command() -> None:
+    """Build engines for this machine, and look after them.
+
+    The engine in the box runs on every processor with AVX2 and uses nothing newer. One that is built here uses all
+    that this processor, or its GPU, can do.
+    """
+
+
+@command.command("build")
+@click.option(
+    "--backend",
+    type=click.Choice(tuple(Target)),
+    default=Target.CPU.value,
+    show_default=True,
+    help="What it computes on.",
+)
+@click.option("--portable", is_flag=True, help="For every processor of this architecture, not for this one alone.")
+@click.option(
+    "--jobs", type=click.IntRange(1), default=None, help="Compilers at once; as many as fit if you do not say."
+)
+@click.option("--source", metavar="FILE", default=None, help="Archive of the source, instead of fetching it.")
+@click.option("--json", "as_json", is_flag=True, help="Print bercail.engines/1: the build.")
+@_CONFIG
+def build(
+    *, backend: str, portable: bool, jobs: int | None, source: str | None, as_json: bool, config: str | None
+) -> int:
+    """Build llama.cpp b11549 from its source, which pip fetches from the package index (38 MB, its hash checked).
+
+    Takes a C++ compiler, and `pip install 'bercail[build]'` for CMake and Ninja. What a stopped build has done is
+    not done again.
+    """
+    house = build_house(config, {})
+    order = Order(target=Target(backend), portable=portable, jobs=jobs, source=source)
+    before = {one.id for one in house.workshop.builds()}
+    with _following() as tell:
+        made = asyncio.run(make(house, order, tell))
+    if as_json:
+        show_json(builds_document((made,)))
+        return 0
+    how = "was here already" if made.id in before else f"built in {made.took_s / 60:.1f} minutes"
+    show(f"{made.id} {how}, {format_bytes(made.bytes)}: {made.folder}")
+    return 0
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print bercail.engines/1 instead of a table.")
+@_CONFIG
+def list_(*, as_json: bool, config: str | None) -> int:
+    """List the engines that were built here."""
+    builds = build_house(config, {}).workshop.builds()
+    if as_json:
+        show_json(builds_document(builds))
+    elif builds:
+        show_sections((builds_section(builds),))
+    else:
+        show("none was built here; `bercail engine build` makes one")
+    return 0
+
+
+@command.command("verify")
+@click.argument("name", required=False)
+@_CONFIG
+def verify(*, name: str | None, config: str | None) -> int:
+    """Check each file of NAME, or of all builds, against its SHA-256, and that it runs.
+
+    Exit status 1 if one is unsound.
+    """
+    house = build_house(config, {})
+    status = 0
+    for one in (built(house, name),) if name else house.workshop.builds():
+        wrong = asyncio.run(house.workshop.verify(one))
+        show(f"{one.id}: {'; '.join(wrong) or 'sound'}")
+        status = 1 if wrong else status
+    return status
+
+
+@command.command("remove")
+@click.argument("name")
+@_CONFIG
+def remove(*, name: str, config: str | None) -> int:
+    """Delete the build NAME."""
+    house = build_house(config, {})
+    one = built(house, name)
+    _delete(house, one)
+    return 0
+
+
+def _delete(house: House, one: Build) -> None:
+    house.workshop.remove(one)
+    show(f"{one.id} deleted, {format_bytes(one.bytes)} freed")
+
+
+@contextmanager
+def _following() -> "Iterator[Callable[[Progress], None]]":
+    """A bar where a person watches, else a line for each stage."""
+    told = ""
+    bar = make_bar() if sys.stderr.isatty() else None
+    task = bar.add_task("", total=None) if bar else None
+
+    def tell(step: Progress) -> None:
+        nonlocal told
+        if bar is not None and task is not None:
+            bar.update(task, description=step.stage, total=1.0 if step.fraction else None, completed=step.fraction)
+        elif step.stage != told:
+            say(step.stage)
+        told = step.stage
+
+    if bar is None:
+        yield tell
+        return
+    with bar:
+        yield tell

@@ -1,0 +1,324 @@
+"""Builds llama.cpp from source on this machine, and keeps what was built.
+
+A build goes on where a killed one stopped: the unpacked source and Ninja's tree stay until it is done. What is done
+appears in its place in one step, with the SHA-256 of each file beside it.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tarfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bercail.core.build import Build, Recipe, Target
+from bercail.core.errors import EngineError, RefusedError
+from bercail.core.launch import Progress
+from bercail.core.units import format_bytes
+from bercail.engines.llama_cpp import recipe as book
+from bercail.engines.llama_cpp.child import end
+from bercail.engines.process import ChildProcess, Command
+
+EXTRA = "pip install 'bercail[build]'"
+_RECORD = "build.json"
+_WORK = "work"
+_KEPT_LINES = 4000
+_LIBRARIES = ("*.so", "*.so.*", "*.dylib", "*.dll")
+
+Tell = Callable[[Progress], None]
+
+
+class Workshop:
+    """Builds, and a folder of what was built; implements ``ports.Workshop``."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, sha256: str = book.SHA256) -> None:
+        """Make it; nothing is touched yet.
+
+        Args:
+            folder: of the builds.
+            environment: of compilers: ``PATH``, ``CXX``, ``PIP_INDEX_URL`` ...
+            sha256: that the archive of the source must have.
+        """
+        self._folder = folder
+        self._sha256 = sha256
+        scripts = str(Path(sys.executable).parent)  # where pip puts cmake and ninja
+        self._environment = {**environment, "PATH": f"{scripts}{os.pathsep}{environment.get('PATH', os.defpath)}"}
+
+    def builds(self) -> tuple[Build, ...]:
+        """What was built, the newest first; a damaged record is no build."""
+        found = [build for path in self._folder.glob(f"*/{_RECORD}") if (build := _read(path))]
+        return tuple(sorted(found, key=lambda build: -build.made_s))
+
+    async def build(self, recipe: Recipe, *, jobs: int, source: str | None, tell: Tell) -> Build:
+        """Make what `recipe` says, or find that it is there.
+
+        Args:
+            recipe: what to build.
+            jobs: compilers at once.
+            source: archive of the source on this machine; None fetches it from the package index.
+            tell: hears of every step.
+
+        Raises:
+            RefusedError: something that it takes is missing, with what to install; or the archive is not the one.
+            EngineError: it failed, with the first error.
+        """
+        started_s = time.monotonic()
+        compiler = await self._check(recipe.target)
+        identity = book.identity(recipe, compiler)
+        place, work = self._folder / identity, self._folder / _WORK / identity
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            with _alone(work):
+                if made := _read(place / _RECORD):
+                    return made
+                archive = await self._archive(source, tell)
+                tree = await self._unpacked(archive, work, tell)
+                await self._compile(recipe, tree, work, jobs, tell)
+                made = await asyncio.to_thread(self._install, recipe, compiler, work / "tree" / "bin", place, started_s)
+        except OSError as error:
+            raise _translated(error) from error
+        await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+        return made
+
+    async def verify(self, build: Build) -> tuple[str, ...]:
+        """What is wrong with a build: files that are missing or changed, or do not run; empty if it is sound."""
+        folder = Path(build.folder)
+        wrong = [
+            f"{name} {'has changed' if (folder / name).is_file() else 'is missing'}"
+            for name, digest in build.files.items()
+            if not (folder / name).is_file() or await asyncio.to_thread(_digest, folder / name) != digest
+        ]
+        if wrong:
+            return tuple(wrong)
+        lines: list[str] = []
+        status = await self._run((str(folder / "llama-server"), "--version"), lines.append)
+        if status or not any(build.release.removeprefix("b") in line for line in lines):
+            wrong.append(f"llama-server --version ends with status {status} and says: {' '.join(lines)[:200]}")
+        return tuple(wrong)
+
+    def remove(self, build: Build) -> None:
+        """Delete a build.
+
+        Raises:
+            EngineError: it cannot be deleted.
+        """
+        try:
+            shutil.rmtree(build.folder)
+        except OSError as error:
+            raise _translated(error) from error
+
+    async def _check(self, target: Target) -> str:
+        """See that all it takes is there; the compiler in its own words.
+
+        Raises:
+            RefusedError: something is missing, or the disk is too full.
+        """
+        for need in book.needs(target):
+            if not any(self._which(name) for name in need.names):
+                raise RefusedError(
+                    f"a build for {target} takes {need.names[0]}, which is not installed",
+                    hint=f"install {need.package}",
+                    code="no_compiler",
+                )
+        for name in ("cmake", "ninja"):
+            if not self._which(name):
+                raise RefusedError(f"a build takes {name}, which is not installed", hint=EXTRA, code="no_build_tools")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._folder).free
+        if free < book.ROOM_BYTES:
+            raise RefusedError(
+                f"a build takes up to {format_bytes(book.ROOM_BYTES)} of disk, and {self._folder} has "
+                f"{format_bytes(free)} left",
+                hint="make room, or name another place in XDG_CACHE_HOME",
+                code="disk_full",
+            )
+        compiler = self._environment.get("CXX") or next(
+            name for name in book.needs(target)[0].names if self._which(name)
+        )
+        lines: list[str] = []
+        await self._run((compiler, "--version"), lines.append)
+        return lines[0] if lines else compiler
+
+    def _which(self, name: str) -> str | None:
+        return shutil.which(name, path=self._environment["PATH"])
+
+    async def _archive(self, source: str | None, tell: Tell) -> Path:
+        """The source, checked.
+
+        Raises:
+            RefusedError: it is not what it should be, or there is no pip to fetch it with.
+            EngineError: it cannot be fetched.
+        """
+        archive = Path(source) if source else self._folder / book.ARCHIVE
+        if source is None and not (archive.is_file() and await asyncio.to_thread(_digest, archive) == self._sha256):
+            tell(Progress(stage="fetching the source", fraction=0.0))
+            await self._fetch()
+        found = await asyncio.to_thread(_digest, archive)
+        if found != self._sha256:
+            raise RefusedError(
+                f"{archive} is not {book.ARCHIVE}: its SHA-256 is {found}, not {self._sha256}",
+                hint="fetch it again, from a place you trust",
+                code="wrong_hash",
+            )
+        return archive
+
+    async def _fetch(self) -> None:
+        """By pip, which knows the index, the mirror and the keys of this environment, and checks the hash first."""
+        wanted = self._folder / _WORK / "source.txt"
+        wanted.write_text(f"{book.PACKAGE}=={book.RELEASE} --hash=sha256:{self._sha256}\n")
+        lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        command = (
+            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+            "--no-binary", book.PACKAGE, "--require-hashes", "-r", str(wanted), "-d", str(self._folder),
+        )  # fmt: skip
+        if await self._run(command, lines.append) == 0:
+            return
+        text = "\n".join(lines)
+        if "No module named pip" in text:
+            raise RefusedError(
+                "the source is fetched by pip, which is not in this environment",
+                hint=f"`python -m ensurepip`, or fetch {book.ARCHIVE} yourself and name it with --source",
+                code="no_pip",
+            )
+        if "DO NOT MATCH THE HASHES" in text:
+            raise RefusedError(
+                f"the package index has another {book.ARCHIVE} than the one Bercail knows (SHA-256 {self._sha256})",
+                hint="somebody may have changed it: look at where pip fetches from",
+                code="wrong_hash",
+            )
+        told = [line for line in lines if line.startswith("ERROR")] or list(lines)[-1:]
+        raise EngineError(
+            f"the source cannot be fetched: {' '.join(told)[:300]}",
+            hint=f"fetch {book.ARCHIVE} on another machine and name it with --source",
+            code="no_source",
+            log_tail=tuple(lines)[-40:],
+        )
+
+    async def _unpacked(self, archive: Path, work: Path, tell: Tell) -> Path:
+        source = work / "source"
+        if not source.is_dir():
+            tell(Progress(stage="unpacking", fraction=0.0))
+            draft = work / "source.part"
+            await asyncio.to_thread(_unpack, archive, draft)
+            draft.rename(source)
+        return source / book.SOURCE
+
+    async def _compile(self, recipe: Recipe, source: Path, work: Path, jobs: int, tell: Tell) -> None:
+        """Configure, and compile what is not compiled yet.
+
+        Raises:
+            EngineError: it failed, with the first error.
+        """
+        tree, log = work / "tree", work / "build.log"
+        configure = ("cmake", "-G", "Ninja", "-S", str(source), "-B", str(tree), *book.flags(recipe))
+        compile_ = ("cmake", "--build", str(tree), "--parallel", str(jobs), "--target", *book.PROGRAMS)
+        with log.open("w", encoding="utf-8", errors="replace") as file:
+            for stage, argv in (("configuring", configure), ("compiling", compile_)):
+                tell(Progress(stage=stage, fraction=0.0))
+                lines: deque[str] = deque(maxlen=_KEPT_LINES)
+
+                def hear(line: str, lines: deque[str] = lines, stage: str = stage) -> None:
+                    file.write(f"{line}\n")
+                    lines.append(line)
+                    if (share := book.progress(line)) is not None:
+                        tell(Progress(stage=stage, fraction=share))
+
+                if await self._run((str(self._which(argv[0])), *argv[1:]), hear):
+                    file.flush()
+                    found = book.failure(tuple(lines))
+                    raise EngineError(
+                        f"{stage} failed: {found.sentence}",
+                        hint=f"{found.hint}: {log}",
+                        code="build_failed",
+                        log_tail=found.lines,
+                    )
+
+    def _install(self, recipe: Recipe, compiler: str, made: Path, place: Path, started_s: float) -> Build:
+        draft = place.with_name(f"{place.name}.part")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        for path in (*(made / name for name in book.PROGRAMS), *(p for glob in _LIBRARIES for p in made.glob(glob))):
+            shutil.copy2(path, draft / path.name, follow_symlinks=False)
+        real = [path for path in draft.iterdir() if path.is_file() and not path.is_symlink()]
+        build = Build(
+            id=place.name,
+            release=book.BUILD,
+            recipe=recipe,
+            flags=book.flags(recipe),
+            compiler=compiler,
+            made_s=int(time.time()),
+            took_s=round(time.monotonic() - started_s, 1),
+            folder=str(place),
+            bytes=sum(path.stat().st_size for path in real),
+            files={path.name: _digest(path) for path in sorted(real)},
+        )
+        (draft / _RECORD).write_text(json.dumps(asdict(build), indent=1), encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
+        return build
+
+    async def _run(self, argv: Sequence[str], hear: Callable[[str], None]) -> int:
+        """The exit status of a program; it ends with us."""
+        child = await ChildProcess.spawn(Command(argv=argv, environment=self._environment), hear, hear)
+        try:
+            return (await child.wait()).code
+        finally:
+            await asyncio.shield(end(child))
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Nobody else makes this build meanwhile.
+
+    Raises:
+        RefusedError: somebody does.
+    """
+    import fcntl
+
+    with work.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RefusedError(
+                "this build is being made right now by another bercail", hint="wait for it", code="build_runs"
+            ) from error
+        yield
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The engine's part of the archive; nothing of it can leave `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(archive) as file:
+        members = (member for member in file if member.name.startswith(book.SOURCE))
+        file.extractall(folder, members=members, filter="data")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(record: Path) -> Build | None:
+    """The build that a record tells of, or None if it tells of none."""
+    try:
+        said = json.loads(record.read_text(encoding="utf-8"))
+        recipe = Recipe(**{**said["recipe"], "target": Target(said["recipe"]["target"])})
+        build = Build(**{**said, "recipe": recipe, "flags": tuple(said["flags"]), "folder": str(record.parent)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return build
+
+
+def _translated(error: OSError) -> EngineError:
+    return EngineError(
+        f"{error.filename or 'a file'}: {error.strerror or error}",
+        hint="look at the disk and at who may write there",
+        code="build_files",
+    )
