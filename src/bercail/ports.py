@@ -6,7 +6,7 @@ from typing import Protocol
 
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
@@ -110,7 +110,12 @@ class Engine(Protocol):
 
     @property
     def build(self) -> str:
-        """Its build, such as ``b11549``."""
+        """Its build, such as ``b11549``: what it has taught is kept under this name."""
+        ...
+
+    @property
+    def offer(self) -> Offer:
+        """The engine as people name it, and what it is good for."""
         ...
 
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
@@ -328,15 +333,24 @@ class Door(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """Every plug, filled: what the flows work with."""
+    """Every plug, filled: what the flows work with.
+
+    Attributes:
+        engines: all that are at hand; the one in the box first.
+    """
 
     settings: Settings
     prober: Prober
     reader: ModelReader
-    engine: Engine
+    engines: tuple[Engine, ...]
     workshop: Workshop
     upstream: Upstream
     door: Door
     cache: Cache
     journal: Journal
     clock: Clock
+
+    @property
+    def engine(self) -> Engine:
+        """The engine in the box: it is asked about templates and accounts, whichever of its kind serves."""
+        return self.engines[0]

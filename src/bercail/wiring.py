@@ -3,13 +3,15 @@
 import asyncio
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from bercail.core.options import Settings
 from bercail.demo import demo_path
-from bercail.engines import HttpUpstream, LlamaCpp, Patience, Workshop, end_orphan
-from bercail.ports import House
+from bercail.engines import Embedded, HttpUpstream, LlamaCpp, Patience, Server, Workshop, end_orphan
+from bercail.ports import Engine, House
 from bercail.probes import LocalProber
 from bercail.readers import Readers
 from bercail.store import (
@@ -50,21 +52,34 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
     if serving:
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
+    workshop = Workshop(paths.cache / "engines", environment)
     return House(
         settings=settings,
         prober=LocalProber(),
         reader=Readers(environment, home, Path.cwd(), demo_path(), paths.cache / "headers"),
-        engine=LlamaCpp(
-            runtime_dir=paths.runtime,
-            log_dir=paths.state / "log",
-            patience=Patience(silence_s=settings.engine.startup_timeout),
-        ),
-        workshop=Workshop(paths.cache / "engines", environment),
+        engines=_engines(paths, settings, workshop, environment),
+        workshop=workshop,
         upstream=upstream,
         door=Gateway(settings.server, upstream),
         cache=FileCache(paths.cache, _warn),
         journal=_journal(paths),
         clock=SystemClock(),
+    )
+
+
+def _engines(
+    paths: Paths, settings: Settings, workshop: Workshop, environment: Mapping[str, str]
+) -> tuple[Engine, ...]:
+    """Every engine at hand: the one in the box, those built here, and a program that the settings name."""
+    hosts: list[Embedded | Server] = [Embedded(), *(Server.built(build, environment) for build in workshop.builds())]
+    named = settings.engine.engine
+    if named and os.sep in named:
+        hosts.append(Server.found(Path(named).expanduser().absolute(), environment, _warn))
+    elif found := shutil.which("llama-server", path=environment.get("PATH")):
+        hosts.append(Server.found(Path(found), environment, _warn))
+    patience = Patience(silence_s=settings.engine.startup_timeout)
+    return tuple(
+        LlamaCpp(host, runtime_dir=paths.runtime, log_dir=paths.state / "log", patience=patience) for host in hosts
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import platform
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,9 +15,10 @@ import pytest
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec, Progress
-from bercail.engines import FakeEngine, FakeProcess, HttpUpstream, LlamaCpp
+from bercail.engines import Embedded, FakeEngine, FakeProcess, HttpUpstream, LlamaCpp, Server, Workshop
 from bercail.engines.llama_cpp.tiny import write_llama
 from bercail.ports import Engine, EngineProcess
+from bercail.store import find_paths
 
 SETTINGS = EngineSettings(
     context_tokens=512, slots=2, kv_unified=False, batch_tokens=64, ubatch_tokens=64, kv_type_k="f16",
@@ -58,7 +60,14 @@ class Bench:
             await process.stop(2.0)
 
 
-@pytest.fixture(params=["fake", pytest.param("llama.cpp", marks=pytest.mark.engine)])
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("llama.cpp", marks=pytest.mark.engine),
+        pytest.param("llama-server", marks=pytest.mark.engine),
+        pytest.param("llama-server found", marks=pytest.mark.engine),
+    ]
+)
 def bench(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     model = tmp_path_factory.getbasetemp() / "tiny.gguf"
     if not model.exists():
@@ -67,7 +76,20 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pyte
     runtime.mkdir()
     if request.param == "fake":
         return Bench(FakeEngine(runtime_dir=runtime), tmp_path, runtime, model, kill_fake)
-    return Bench(LlamaCpp(runtime_dir=runtime), tmp_path, runtime, model, kill_child)
+    return Bench(LlamaCpp(a_host(request.param), runtime_dir=runtime), tmp_path, runtime, model, kill_child)
+
+
+def a_host(kind: str) -> Embedded | Server:
+    """The embedded engine, one that was built here, or that one as if somebody else had made it."""
+    if kind == "llama.cpp":
+        return Embedded()
+    paths = find_paths(os.environ, home=Path.home(), system=platform.system(), user_id=None)
+    builds = [build for build in Workshop(paths.cache / "engines", {}).builds() if build.recipe.target == "cpu"]
+    if not builds:
+        pytest.skip("no engine was built here: `bercail engine build` makes one")
+    if kind == "llama-server":
+        return Server.built(builds[0], os.environ)
+    return Server.found(Path(builds[0].folder) / "llama-server", os.environ, print)
 
 
 async def ask(

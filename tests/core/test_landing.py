@@ -181,8 +181,8 @@ def test_a_pace_comes_back_and_what_is_none_is_left_out() -> None:
     document = {"loads": 1, "worst": 0.0, "rows": [], "paces": [PACE]}
     lessons = lessons_of(document)
     assert lessons_of(lessons_document(lessons)) == lessons
-    assert lessons.pace("q8_0") is not None
-    assert lessons.pace("q4_0") is None
+    assert lessons.pace("q8_0", repack=True) is not None
+    assert lessons.pace("q4_0", repack=True) is None
     broken: list[object] = ["x", {}, PACE | {"runs": "4"}, PACE | {"spread": None}, PACE | {"cache_s": -1.0}]
     assert lessons_of({**document, "paces": broken}).paces == ()
     assert lessons_of({**document, "paces": "x"}).paces == ()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bercail.core import memory
 from bercail.core.budget import Case
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import Choice, EngineSettings, Make, Offer
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Pooling, Role
 from bercail.core.options import EngineOptions
@@ -145,7 +145,7 @@ def test_every_setting_has_one_reason(machine: Machine, model: Model, wish: Engi
     assume(isinstance(verdict, Fits))
     named = [reason.setting for reason in verdict.reasons]
     settings = sorted(bare(item.name) for item in fields(EngineSettings) if item.name not in PLACES)
-    assert sorted(named) == sorted("mtp" if name == "draft" else name for name in settings)
+    assert sorted(named) == sorted(["engine", *("mtp" if name == "draft" else name for name in settings)])
     assert all(reason.because and reason.value for reason in verdict.reasons)
 
 
@@ -427,7 +427,13 @@ def test_a_memory_wish_lowers_the_budget_and_never_raises_it() -> None:
 
 
 def test_the_engine_that_will_run_it_is_named() -> None:
-    assert decide(a_machine(), a_model(), EngineOptions(), engine="fake").engine == "fake"
+    made_here = Choice(
+        offer=Offer(name="llama.cpp", id="b1-cpu-native-1", make=Make.NATIVE), because="built for this processor"
+    )
+    verdict = decide(a_machine(), a_model(), EngineOptions(), engine=made_here)
+    assert verdict.engine == "llama.cpp (b1-cpu-native-1)"
+    reason = next(row for row in verdict.reasons if row.setting == "engine")
+    assert (reason.value, reason.because) == (verdict.engine, "built for this processor")
     assert decide(a_machine(0), a_model(), EngineOptions()).engine == "llama.cpp"
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
@@ -185,6 +185,9 @@ class FakeProcess:
         return 123
 
 
+BOXED = Offer(name="fake", id="embedded", make=Make.EMBEDDED)
+
+
 class FakeEngine:
     """Starts processes that do nothing; fails as told; never lets two live at once.
 
@@ -197,7 +200,8 @@ class FakeEngine:
     name = "fake"
     build = "b1"
 
-    def __init__(self) -> None:
+    def __init__(self, offer: Offer = BOXED) -> None:
+        self.offer = offer
         self.outcomes: list[Exception | None] = []
         self.gate: asyncio.Event | None = None
         self.stop_gate: asyncio.Event | None = None
@@ -351,6 +355,7 @@ class Fakes:
     prober: FakeProber = field(default_factory=FakeProber)
     reader: FakeReader = field(default_factory=FakeReader)
     engine: FakeEngine = field(default_factory=FakeEngine)
+    others: tuple[FakeEngine, ...] = ()
     workshop: FakeWorkshop = field(default_factory=FakeWorkshop)
     upstream: ClosingUpstream = field(default_factory=lambda: ClosingUpstream(Scripted()))
     door: FakeDoor = field(default_factory=FakeDoor)
@@ -361,7 +366,7 @@ class Fakes:
 
     def house(self) -> House:
         return House(
-            settings=self.settings, prober=self.prober, reader=self.reader, engine=self.engine,
+            settings=self.settings, prober=self.prober, reader=self.reader, engines=(self.engine, *self.others),
             workshop=self.workshop, upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal,
             clock=self.clock,
         )  # fmt: skip

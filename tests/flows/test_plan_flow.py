@@ -46,8 +46,7 @@ def test_what_cannot_be_served_alone_has_no_plan() -> None:
 
 def test_the_draft_model_that_the_settings_name_is_planned_for_and_asked_about() -> None:
     fakes = Fakes(settings=Settings(engine=EngineOptions(draft="small")))
-    fakes.add("large")
-    fakes.add("small")
+    fakes.add("large", "small")
     fakes.engine.says = (Part(name="compute", bytes=5),)
     planned = run(lambda: plan(fakes.house(), "large"))
     assert isinstance(planned.verdict, Fits)

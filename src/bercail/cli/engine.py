@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bercail.cli.options import overrides, with_options
 from bercail.cli.render import say, show, show_json, show_sections
-from bercail.cli.tell import make_bar
+from bercail.cli.tell import make_bar, warn
 from bercail.core.build import Build, Target
-from bercail.core.document import builds_document
+from bercail.core.document import builds_document, trials_document
+from bercail.core.engine_report import builds_section, trials_line, trials_section
 from bercail.core.launch import Progress
-from bercail.core.report import builds_section
+from bercail.core.options import EngineOptions, ModelOptions, purpose_of
 from bercail.core.units import format_bytes
-from bercail.flows import Order, built
+from bercail.flows import Order, built, compare
 from bercail.flows import build as make
 from bercail.ports import House
 from bercail.wiring import build_house
@@ -83,6 +85,27 @@ def list_(*, as_json: bool, config: str | None) -> int:
         show_sections((builds_section(builds),))
     else:
         show("none was built here; `bercail engine build` makes one")
+    return 0
+
+
+@command.command("compare")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print bercail.comparison/1 instead of a table.")
+@_CONFIG
+@with_options(EngineOptions, ModelOptions)
+def compare_(model: str, *, as_json: bool, config: str | None, **parameters: object) -> int:
+    """Measure every engine that can run MODEL on this machine, and say which is the fastest and why.
+
+    Each is loaded, with the weights as they are and rearranged for this CPU, and answers five short requests: about
+    half a minute each. --for says what the work is like. What was measured decides from then on.
+    """
+    house = build_house(config, overrides(parameters), serving=True)
+    trials = asyncio.run(compare(house, model, warn))
+    if as_json:
+        show_json(trials_document(model, trials))
+        return 0
+    show_sections((trials_section(trials, purpose_of(house.settings.engine)),))
+    show(trials_line(trials))
     return 0
 
 

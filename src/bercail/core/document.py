@@ -19,6 +19,7 @@ from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import ArraySummary, Findings, MetadataValue, Model
 from bercail.core.pace import Timing
 from bercail.core.plan import Fits, NoFit, Verdict
+from bercail.core.trial import Trial
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | dict[str, Json] | None"
 
@@ -92,6 +93,27 @@ def _explained_document(explained: Explanation) -> dict[str, Json]:
 def builds_document(builds: Sequence[Build]) -> dict[str, Json]:
     """``bercail.engines/1``: engines that were built here."""
     return {"schema": "bercail.engines/1", "engines": [{"engine": "llama.cpp", **asdict(build)} for build in builds]}
+
+
+def trials_document(model_id: str, trials: Sequence[Trial]) -> dict[str, Json]:
+    """``bercail.comparison/1``: engines as they were measured, the fastest first."""
+    rows: list[Json] = [
+        {
+            "engine": trial.offer.name,
+            "id": trial.offer.id,
+            "make": trial.offer.make.value,
+            "repack": trial.repack,
+            "prefill_tokens_per_s": trial.prefill_tokens_per_s,
+            "decode_tokens_per_s": trial.decode_tokens_per_s,
+            "ready_s": trial.ready_s,
+            "resident_bytes": trial.resident_bytes,
+            "planned_bytes": trial.planned_bytes,
+            "request_s": trial.request_s,
+            "failure": trial.failure,
+        }
+        for trial in trials
+    ]
+    return {"schema": "bercail.comparison/1", "model": model_id, "trials": rows}
 
 
 def plan_document(

@@ -1,9 +1,58 @@
-"""The settings of an engine: every one explicit, nothing left to its defaults."""
+"""Engines that are at hand, and the settings of one: every one explicit, nothing left to its defaults."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from bercail.core.model import Pooling
 from bercail.core.units import Bytes, Tokens
+
+
+class Make(StrEnum):
+    """Where an engine comes from, and so which instructions of the processor it uses."""
+
+    EMBEDDED = "embedded"
+    """In the box: AVX2 on x86-64, and nothing newer."""
+    NATIVE = "native"
+    """Built here for this processor."""
+    PORTABLE = "portable"
+    """With kernels for every processor, the best chosen when it starts."""
+    FOUND = "found"
+    """Somebody else's: what it uses is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """An engine that is at hand.
+
+    Attributes:
+        name: ``llama.cpp`` ...
+        id: what tells it from others: ``embedded``, the id of a build, or the path of a program.
+        target: what it computes on: ``cpu``, ``cuda`` ...
+        processor: what it was built for, in words; empty if it runs on others as well.
+    """
+
+    name: str
+    id: str
+    make: Make
+    target: str = "cpu"
+    processor: str = ""
+
+    def __str__(self) -> str:
+        return self.name if self.make is Make.EMBEDDED else f"{self.name} ({self.id})"
+
+
+EMBEDDED = Offer(name="llama.cpp", id="embedded", make=Make.EMBEDDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The engine that is to run a model, and why that one."""
+
+    offer: Offer
+    because: str
+
+
+IN_THE_BOX = Choice(offer=EMBEDDED, because="in the box")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ class LaunchSpec:
         weights_bytes: for progress.
         projector_path: ``mmproj`` file, or None.
         draft_path: file of the model that guesses ahead, or None.
+        drafting_layers: blocks of a drafting head in the file, which the engine counts even if it loads none.
         chat_template: replaces the file's own where that one is unusable; None keeps it.
         environment: added to the engine's environment.
     """
@@ -32,6 +33,7 @@ class LaunchSpec:
     settings: EngineSettings
     projector_path: str | None = None
     draft_path: str | None = None
+    drafting_layers: int = 0
     chat_template: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 

@@ -36,6 +36,7 @@ class Pace:
         attention_s: seconds per operation of attention in prefill.
         spread: half of the range that predictions are told with, as a share.
         runs: how many answers were timed.
+        repack: its weights were rearranged for the CPU.
     """
 
     type: str
@@ -45,6 +46,7 @@ class Pace:
     attention_s: float
     spread: float
     runs: int
+    repack: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +92,14 @@ class Lessons:
             seen[kind, architecture] = Lesson(kind=kind, architecture=architecture, ratio=most)
         return replace(self, loads=self.loads + 1, worst=max(self.worst, off), rows=tuple(seen.values()))
 
-    def pace(self, main_type: str) -> Pace | None:
-        """Of models whose weights are mostly of this type, if one was timed."""
-        return next((pace for pace in self.paces if pace.type == main_type), None)
+    def pace(self, main_type: str, *, repack: bool) -> Pace | None:
+        """Of models whose weights are mostly of this type and in this order, if one was timed."""
+        return next((pace for pace in self.paces if (pace.type, pace.repack) == (main_type, repack)), None)
 
     def with_pace(self, pace: Pace) -> "Lessons":
-        """These and a pace, in the place of an earlier one of its type."""
-        return replace(self, paces=(*(row for row in self.paces if row.type != pace.type), pace))
+        """These and a pace, in the place of an earlier one of its type and order."""
+        others = (row for row in self.paces if (row.type, row.repack) != (pace.type, pace.repack))
+        return replace(self, paces=(*others, pace))
 
 
 NO_LESSONS = Lessons()
@@ -144,4 +147,5 @@ def _pace(row: object) -> Pace | None:
     numbers = [float(cost) for cost in costs if isinstance(cost, int | float) and cost >= 0]
     if len(numbers) < len(_COSTS):
         return None
-    return Pace(type=kind, runs=runs, **dict(zip(_COSTS, numbers, strict=True)))
+    repack = row.get("repack", True) is True
+    return Pace(type=kind, runs=runs, repack=repack, **dict(zip(_COSTS, numbers, strict=True)))

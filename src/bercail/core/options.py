@@ -137,6 +137,8 @@ class Purpose:
         context: no more than this per slot, or None for the most that fits.
         smaller_cache: q8_0 keys and values are taken where they make room for more context.
         embedding: serve embeddings.
+        prompt: tokens of a usual request's prompt.
+        answer: tokens of its answer.
     """
 
     slots: int
@@ -144,14 +146,16 @@ class Purpose:
     context: Tokens | None = None
     smaller_cache: bool = False
     embedding: bool = False
+    prompt: Tokens = 256
+    answer: Tokens = 128
 
 
 PURPOSES: Mapping[str, Purpose] = {
     "chat": Purpose(slots=4),
-    "coding-agent": Purpose(slots=2, smaller_cache=True),
-    "long-documents": Purpose(slots=1, smaller_cache=True),
+    "coding-agent": Purpose(slots=2, smaller_cache=True, prompt=8192, answer=256),
+    "long-documents": Purpose(slots=1, smaller_cache=True, prompt=16_384, answer=256),
     "batch": Purpose(slots=16, share=0.9, context=8192),
-    "embedding": Purpose(slots=1, embedding=True),
+    "embedding": Purpose(slots=1, embedding=True, prompt=512, answer=0),
 }
 
 
@@ -159,6 +163,11 @@ PURPOSES: Mapping[str, Purpose] = {
 class EngineOptions:
     """Wishes for the engine; what is not set is chosen by the plan."""
 
+    engine: str | None = option(
+        None,
+        Kind.TEXT,
+        "Engine to use: auto, embedded, a build of `bercail engine list`, or the path of a llama-server.",
+    )
     purpose: str | None = option(
         None, Kind.CHOICE, "What it is for; decides what is traded for what.", choices=tuple(PURPOSES), word="for"
     )

@@ -121,7 +121,7 @@ def pace_of(model: Model, settings: EngineSettings, timings: Sequence[Timing]) -
     spreads = [_spread([cost(row) for row in rows]) for rows in (shallow, deep) for cost in (per_decode, per_prefill)]
     return Pace(
         type=main_type(model), weights_s=read_s, cache_s=cache_s, linear_s=linear_s, attention_s=attention_s,
-        spread=max(LEAST_SPREAD, *spreads), runs=len(timings),
+        spread=max(LEAST_SPREAD, *spreads), runs=len(timings), repack=settings.repack,
     )  # fmt: skip
 
 
@@ -133,6 +133,14 @@ def decode_s(model: Model, settings: EngineSettings, pace: Pace, weights: Weight
 def prefill_s(model: Model, pace: Pace, depth: Tokens) -> Seconds:
     """Of one prompt token after ``depth`` others."""
     return linear_flops(model) * pace.linear_s + attention_flops(model, depth, 1) * pace.attention_s
+
+
+def request_s(model: Model, settings: EngineSettings, pace: Pace, prompt: Tokens, answer: Tokens) -> Seconds:
+    """Of a request alone: ``prompt`` tokens worked through, then ``answer`` tokens generated."""
+    middle = prompt + answer // 2
+    return prompt * prefill_s(model, pace, prompt // 2) + answer * decode_s(
+        model, settings, pace, weigh(model, 0), middle
+    )
 
 
 def _two_costs(base: float, more: tuple[float, float], times: tuple[float, float]) -> tuple[float, float]:

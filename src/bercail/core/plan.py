@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from bercail.core import memory
 from bercail.core.budget import Case, Device, most_context, with_context
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import IN_THE_BOX, Choice, EngineSettings
 from bercail.core.legal import at_odds, illegal
 from bercail.core.lessons import NO_LESSONS, Lessons
 from bercail.core.machine import Machine
@@ -15,6 +15,7 @@ from bercail.core.options import EngineOptions, purpose_of, settled
 from bercail.core.place import placements
 from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons, speed_reasons
 from bercail.core.repack import NOTHING, repacked
+from bercail.core.rules import repack
 from bercail.core.speed import Rate, decode_rates, prefill_rates
 from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB, Bytes, Tokens, format_bytes, format_rate, format_tokens
@@ -93,7 +94,7 @@ def decide(
     model: Model,
     wish: EngineOptions,
     *,
-    engine: str = "llama.cpp",
+    engine: Choice = IN_THE_BOX,
     lessons: Lessons = NO_LESSONS,
 ) -> Verdict:
     """The plan for one model on this machine.
@@ -102,7 +103,7 @@ def decide(
         machine: what may be used.
         model: what is to run.
         wish: what the user set; None there is decided here.
-        engine: name of the engine that will run it.
+        engine: that will run it.
         lessons: what earlier loads on this machine have taught.
     """
     wish = settled(wish)
@@ -116,14 +117,17 @@ def decide(
         lessons=lessons,
     )
     settings = _first_settings(machine, model, wish)
-    reasons = _fixed(machine, case, settings, wish)
+    order, because = repack(model, settings, purpose_of(wish), lessons)
+    if wish.repack is None and not machine.gpus:
+        settings = replace(settings, repack=order)
+    reasons = _fixed(machine, case, settings, wish, because)
     if why := at_odds(machine, model, wish):  # nothing is near to what contradicts itself
         return replace(_refuse(case, engine, settings, reasons, why), alternatives=())
     if why := illegal(case, settings):
         return _refuse(case, engine, settings, reasons, why)
     settings = _where_it_fits(case, settings, wish)
     reasons = (
-        *_fixed(machine, case, settings, wish),
+        *_fixed(machine, case, settings, wish, because),
         *place_reasons(case, settings, wish),
     )
     if not case.fits(settings):
@@ -139,11 +143,12 @@ def decide(
     return Fits(
         model_id=model.id,
         model_path=model.path,
-        engine=engine,
+        engine=str(engine.offer),
         settings=settings,
         devices=case.devices(settings),
         reasons=(
             context_reason(case, settings, wish),
+            Reason(setting="engine", value=str(engine.offer), because=engine.because),
             *reasons,
             *budget_reasons(case, settings, wish),
             *speed_reasons(wish, rates),
@@ -158,8 +163,11 @@ def decide(
     )
 
 
-def _fixed(machine: Machine, case: Case, settings: EngineSettings, wish: EngineOptions) -> tuple[Reason, ...]:
-    return fixed_reasons(machine, wish, settings, copied=case.repacked.copied, model=case.model)
+def _fixed(
+    machine: Machine, case: Case, settings: EngineSettings, wish: EngineOptions, order: str
+) -> tuple[Reason, ...]:
+    """Reasons for what does not depend on the budget; ``order`` is the one for the order of weights."""
+    return fixed_reasons(machine, wish, settings, copied=case.repacked.copied, model=case.model, order=order)
 
 
 def _as_wished(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
@@ -363,11 +371,11 @@ def _what(case: Case, settings: EngineSettings) -> str:
     return f"{case.model.id} with context {format_tokens(settings.slot_context_tokens)}{slots}"
 
 
-def _refuse(case: Case, engine: str, settings: EngineSettings, reasons: tuple[Reason, ...], why: str) -> NoFit:
+def _refuse(case: Case, engine: Choice, settings: EngineSettings, reasons: tuple[Reason, ...], why: str) -> NoFit:
     return NoFit(
         model_id=case.model.id,
         model_path=case.model.path,
-        engine=engine,
+        engine=str(engine.offer),
         why=why,
         settings=settings,
         devices=case.devices(settings),

@@ -24,7 +24,7 @@ class Reason:
 
 
 def fixed_reasons(
-    machine: Machine, wish: EngineOptions, settings: EngineSettings, *, copied: Bytes, model: Model
+    machine: Machine, wish: EngineOptions, settings: EngineSettings, *, copied: Bytes, model: Model, order: str
 ) -> tuple[Reason, ...]:
     """Reasons for what does not depend on the budget.
 
@@ -34,6 +34,7 @@ def fixed_reasons(
         settings: what was chosen.
         copied: weights that are copied if they are rearranged.
         model: that is planned for.
+        order: why weights are rearranged or not, if there is more to say than what it usually gains.
     """
     cpu = machine.cpu
     cores = f"{cpu.physical_cores or '?'} physical cores behind {len(cpu.logical_cpus)} usable CPUs"
@@ -46,7 +47,7 @@ def fixed_reasons(
         ("kv_type_v", settings.kv_type_v, wish.kv_type_v is not None, _cache(settings.kv_type_v, wish)),
         ("flash_attention", settings.flash_attention, wish.flash_attention is not None, "less memory, no loss"),
         ("mmap", settings.mmap, wish.mmap is not None, "weights are shared with the file cache"),
-        ("repack", settings.repack, wish.repack is not None, _repack(settings, copied)),
+        ("repack", settings.repack, wish.repack is not None, _repack(settings, copied, order)),
         ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
         ("embedding", settings.embedding, wish.embedding is not None, _for(wish, "what the model is for")),
         (
@@ -74,9 +75,13 @@ def _drafting(model: Model, settings: EngineSettings, wish: EngineOptions) -> tu
     return "mtp", settings.draft_tokens, wish.mtp is not None, because
 
 
-def _repack(settings: EngineSettings, copied: Bytes) -> str:
+def _repack(settings: EngineSettings, copied: Bytes, order: str) -> str:
     if not copied:
         return "nothing in this model is rearranged for this CPU"
+    if not settings.repack:
+        return order
+    if order:
+        return f"{order}; {format_bytes(copied)} of the weights are copied"
     kept = "; the file's own pages of them go when memory is short" if settings.mmap else ""
     return f"faster decode; costs loading time; {format_bytes(copied)} of the weights are copied{kept}"
 

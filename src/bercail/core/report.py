@@ -8,7 +8,6 @@ from typing import assert_never
 
 from bercail.core import news
 from bercail.core.budget import Device, Part, as_told
-from bercail.core.build import Build
 from bercail.core.explain import Explanation
 from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
@@ -124,22 +123,6 @@ def machine_lines(machine: Machine) -> tuple[str, ...]:
 _TELLING_SETS = (
     "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimd", "i8mm", "sve", "sve2", "sme",
 )  # fmt: skip
-
-
-def builds_section(builds: Sequence[Build]) -> Section:
-    """Engines that were built here."""
-    rows = tuple(
-        (
-            build.id,
-            "any processor" if build.recipe.portable else "this processor",
-            format_bytes(build.bytes),
-            f"{build.took_s / 60:.1f} min",
-            build.compiler,
-            build.folder,
-        )
-        for build in builds
-    )
-    return Section(title="Engines built here", rows=rows, header=("name", "for", "size", "took", "compiler", "folder"))
 
 
 def plan_sections(verdict: Verdict) -> tuple[Section, ...]:

@@ -50,7 +50,7 @@ def decode_rates(machine: Machine, case: Case, settings: EngineSettings) -> tupl
     """Decode with an empty and with a full context; nothing if a memory's speed is unknown, or nothing is generated."""
     if settings.embedding:
         return ()
-    if pace := _pace(case):
+    if pace := _pace(case, settings):
         weights = case.weights or weigh(case.model, 0)
         return tuple(
             _timed(depth, decode_s(case.model, settings, pace, weights, depth), pace)
@@ -62,16 +62,16 @@ def decode_rates(machine: Machine, case: Case, settings: EngineSettings) -> tupl
 
 def prefill_rates(case: Case, settings: EngineSettings) -> tuple[Rate, ...]:
     """Prefill at the beginning and at the end of a context; nothing before a model of this type was timed here."""
-    pace = None if settings.embedding else _pace(case)
+    pace = None if settings.embedding else _pace(case, settings)
     if pace is None:
         return ()
     depths = (0, settings.slot_context_tokens)
     return tuple(_timed(depth, prefill_s(case.model, pace, depth), pace) for depth in depths)
 
 
-def _pace(case: Case) -> Pace | None:
+def _pace(case: Case, settings: EngineSettings) -> Pace | None:
     """That of the model's type on this machine; there is none for GPUs yet."""
-    return None if case.gpus else case.lessons.pace(main_type(case.model))
+    return None if case.gpus else case.lessons.pace(main_type(case.model), repack=settings.repack)
 
 
 def _timed(depth: Tokens, seconds: Seconds, pace: Pace) -> Rate:

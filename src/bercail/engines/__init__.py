@@ -9,30 +9,34 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bercail.engines.fake import Behaviour, FakeEngine, FakeProcess, FakeServer
-    from bercail.engines.llama_cpp import LlamaCpp, Patience, Workshop
+    from bercail.engines.llama_cpp import Embedded, LlamaCpp, Patience, Server, Workshop
     from bercail.engines.orphans import end_orphan
     from bercail.engines.upstream import HttpUpstream
 
 _HOMES = {
     "Behaviour": "fake",
+    "Embedded": "llama_cpp",
     "FakeEngine": "fake",
     "FakeProcess": "fake",
     "FakeServer": "fake",
     "HttpUpstream": "upstream",
     "LlamaCpp": "llama_cpp",
     "Patience": "llama_cpp",
+    "Server": "llama_cpp",
     "Workshop": "llama_cpp",
     "end_orphan": "orphans",
 }
 
 __all__ = [
     "Behaviour",
+    "Embedded",
     "FakeEngine",
     "FakeProcess",
     "FakeServer",
     "HttpUpstream",
     "LlamaCpp",
     "Patience",
+    "Server",
     "Workshop",
     "end_orphan",
 ]

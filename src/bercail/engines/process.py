@@ -33,7 +33,7 @@ class Command:
         argv: program and arguments.
         environment: the whole environment of the child.
         first_input: written to its standard input at once; the pipe stays open.
-        farewell: written to its standard input to ask it to end.
+        farewell: written to its standard input to ask it to end; empty if it would not read it.
         log_path: file its standard error is appended to, or None.
     """
 
@@ -172,9 +172,13 @@ class ChildProcess(asyncio.SubprocessProtocol):
         return await asyncio.shield(self._ended)
 
     async def stop(self, grace_s: float) -> Exit:
-        """Ask it to end, after half of ``grace_s`` terminate it, after all of it kill its group."""
-        for ask in (self._ask, self._terminate):
-            if await self._ends_within(ask, grace_s / 2):
+        """Ask it to end, after half of ``grace_s`` terminate it, after all of it kill its group.
+
+        One that takes no farewell is terminated at once.
+        """
+        asks = (self._ask, self._terminate) if self._command.farewell else (self._terminate,)
+        for ask in asks:
+            if await self._ends_within(ask, grace_s / len(asks)):
                 return self._ended.result()
         self.kill()
         return await self.wait()

@@ -1,6 +1,7 @@
 """What happens: one async function per user verb, given ports."""
 
 from bercail.flows.chat import Answer, Piece, Seat, ask, take_seat
+from bercail.flows.compare import compare
 from bercail.flows.engine import Order, build, built
 from bercail.flows.inspect import inspect
 from bercail.flows.machine import look
@@ -9,6 +10,6 @@ from bercail.flows.plan import Planned, check, plan
 from bercail.flows.up import Request, up
 
 __all__ = [
-    "Answer", "Order", "Piece", "Planned", "Request", "Seat", "ask", "build", "built", "check", "inspect", "look",
-    "measure", "plan", "take_seat", "up",
+    "Answer", "Order", "Piece", "Planned", "Request", "Seat", "ask", "build", "built", "check", "compare", "inspect",
+    "look", "measure", "plan", "take_seat", "up",
 ]  # fmt: skip

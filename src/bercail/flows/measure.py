@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,13 @@ from bercail.core import news
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError, RefusedError
 from bercail.core.landing import compare
+from bercail.core.lessons import Pace
+from bercail.core.model import FoundModel
 from bercail.core.pace import Timing, pace_of
-from bercail.core.units import Seconds, Tokens
+from bercail.core.units import Bytes, Seconds, Tokens
 from bercail.flows.inspect import resolve
-from bercail.flows.lessons import keep, recall
-from bercail.flows.prepare import prepare
+from bercail.flows.lessons import keep
+from bercail.flows.prepare import Prepared, prepare
 from bercail.ports import EngineProcess, House
 
 FIRST_PROMPT: Tokens = 64
@@ -29,6 +32,23 @@ _PATIENCE_S: Seconds = 300.0
 _HEADERS = ((b"content-type", b"application/json"),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A model as it was loaded and answered.
+
+    Attributes:
+        pace: what its answers say of models of its type.
+        ready_s: from the start of the engine to its readiness.
+        resident_bytes: memory that it held when it was ready, or None.
+    """
+
+    prepared: Prepared
+    timings: tuple[Timing, ...]
+    pace: Pace
+    ready_s: Seconds
+    resident_bytes: Bytes | None
+
+
 async def measure(house: House, name: str, tell: Callable[[news.News], None]) -> tuple[Timing, ...]:
     """Answers of the model that ``name`` means, as planned, at the beginning and further on in its context.
 
@@ -41,12 +61,24 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
         EngineError: it did not start, or broke off.
     """
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    return (await time(house, found, tell)).timings
+
+
+async def time(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Timed:
+    """The model loaded as the settings of ``house`` have it planned, its answers timed; what they say is kept.
+
+    Raises:
+        as `measure`.
+    """
     prepared = await prepare(house, found, tell)
     if prepared.plan.settings.embedding:
         raise RefusedError(f"{found.id} is planned for embeddings; only what generates is timed")
-    process = await house.engine.start(prepared.spec, lambda _: None)
+    started_s = house.clock.monotonic()
+    process = await prepared.engine.start(prepared.spec, lambda _: None)
+    ready_s = house.clock.monotonic() - started_s
     house.journal.record(process.pid)
     try:
+        resident_bytes = process.resident_bytes()
         if (outcome := compare(prepared.plan, process.landed())) and outcome.surprises:
             tell(news.Warned(text="; ".join(outcome.surprises)))
         timings = await _timed(house, process, prepared.plan.settings, prepared.model.shape.vocabulary)
@@ -55,8 +87,8 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
         await process.stop(_STOP_GRACE_S)
         house.journal.forget(process.pid)
     pace = pace_of(prepared.model, prepared.plan.settings, timings)
-    keep(house, prepared.machine, recall(house, prepared.machine).with_pace(pace), tell)
-    return timings
+    keep(house, prepared.machine, prepared.engine, prepared.lessons.with_pace(pace), tell)
+    return Timed(prepared=prepared, timings=timings, pace=pace, ready_s=ready_s, resident_bytes=resident_bytes)
 
 
 async def _timed(house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int) -> tuple[Timing, ...]:

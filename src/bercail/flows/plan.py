@@ -9,12 +9,11 @@ from typing import assert_never
 from bercail.core import news
 from bercail.core.budget import Part
 from bercail.core.errors import RefusedError, StoreError
-from bercail.core.lessons import NO_LESSONS
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Role
 from bercail.core.plan import Verdict, decide
+from bercail.flows.choose import chosen
 from bercail.flows.inspect import inspect, with_draft
-from bercail.flows.lessons import recall
 from bercail.flows.machine import glance
 from bercail.ports import House
 
@@ -43,8 +42,11 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
     model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(glance, house))
     model = await with_draft(house, model)
     refuse_unservable(model)
-    lessons = recall(house, here) if machine is None else NO_LESSONS
-    verdict = decide(machine or here, model, house.settings.engine, engine=house.engine.name, lessons=lessons)
+    if machine is None:
+        found = chosen(house, here, model)
+        verdict = decide(here, model, house.settings.engine, engine=found.choice, lessons=found.lessons)
+    else:
+        verdict = decide(machine, model, house.settings.engine)
     return Planned(model=model, verdict=verdict)
 
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from bercail.core import news
 from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
+from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
 from bercail.core.model import FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
+from bercail.flows.choose import chosen
 from bercail.flows.inspect import with_draft
-from bercail.flows.lessons import recall
 from bercail.flows.machine import glance
 from bercail.flows.plan import refuse_unservable
-from bercail.ports import House
+from bercail.ports import Engine, House
 
 _REMAKE = "download the model again, or convert it with a template that works"
 
@@ -27,6 +28,8 @@ class Prepared:
 
     Attributes:
         machine: that was planned for.
+        engine: that runs it.
+        lessons: what earlier loads have taught the plan.
         chat_refusal: why chat is disabled, or empty.
     """
 
@@ -34,6 +37,8 @@ class Prepared:
     model: Model
     plan: Fits
     spec: LaunchSpec
+    engine: Engine
+    lessons: Lessons
     chat_refusal: str = ""
 
 
@@ -60,7 +65,9 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
     for audited in filter(None, (model, model.draft)):
         await asyncio.to_thread(house.reader.audit_vocabulary, audited)
     machine, chat_refusal = await asyncio.gather(asyncio.to_thread(glance, house), _chat_refusal(house, model, tell))
-    verdict = decide(machine, model, house.settings.engine, engine=house.engine.name, lessons=recall(house, machine))
+    found_engine = chosen(house, machine, model)
+    lessons = found_engine.lessons
+    verdict = decide(machine, model, house.settings.engine, engine=found_engine.choice, lessons=lessons)
     if isinstance(verdict, NoFit):
         raise RefusedError(verdict.why, hint=no_fit_hint(verdict))
     spec = LaunchSpec(
@@ -70,9 +77,18 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
         settings=verdict.settings,
         projector_path=verdict.projector,
         draft_path=verdict.draft,
+        drafting_layers=model.shape.nextn_layers,
         chat_template=PLAIN_TEMPLATE if chat_refusal else None,
     )
-    return Prepared(machine=machine, model=model, plan=verdict, spec=spec, chat_refusal=chat_refusal)
+    return Prepared(
+        machine=machine,
+        model=model,
+        plan=verdict,
+        spec=spec,
+        engine=found_engine.engine,
+        lessons=lessons,
+        chat_refusal=chat_refusal,
+    )
 
 
 async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], None]) -> str:

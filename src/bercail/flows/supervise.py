@@ -14,7 +14,7 @@ from bercail.core.model import Capability, Findings, FoundModel, Model, Role
 from bercail.core.plan import Fits
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Grant, Load, Phase, Residency, RouteEvent, RouteState, ServedModel, Ticket, Unload
-from bercail.flows.lessons import keep, recall
+from bercail.flows.lessons import keep
 from bercail.flows.prepare import Prepared, prepare, read
 from bercail.ports import EngineProcess, House
 
@@ -256,7 +256,7 @@ class Supervisor:
         entry.error = ""
         try:
             prepared = await self._prepare(entry)
-            process = await self._house.engine.start(prepared.spec, lambda progress: self._on_progress(entry, progress))
+            process = await prepared.engine.start(prepared.spec, lambda progress: self._on_progress(entry, progress))
         except BercailError as error:
             self._start_failed(entry, error)
             return
@@ -289,9 +289,8 @@ class Supervisor:
         outcome = compare(prepared.plan, process.landed())
         if outcome is None:
             return None
-        lessons = recall(self._house, prepared.machine)
-        lessons = taught(prepared.plan, outcome, lessons, prepared.model.architecture)
-        keep(self._house, prepared.machine, lessons, self._tell)
+        lessons = taught(prepared.plan, outcome, prepared.lessons, prepared.model.architecture)
+        keep(self._house, prepared.machine, prepared.engine, lessons, self._tell)
         if not outcome.surprises:
             return None
         words = f"{prepared.plan.model_id}: {'; '.join(outcome.surprises)}"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bercail.core.budget import Part
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.units import Bytes
@@ -74,6 +74,7 @@ class FakeEngine:
 
     name = "fake"
     build = "1"
+    offer = Offer(name="fake", id="fake", make=Make.FOUND)
 
     def __init__(
         self, *, behaviour: Behaviour | None = None, load_s: float = 0.0, runtime_dir: Path | None = None

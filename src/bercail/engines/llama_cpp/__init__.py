@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bercail.engines.llama_cpp.build import Workshop
     from bercail.engines.llama_cpp.engine import LlamaCpp, LlamaProcess, Patience
+    from bercail.engines.llama_cpp.hosts import Embedded, Host, Server
 
-_HOMES = {"LlamaCpp": "engine", "LlamaProcess": "engine", "Patience": "engine", "Workshop": "build"}
+_HOMES = {
+    "Embedded": "hosts",
+    "Host": "hosts",
+    "LlamaCpp": "engine",
+    "LlamaProcess": "engine",
+    "Patience": "engine",
+    "Server": "hosts",
+    "Workshop": "build",
+}
 
-__all__ = ["LlamaCpp", "LlamaProcess", "Patience", "Workshop"]
+__all__ = ["Embedded", "Host", "LlamaCpp", "LlamaProcess", "Patience", "Server", "Workshop"]
 
 
 def __getattr__(name: str) -> object:

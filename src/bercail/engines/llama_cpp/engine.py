@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bercail.core.budget import Part
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.units import Bytes
-from bercail.engines.llama_cpp import flags, output, worker
+from bercail.engines.llama_cpp import output, worker
 from bercail.engines.llama_cpp.account import account
 from bercail.engines.llama_cpp.child import (
     ask,
     check_library,
     end,
     ended_soon,
-    listen_at,
-    make_command,
     make_runtime,
     missing,
     parse_address,
     remove,
 )  # fmt: skip
+from bercail.engines.llama_cpp.hosts import Embedded, Host
 from bercail.engines.llama_cpp.trial import try_template
 from bercail.engines.process import ChildProcess
 from bercail.engines.upstream import HttpUpstream
@@ -92,11 +91,9 @@ class LlamaProcess:
 class LlamaCpp:
     """The engine; implements ``ports.Engine``."""
 
-    name = "llama.cpp"
-    build = flags.BUILD
-
     def __init__(
         self,
+        host: Host | None = None,
         *,
         runtime_dir: Path | None = None,
         log_dir: Path | None = None,
@@ -105,13 +102,30 @@ class LlamaCpp:
         """Make the engine; nothing is started.
 
         Args:
+            host: starts its processes; None is our worker with the library in the box.
             runtime_dir: where each engine gets a private folder for its socket; None is the system's place for such.
             log_dir: where each model's log is kept as well, bounded; None keeps only its end, in memory.
             patience: how long to wait for what.
         """
+        self._host = host or Embedded()
         self._runtime_dir = runtime_dir
         self._log_dir = log_dir
         self._patience = patience
+
+    @property
+    def offer(self) -> Offer:
+        """The engine as people name it."""
+        return self._host.offer
+
+    @property
+    def name(self) -> str:
+        """``llama.cpp``."""
+        return self._host.offer.name
+
+    @property
+    def build(self) -> str:
+        """Its build: what it has taught is kept under this name."""
+        return self._host.build
 
     async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> LlamaProcess:
         """A process that answered a health check.
@@ -121,12 +135,11 @@ class LlamaCpp:
         Raises:
             EngineError: it did not become ready; carries the last lines of its log.
         """
-        check_library()
+        self._host.check()
         runtime = make_runtime(self._runtime_dir)
         try:
-            listen = listen_at(runtime)
-            command = make_command(flags.render(spec, listen), spec.environment, log_path=self._log_path(spec))
-            start = _Start(spec.model_id, on_progress, self._patience)
+            command, listens_at = await self._host.command(spec, runtime, self._log_path(spec))
+            start = _Start(spec.model_id, on_progress, self._patience, listens_at)
             child = await ChildProcess.spawn(command, start.hear, start.overhear)
             try:
                 address = await start.wait_ready(child)
@@ -174,8 +187,19 @@ class LlamaCpp:
 class _Start:
     """Follows one start from the first line to readiness."""
 
-    def __init__(self, model_id: str, on_progress: Callable[[Progress], None], patience: Patience) -> None:
+    def __init__(
+        self, model_id: str, on_progress: Callable[[Progress], None], patience: Patience, listens_at: str
+    ) -> None:
+        """Begin to follow.
+
+        Args:
+            model_id: for errors.
+            on_progress: hears how far the weights are.
+            patience: how long to wait for what.
+            listens_at: where the engine will listen, if it does not tell; empty if it does.
+        """
         self._model_id = model_id
+        self._listens_at = listens_at
         self._on_progress = on_progress
         self._patience = patience
         self._listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -191,8 +215,8 @@ class _Start:
         said = output.parse_line(line)
         if isinstance(said, Progress):
             self._on_progress(said)
-        elif said is not None and not self._listening.done():
-            self._listening.set_result(said.address)
+        elif said is not None and not self._listening.done() and (address := said.address or self._listens_at):
+            self._listening.set_result(address)
 
     async def wait_ready(self, child: ChildProcess) -> Address:
         """Its address, once it has answered a health check."""
@@ -223,6 +247,8 @@ class _Start:
             await asyncio.wait(waiting, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 raise self._failure(ended.result().log_tail, ended.result().code)
+            if self._listens_at and not self._listening.done() and await _is_ready(parse_address(self._listens_at)):
+                self._listening.set_result(self._listens_at)
             if loop.time() - child.last_sign_s > self._patience.silence_s:
                 raise self._silent(child.log_tail())
 
@@ -255,6 +281,14 @@ class _Start:
             code="engine_timeout",
             log_tail=log,
         )
+
+
+async def _is_ready(address: Address) -> bool:
+    """Whether an engine that does not say when it is ready is so."""
+    with contextlib.suppress(EngineError):
+        await _check_health(address)
+        return True
+    return False
 
 
 async def _check_health(address: Address) -> None:

@@ -12,8 +12,8 @@ BUILD = "b11549"
 
 LOADING_VERBOSITY = 4
 SERVING_VERBOSITY = 3
-_SPARE_HTTP_THREADS = 4
-_HOUR_S = 3600
+SPARE_HTTP_THREADS = 4
+HTTP_TIMEOUT_S = 3600
 
 
 def render(spec: LaunchSpec, listen: str) -> Mapping[str, Parameter]:
@@ -103,9 +103,9 @@ def _serving(spec: LaunchSpec, listen: str) -> dict[str, Parameter]:
         "endpoint_metrics": True,
         "endpoint_props": False,
         # One thread per open connection; the engine adds more as needed, up to 1,024.
-        "n_threads_http": spec.settings.slots + _SPARE_HTTP_THREADS,
-        "timeout_read": _HOUR_S,
-        "timeout_write": _HOUR_S,
+        "n_threads_http": spec.settings.slots + SPARE_HTTP_THREADS,
+        "timeout_read": HTTP_TIMEOUT_S,
+        "timeout_write": HTTP_TIMEOUT_S,
         # The gateway keeps clients' connections alive itself, and holds headers until the first real byte.
         "sse_ping_interval": 0,
         # Pages of a browser have no business here, not even on loopback.

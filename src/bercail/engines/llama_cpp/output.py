@@ -91,6 +91,8 @@ def parse_line(line: str) -> Said:
     details: Mapping[str, object] = payload if isinstance(payload, dict) else {}
     if said.get("state") == "listening":
         return Ready(address=str(details.get("address", "")))
+    if said.get("state") == "ready":
+        return Ready()
     return _progress(details) if said.get("state") == "loading" else None
 
 

@@ -9,14 +9,11 @@ import ctypes
 import enum
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from bercail.engines.leash import tie_to_parent
+from bercail.engines.leash import settle, tie_to_parent
 from bercail.engines.llama_cpp import output
 from bercail.engines.llama_cpp.flags import SERVING_VERBOSITY
 from bercail.engines.llama_cpp.library import library_path
@@ -27,27 +24,9 @@ MISSING_LIBRARY = 78
 MEMORY_LIMIT = "memory_limit_bytes"
 """A parameter for the process instead of the engine: address space it may have."""
 
-# The kernel rather takes the engine, which can be started again, than the gateway, which tells people what happened.
-_OOM_SCORE = 300
-
 
 class _Server(Protocol):
     listening_address: str
-
-
-def settle(memory_limit_bytes: int | None) -> None:
-    """Take the manners of a child: a good victim, deaf to Ctrl-C, without core files, with a limit if given."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to interpret
-    if sys.platform == "win32":
-        return
-    import resource
-
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file of a 40 GiB model fills the disk
-        if memory_limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
 
 
 def take_stdin() -> BinaryIO:

@@ -1,0 +1,78 @@
+"""Which of the engines at hand runs a model."""
+
+from collections.abc import Mapping, Sequence
+
+from bercail.core.build import Target, recipe_for
+from bercail.core.engine import Choice, Make, Offer
+from bercail.core.machine import Machine
+from bercail.core.units import Seconds, format_seconds
+
+AUTO = "auto"
+_NEWER: Mapping[str, tuple[str, ...]] = {
+    "x86_64": ("avx512", "avx_vnni", "amx_"),
+    "aarch64": ("asimddp", "i8mm", "sve", "bf16"),
+}
+"""How the names of instruction sets begin that the engine in the box does not use, by architecture."""
+
+
+def newer_instructions(machine: Machine) -> tuple[str, ...]:
+    """What this processor can do and the engine in the box does not use."""
+    begins = _NEWER.get(machine.cpu.architecture, ())
+    return tuple(name for name in machine.cpu.instruction_sets if name.startswith(begins)) if begins else ()
+
+
+def choose(
+    offers: Sequence[Offer], machine: Machine, asked: str | None = None, seconds: Mapping[str, Seconds] | None = None
+) -> Choice | None:
+    """The engine to use, and why; None if ``asked`` names none, or more than one.
+
+    Args:
+        offers: what there is; the engine in the box first.
+        machine: it is to run on.
+        asked: an id, a part of one that no other has, or a word for where it comes from; None or ``auto`` leaves it to
+            us.
+        seconds: what a request of the usual shape takes with an engine, by id, as measured; those not measured are not
+            in it.
+    """
+    if asked not in (None, AUTO):
+        named = [offer for offer in offers if asked == offer.id] or [
+            offer for offer in offers if asked == offer.make or (asked or "") in offer.id
+        ]
+        return Choice(offer=named[0], because="as asked") if len(named) == 1 else None
+    able = [offer for offer in offers if _runs(offer, machine)]
+    timed = {offer.id: (seconds or {})[offer.id] for offer in able if offer.id in (seconds or {})}
+    if len(timed) > 1:
+        best = min(timed, key=lambda name: timed[name])
+        next_best = min(took for name, took in timed.items() if name != best)
+        because = (
+            f"measured: {format_seconds(timed[best])} for a usual request, {format_seconds(next_best)} with another"
+        )
+        return Choice(offer=next(offer for offer in able if offer.id == best), because=because)
+    return _by_rule(able, newer_instructions(machine))
+
+
+def compared(offers: Sequence[Offer], machine: Machine, asked: str | None = None) -> tuple[Offer, ...]:
+    """The engines worth measuring: those that could be chosen, and one that was named; all of them only once."""
+    choice = choose(offers, machine, asked) if asked not in (None, AUTO) else None
+    named = (choice.offer,) if choice is not None else ()
+    return tuple(dict.fromkeys((*(offer for offer in offers if _runs(offer, machine)), *named)))
+
+
+def _runs(offer: Offer, machine: Machine) -> bool:
+    """Whether it may be chosen without being named: for this processor, on a device that is planned for."""
+    if offer.make is Make.FOUND or offer.target != Target.CPU:
+        return False
+    return offer.make is not Make.NATIVE or offer.processor == recipe_for(machine, Target.CPU, portable=False).processor
+
+
+def _by_rule(able: Sequence[Offer], newer: tuple[str, ...]) -> Choice:
+    boxed = able[0]
+    for make, how in ((Make.NATIVE, "built for this processor"), (Make.PORTABLE, "has kernels for this processor")):
+        for offer in able:
+            if newer and offer.make is make:
+                return Choice(offer=offer, because=f"{how}: uses {', '.join(newer)}")
+    if newer:
+        return Choice(
+            offer=boxed, because=f"in the box; it leaves {', '.join(newer)} unused: see `bercail engine build`"
+        )
+    return Choice(offer=boxed, because="in the box; this processor can do nothing that it does not use")

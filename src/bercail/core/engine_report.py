@@ -1,0 +1,60 @@
+"""Engines that were built and measured here, as sections for people."""
+
+from collections.abc import Sequence
+
+from bercail.core.build import Build
+from bercail.core.options import Purpose
+from bercail.core.report import Section
+from bercail.core.trial import Trial
+from bercail.core.units import format_bytes, format_rate, format_seconds, format_tokens
+
+
+def builds_section(builds: Sequence[Build]) -> Section:
+    """Engines that were built here."""
+    rows = tuple(
+        (
+            build.id,
+            "any processor" if build.recipe.portable else "this processor",
+            format_bytes(build.bytes),
+            f"{build.took_s / 60:.1f} min",
+            build.compiler,
+            build.folder,
+        )
+        for build in builds
+    )
+    return Section(title="Engines built here", rows=rows, header=("name", "for", "size", "took", "compiler", "folder"))
+
+
+def trials_section(trials: Sequence[Trial], purpose: Purpose) -> Section:
+    """Engines as they were measured, the fastest first."""
+    shape = f"{format_tokens(purpose.prompt)} in, {format_tokens(purpose.answer)} out"
+    return Section(
+        title="Measured here, the fastest first",
+        rows=tuple(_row(trial) for trial in trials),
+        header=("engine", "weights", "prefill", "decode", "ready", "memory", shape),
+    )
+
+
+def trials_line(trials: Sequence[Trial]) -> str:
+    """What to make of a comparison."""
+    best, *rest = [trial for trial in trials if not trial.failure]
+    if not rest:
+        return f"{best.offer} is the only one that could be measured"
+    slowest = rest[-1]
+    times = (slowest.request_s or 0.0) / (best.request_s or 1.0)
+    order = "rearranged weights" if best.repack else "weights as they are"
+    return f"{best.offer} with {order} wins, {times:.2f} times as fast as the slowest; auto takes it from now on"
+
+
+def _row(trial: Trial) -> tuple[str, ...]:
+    if trial.failure:
+        return (str(trial.offer), "", "", "", "", "", trial.failure)
+    return (
+        str(trial.offer),
+        "rearranged" if trial.repack else "as they are",
+        format_rate(trial.prefill_tokens_per_s),
+        format_rate(trial.decode_tokens_per_s),
+        format_seconds(trial.ready_s),
+        "?" if trial.resident_bytes is None else format_bytes(trial.resident_bytes),
+        format_seconds(trial.request_s or 0.0),
+    )

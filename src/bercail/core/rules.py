@@ -1,0 +1,41 @@
+"""Settings that follow from what was measured on this machine or, before that, from a table of rules."""
+
+from bercail.core.engine import EngineSettings
+from bercail.core.lessons import Lessons, Pace
+from bercail.core.model import Model
+from bercail.core.options import Purpose
+from bercail.core.pace import main_type, request_s
+from bercail.core.units import Seconds, format_seconds
+
+READING_TYPES = frozenset(("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"))
+"""Types whose prompts are worked through faster in the file's own order, on CPUs (`bench/results/engines.json`)."""
+READING_RATIO = 4
+"""From so many prompt tokens for each generated one on, that is worth slower generation."""
+
+
+def repack(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Lessons) -> tuple[bool, str]:
+    """Whether weights are rearranged for the CPU, and why."""
+    kind = main_type(model)
+    timed = {order: pace for order in (True, False) if (pace := lessons.pace(kind, repack=order))}
+    if len(timed) == 2:
+        took = {order: _takes(model, settings, purpose, pace) for order, pace in timed.items()}
+        best = min(took, key=lambda order: took[order])
+        return (
+            best,
+            f"measured: {format_seconds(took[best])} for a usual request, {format_seconds(took[not best])} else",
+        )
+    reads = purpose.prompt >= READING_RATIO * max(purpose.answer, 1)
+    if kind in READING_TYPES and reads:
+        return False, f"long prompts: {kind} is read faster as it is, and generated a little slower"
+    return True, ""
+
+
+def least_s(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Lessons) -> Seconds | None:
+    """What a usual request takes with the better order of weights; None where nothing of the kind was timed."""
+    kind = main_type(model)
+    paces = [pace for order in (True, False) if (pace := lessons.pace(kind, repack=order))]
+    return min((_takes(model, settings, purpose, pace) for pace in paces), default=None)
+
+
+def _takes(model: Model, settings: EngineSettings, purpose: Purpose, pace: Pace) -> Seconds:
+    return request_s(model, settings, pace, purpose.prompt, purpose.answer)

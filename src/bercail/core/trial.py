@@ -1,0 +1,54 @@
+"""An engine tried with a model on this machine."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from bercail.core.engine import Offer
+from bercail.core.pace import Timing
+from bercail.core.units import Bytes, Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What an engine did with a model.
+
+    Attributes:
+        repack: with its weights rearranged for the CPU.
+        ready_s: from its start to its readiness.
+        resident_bytes: memory that it held then, or None.
+        planned_bytes: of main memory.
+        request_s: what a request of the purpose's usual shape takes by these timings, or None if it failed.
+        failure: why it did not answer, or empty.
+    """
+
+    offer: Offer
+    repack: bool
+    timings: tuple[Timing, ...] = ()
+    ready_s: Seconds = 0.0
+    resident_bytes: Bytes | None = None
+    planned_bytes: Bytes = 0
+    request_s: Seconds | None = None
+    failure: str = ""
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        """The middle of its answers at the beginning of a context; 0 without any."""
+        return _middle([row.prompt_tokens / row.prefill_s for row in self.timings if row.depth_tokens == self._depth])
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """The same of what it generated."""
+        return _middle([row.decode_tokens / row.decode_s for row in self.timings if row.depth_tokens == self._depth])
+
+    @property
+    def _depth(self) -> int:
+        return min((row.depth_tokens for row in self.timings), default=0)
+
+
+def refused(offer: Offer, *, repack: bool, why: str) -> Trial:
+    """A trial that came to nothing."""
+    return Trial(offer=offer, repack=repack, failure=why)
+
+
+def _middle(values: list[float]) -> float:
+    return median(values) if values else 0.0

@@ -1,0 +1,55 @@
+"""Which engine runs a model: the one asked for, the fastest by what was measured, or by rule."""
+
+from dataclasses import dataclass
+
+from bercail.core.choice import choose
+from bercail.core.engine import Choice
+from bercail.core.errors import NotFoundError
+from bercail.core.lessons import Lessons
+from bercail.core.machine import Machine
+from bercail.core.model import Model
+from bercail.core.options import purpose_of
+from bercail.core.plan import decide
+from bercail.core.rules import least_s
+from bercail.core.units import Seconds
+from bercail.flows.lessons import recall
+from bercail.ports import Engine, House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """An engine, why that one, and what it has taught on this machine."""
+
+    engine: Engine
+    choice: Choice
+    lessons: Lessons
+
+
+def chosen(house: House, machine: Machine, model: Model) -> Chosen:
+    """The engine for ``model`` under the wishes in the settings.
+
+    Raises:
+        NotFoundError: the settings name none that is there, or more than one.
+    """
+    asked = house.settings.engine.engine
+    choice = choose([engine.offer for engine in house.engines], machine, asked, _seconds(house, machine, model))
+    if choice is None:
+        names = ", ".join(engine.offer.id for engine in house.engines)
+        raise NotFoundError(
+            f"no engine {asked!r}, or more than one",
+            hint=f"there are: auto, {names}; `bercail engine build` makes one, and the path of a llama-server is one",
+            code="engine_not_found",
+        )
+    engine = next(engine for engine in house.engines if engine.offer == choice.offer)
+    return Chosen(engine=engine, choice=choice, lessons=recall(house, machine, engine))
+
+
+def _seconds(house: House, machine: Machine, model: Model) -> dict[str, Seconds]:
+    """What a request of the purpose's usual shape takes, by engine; of those that were measured with such a model."""
+    taught = {engine.offer.id: recall(house, machine, engine) for engine in house.engines}
+    if sum(bool(lessons.paces) for lessons in taught.values()) < 2:
+        return {}
+    wish = house.settings.engine
+    settings, purpose = decide(machine, model, wish).settings, purpose_of(wish)
+    found = {name: least_s(model, settings, purpose, lessons) for name, lessons in taught.items()}
+    return {name: seconds for name, seconds in found.items() if seconds is not None}

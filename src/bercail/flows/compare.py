@@ -1,0 +1,66 @@
+"""``bercail engine compare MODEL``: every engine that can run it, measured on this machine, and the winner."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from bercail.core import news
+from bercail.core.choice import compared
+from bercail.core.errors import BercailError, EngineError
+from bercail.core.model import FoundModel
+from bercail.core.options import purpose_of
+from bercail.core.pace import request_s
+from bercail.core.trial import Trial, refused
+from bercail.flows.inspect import resolve
+from bercail.flows.machine import glance
+from bercail.flows.measure import time
+from bercail.ports import House
+
+
+async def compare(house: House, name: str, tell: Callable[[news.News], None]) -> tuple[Trial, ...]:
+    """What each engine does with the model that ``name`` means, the fastest for the purpose first.
+
+    Each is loaded as it is planned, with the weights as they are and rearranged, and timed as `measure` does; what it
+    says is kept, so that ``--engine auto`` knows from then on.
+
+    Raises:
+        NotFoundError: ``name`` is no path and no known id.
+        ReadError: its file cannot be read.
+        EngineError: no engine could run it.
+    """
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    trials = [await _trial(one, found, tell) for one in _variants(house)]
+    if all(trial.failure for trial in trials):
+        raise EngineError(
+            f"no engine could run {found.id}: {trials[0].failure}", hint="see `bercail plan` on what it takes"
+        )
+    return tuple(sorted(trials, key=lambda trial: trial.request_s or float("inf")))
+
+
+def _variants(house: House) -> Iterator[House]:
+    """The same house with each engine, and each order of weights, asked for."""
+    wish = house.settings.engine
+    machine = glance(house)
+    for offer in compared([engine.offer for engine in house.engines], machine, wish.engine):
+        for order in (True, False) if wish.repack is None else (wish.repack,):
+            changed = replace(wish, engine=offer.id, repack=order)
+            yield replace(house, settings=replace(house.settings, engine=changed))
+
+
+async def _trial(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Trial:
+    wish = house.settings.engine
+    offer = next(engine.offer for engine in house.engines if engine.offer.id == wish.engine)
+    try:
+        timed = await time(house, found, tell)
+    except BercailError as error:
+        return refused(offer, repack=wish.repack is True, why=str(error))
+    purpose, plan = purpose_of(wish), timed.prepared.plan
+    return Trial(
+        offer=offer,
+        repack=plan.settings.repack,
+        timings=timed.timings,
+        ready_s=timed.ready_s,
+        resident_bytes=timed.resident_bytes,
+        planned_bytes=plan.devices[0].total_bytes,
+        request_s=request_s(timed.prepared.model, plan.settings, timed.pace, purpose.prompt, purpose.answer),
+    )

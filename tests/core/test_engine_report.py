@@ -1,0 +1,66 @@
+from bercail.core.build import Recipe, Target
+from bercail.core.document import builds_document, trials_document
+from bercail.core.engine import EMBEDDED, Make, Offer
+from bercail.core.engine_report import builds_section, trials_line, trials_section
+from bercail.core.options import PURPOSES
+from bercail.core.pace import Timing
+from bercail.core.trial import Trial, refused
+from bercail.core.units import GIB
+from fakes.models import a_build
+
+NATIVE = Offer(name="llama.cpp", id="b1-cpu-native-1", make=Make.NATIVE)
+
+
+def a_trial(offer: Offer, request_s: float, *, repack: bool = True, resident: int | None = GIB) -> Trial:
+    near = Timing(depth_tokens=0, prompt_tokens=100, prefill_s=2.0, decode_tokens=10, decode_s=1.0)
+    far = Timing(depth_tokens=100, prompt_tokens=100, prefill_s=4.0, decode_tokens=10, decode_s=2.0)
+    return Trial(
+        offer=offer, repack=repack, timings=(near, far, near), ready_s=1.5, resident_bytes=resident,
+        planned_bytes=GIB, request_s=request_s,
+    )  # fmt: skip
+
+
+TRIALS = (
+    a_trial(NATIVE, 2.0, repack=False), a_trial(EMBEDDED, 5.0, resident=None),
+    refused(EMBEDDED, repack=False, why="not enough memory"),
+)  # fmt: skip
+
+
+def test_a_comparison_shows_what_was_measured_and_what_failed() -> None:
+    section = trials_section(TRIALS, PURPOSES["coding-agent"])
+    assert section.header[-1] == "8,192 in, 256 out"
+    first, second, third = section.rows
+    assert first == ("llama.cpp (b1-cpu-native-1)", "as they are", "50.0 tokens/s", "10.0 tokens/s", "1.5 s",
+                     "1.00 GiB", "2.0 s")  # fmt: skip
+    assert second[1] == "rearranged"
+    assert second[5] == "?"
+    assert third[-1] == "not enough memory"
+
+
+def test_the_winner_is_named() -> None:
+    assert trials_line(TRIALS).startswith("llama.cpp (b1-cpu-native-1) with weights as they are wins, 2.50 times")
+    assert "with rearranged weights wins" in trials_line((a_trial(NATIVE, 1.0), a_trial(EMBEDDED, 2.0)))
+    assert "the only one that could be measured" in trials_line(TRIALS[1:])
+
+
+def test_a_comparison_as_json() -> None:
+    document = trials_document("m", TRIALS)
+    assert document["schema"] == "bercail.comparison/1"
+    rows = document["trials"]
+    assert isinstance(rows, list)
+    assert rows[0] == {
+        "engine": "llama.cpp", "id": NATIVE.id, "make": "native", "repack": False, "prefill_tokens_per_s": 50.0,
+        "decode_tokens_per_s": 10.0, "ready_s": 1.5, "resident_bytes": GIB, "planned_bytes": GIB, "request_s": 2.0,
+        "failure": "",
+    }  # fmt: skip
+    assert rows[2]["prefill_tokens_per_s"] == 0.0  # type: ignore[call-overload,index]
+
+
+def test_builds_as_a_table_and_as_json() -> None:
+    builds = (a_build(), a_build("b1-cuda-portable-2", recipe=Recipe(target=Target.CUDA, portable=True)))
+    rows = builds_section(builds).rows
+    assert rows[0] == ("b1-cpu-native-1", "this processor", "3.00 MiB", "1.5 min", "c++ 1", "/e/b1-cpu-native-1")
+    assert rows[1][1] == "any processor"
+    document = builds_document(builds)
+    assert document["schema"] == "bercail.engines/1"
+    assert [row["id"] for row in document["engines"]] == [build.id for build in builds]  # type: ignore[union-attr,index,call-overload]

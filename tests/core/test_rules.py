@@ -1,0 +1,83 @@
+"""What is chosen by measurement, or by a rule before that."""
+
+from dataclasses import replace
+
+import pytest
+
+from bercail.core.lessons import NO_LESSONS, Lessons, Pace
+from bercail.core.model import Model
+from bercail.core.options import PURPOSES, EngineOptions
+from bercail.core.plan import Fits, decide
+from bercail.core.rules import least_s, repack
+from fakes.models import a_machine, a_model, a_tensor, some_settings
+
+
+def a_mix(kind: str) -> Model:
+    return a_model(tensors=(a_tensor("blk.0.ffn_up.weight", 4096, kind),))
+
+
+def pace(*, repack: bool, decode: float, prefill: float, kind: str = "q4_k") -> Pace:
+    return Pace(
+        type=kind, weights_s=decode, cache_s=0, linear_s=prefill, attention_s=0, spread=0.1, runs=4, repack=repack
+    )
+
+
+BOTH = NO_LESSONS.with_pace(pace(repack=True, decode=1e-7, prefill=2e-8)).with_pace(
+    pace(repack=False, decode=2e-7, prefill=1e-8)
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "purpose", "order"),
+    [("q4_k", "chat", True), ("q4_k", "coding-agent", False), ("q4_0", "coding-agent", True), ("f16", "batch", True),
+     ("q6_k", "embedding", False)],
+)  # fmt: skip
+def test_by_rule_types_that_are_read_faster_as_they_are_stay_so_for_long_prompts(
+    kind: str, purpose: str, order: bool
+) -> None:
+    found, because = repack(a_mix(kind), some_settings(), PURPOSES[purpose], NO_LESSONS)
+    assert found is order
+    assert bool(because) is not order
+
+
+@pytest.mark.parametrize(("purpose", "order"), [("chat", True), ("coding-agent", False)])
+def test_measured_orders_decide_by_the_shape_of_the_work(purpose: str, order: bool) -> None:
+    found, because = repack(a_mix("q4_k"), some_settings(), PURPOSES[purpose], BOTH)
+    assert found is order
+    assert because.startswith("measured: ")
+    assert repack(a_mix("q4_0"), some_settings(), PURPOSES[purpose], BOTH) == (True, "")
+
+
+def test_the_better_order_counts() -> None:
+    model, settings, chat = a_mix("q4_k"), some_settings(), PURPOSES["chat"]
+    both, alone = least_s(model, settings, chat, BOTH), least_s(model, settings, chat, Lessons(paces=BOTH.paces[1:]))
+    assert both is not None
+    assert alone is not None
+    assert both < alone
+    assert least_s(a_mix("q4_0"), settings, chat, BOTH) is None
+
+
+def planned(lessons: Lessons = NO_LESSONS, **wish: object) -> Fits:
+    model = replace(a_mix("q4_k"), context_length=65536)
+    verdict = decide(a_machine(), model, EngineOptions(**wish), lessons=lessons)  # type: ignore[arg-type]
+    assert isinstance(verdict, Fits)
+    return verdict
+
+
+def reason(plan: Fits) -> str:
+    return next(row.because for row in plan.reasons if row.setting == "repack")
+
+
+def test_the_plan_follows_and_says_so_unless_it_was_asked_for() -> None:
+    reading = planned(purpose="coding-agent")
+    assert not reading.settings.repack
+    assert "read faster as it is" in reason(reading)
+    assert reading.copied_bytes == 0
+    asked = planned(purpose="coding-agent", repack=True)
+    assert asked.settings.repack
+    assert reason(asked) == "as asked"
+    measured = planned(BOTH)
+    assert measured.settings.repack
+    assert "measured: " in reason(measured)
+    assert "of the weights are copied" in reason(measured)
+    assert planned(BOTH, repack=False).rates[0].tokens_per_s < measured.rates[0].tokens_per_s

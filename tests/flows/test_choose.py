@@ -1,0 +1,54 @@
+import pytest
+
+from bercail.core.engine import Make, Offer
+from bercail.core.errors import NotFoundError
+from bercail.core.lessons import NO_LESSONS, Pace
+from bercail.core.options import EngineOptions, Settings
+from bercail.flows.choose import chosen
+from bercail.flows.lessons import keep
+from fakes.house import FakeEngine, Fakes
+from fakes.models import a_machine, a_model
+
+OTHER = Offer(name="fake", id="b1-cpu-portable-1", make=Make.PORTABLE)
+
+
+def two(asked: str | None = None, purpose: str | None = None) -> tuple[Fakes, FakeEngine]:
+    other = FakeEngine(OTHER)
+    other.build = OTHER.id
+    return Fakes(others=(other,), settings=Settings(engine=EngineOptions(engine=asked, purpose=purpose))), other
+
+
+def timed(fakes: Fakes, engine: FakeEngine, *, decode: float, prefill: float) -> None:
+    pace = Pace(type="f16", weights_s=decode, cache_s=0, linear_s=prefill, attention_s=0, spread=0.1, runs=4)
+    keep(fakes.house(), a_machine(), engine, NO_LESSONS.with_pace(pace), print)
+
+
+def test_by_rule_until_something_was_measured() -> None:
+    fakes, _ = two()
+    assert chosen(fakes.house(), a_machine(), a_model()).engine is fakes.engine
+
+
+def test_as_asked_with_what_that_engine_has_taught() -> None:
+    fakes, other = two("portable")
+    timed(fakes, other, decode=1e-9, prefill=1e-12)
+    found = chosen(fakes.house(), a_machine(), a_model())
+    assert found.engine is other
+    assert found.lessons.pace("f16", repack=True)
+    assert chosen(two("embedded")[0].house(), a_machine(), a_model()).lessons == NO_LESSONS
+
+
+@pytest.mark.parametrize(("purpose", "better"), [("chat", "embedded"), ("coding-agent", OTHER.id)])
+def test_the_shape_of_the_work_decides_between_measured_ones(purpose: str, better: str) -> None:
+    """One decodes twice as fast, the other reads prompts twice as fast."""
+    fakes, other = two(purpose=purpose)
+    timed(fakes, fakes.engine, decode=1e-7, prefill=2e-8)
+    timed(fakes, other, decode=2e-7, prefill=1e-8)
+    found = chosen(fakes.house(), a_machine(), a_model())
+    assert found.choice.offer.id == better
+    assert found.choice.because.startswith("measured: ")
+
+
+def test_an_unknown_engine_is_an_error_that_names_those_there_are() -> None:
+    fakes, _ = two("abacus")
+    with pytest.raises(NotFoundError, match=r"no engine 'abacus'.*auto, embedded, b1-cpu-portable-1"):
+        chosen(fakes.house(), a_machine(), a_model())

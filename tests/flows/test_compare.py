@@ -1,0 +1,77 @@
+"""Every engine that can run a model, measured; what is measured decides from then on."""
+
+from typing import Any
+
+import pytest
+
+from bercail.core.engine import Make, Offer
+from bercail.core.errors import EngineError
+from bercail.core.options import EngineOptions, Settings
+from bercail.core.trial import Trial
+from bercail.flows import compare
+from bercail.flows.choose import chosen
+from fakes.house import ClosingUpstream, FakeEngine, Fakes, run
+from fakes.models import a_machine, a_model, a_tensor
+from flows.test_measure import said
+
+OTHER = Offer(name="fake", id="b1-cpu-portable-1", make=Make.PORTABLE)
+FOUND = Offer(name="fake", id="/usr/bin/llama-server", make=Make.FOUND)
+
+
+def answers(prompt_ms: float, decoded_ms: float) -> list[Any]:
+    """One that does not count and two rounds at two depths."""
+    times = {"prompt_ms": prompt_ms, "decoded_ms": decoded_ms}
+    near, far = said(0, 512, **times), said(512, 512, **times)
+    return [said(0, 64, **times), near, far, near, far]
+
+
+def bench(*scripts: list[Any], **wish: Any) -> Fakes:
+    others = []
+    for offer in (OTHER, FOUND):
+        engine = FakeEngine(offer)
+        engine.build = offer.id
+        others.append(engine)
+    fakes = Fakes(others=tuple(others), settings=Settings(engine=EngineOptions(**wish)))
+    fakes.add("a")
+    fakes.reader.models["/m/a.gguf"] = a_model("a", tensors=(a_tensor("blk.0.ffn_up.weight", 4096, "q8_0"),))
+    fakes.upstream = ClosingUpstream(*(answer for script in scripts for answer in script))
+    return fakes
+
+
+def compared(fakes: Fakes) -> tuple[Trial, ...]:
+    return run(lambda: compare(fakes.house(), "a", lambda _: None))
+
+
+def test_each_engine_is_tried_with_each_order_of_weights_and_the_best_is_taken_from_then_on() -> None:
+    fakes = bench(answers(100, 400), answers(50, 400), answers(25, 400), answers(100, 100))
+    trials = compared(fakes)
+    assert [(trial.offer.id, trial.repack) for trial in trials] == [
+        (OTHER.id, False), (OTHER.id, True), ("embedded", False), ("embedded", True),
+    ]  # fmt: skip
+    assert all(trial.resident_bytes == 123 and trial.planned_bytes for trial in trials)
+    found = chosen(fakes.house(), a_machine(), a_model("a", tensors=(a_tensor("blk.0.ffn_up.weight", 512, "q8_0"),)))
+    assert found.choice.offer == OTHER
+    assert len(found.lessons.paces) == 2
+
+
+def test_what_was_asked_for_is_compared_too_and_an_order_is_kept() -> None:
+    fakes = bench(answers(100, 400), answers(50, 400), answers(25, 400), engine=FOUND.id, repack=True)
+    trials = compared(fakes)
+    assert {trial.offer.id for trial in trials} == {"embedded", OTHER.id, FOUND.id}
+    assert all(trial.repack for trial in trials)
+
+
+def test_an_engine_that_fails_is_told_of_and_the_others_go_on() -> None:
+    fakes = bench(answers(100, 400))
+    fakes.engine.outcomes = [EngineError("no such kernel"), None]
+    fakes.others[0].outcomes = [EngineError("illegal instruction"), EngineError("illegal instruction")]
+    trials = compared(fakes)
+    assert [trial.failure for trial in trials] == ["", "no such kernel", "illegal instruction", "illegal instruction"]
+
+
+def test_if_none_can_run_it_that_is_an_error() -> None:
+    fakes = bench()
+    for engine in (fakes.engine, fakes.others[0]):
+        engine.outcomes = [EngineError("no such kernel")] * 2
+    with pytest.raises(EngineError, match="no engine could run a: no such kernel"):
+        compared(fakes)
