@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -11,6 +12,7 @@ import pytest
 from bercail.demo import demo_path
 from e2e.conftest import Done, Server
 from tools.concierge.dialogue import REFUSALS, UNREAD
+from tools.concierge.draft import write_draft
 from tools.concierge.evaluate import Served
 from tools.concierge.judge import judge, rates, read_questions
 
@@ -46,6 +48,24 @@ def test_its_load_and_its_answers_teach_the_plan(run: Callable[..., Done], serve
     assert all(rate["calibrated"] for rate in (*told["decode"], *told["prefill"]))
     fastest = max(row["decode_tokens"] / row["decode_s"] for row in told["timed"])
     assert told["decode"][0]["tokens_per_s"] < 2 * fastest
+
+
+def test_a_draft_model_guesses_and_changes_nothing_that_is_said(up: Callable[..., Server], tmp_path: Path) -> None:
+    """With its first block alone, which has the same tokens."""
+    draft = tmp_path / "first-block.gguf"
+    write_draft(demo_path(), draft)
+    question = {"messages": [{"role": "user", "content": "What is the KV cache?"}], "temperature": 0}
+    answers = []
+    for arguments in ((), ("--draft-model", str(draft), "--draft-tokens", "2")):
+        server = up("bercail-demo", *arguments)
+        server.wait_for("ready")
+        status, answer = server.request("POST", "/v1/chat/completions", question)
+        assert status == 200, answer
+        answers.append(answer)
+        server.end()
+    plain, drafted = answers
+    assert drafted["timings"]["draft_n"] > 0
+    assert drafted["choices"][0]["message"]["content"] == plain["choices"][0]["message"]["content"]
 
 
 def test_the_terminal_says_what_the_demo_is_and_how_to_load_a_real_model(run: Callable[..., Done]) -> None:

@@ -40,7 +40,7 @@ def command() -> None:
 @command.command("build")
 @click.option(
     "--backend",
-    type=click.Choice(tuple(Target)),
+    type=click.Choice(tuple(target.value for target in Target)),
     default=Target.CPU.value,
     show_default=True,
     help="What it computes on.",

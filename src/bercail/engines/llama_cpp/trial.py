@@ -53,7 +53,7 @@ async def _try(command: Command, timeout_s: float) -> TemplateVerdict:
 
     def hear(line: str) -> None:
         said = output.parse_line(line)
-        if isinstance(said, output.Ready) and not listening.done():
+        if isinstance(said, output.Ready) and said.address and not listening.done():
             listening.set_result(said.address)
 
     child = await ChildProcess.spawn(command, hear)
