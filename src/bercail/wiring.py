@@ -5,12 +5,23 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bercail.core.options import Settings
 from bercail.demo import demo_path
-from bercail.engines import Embedded, HttpUpstream, LlamaCpp, Patience, Server, Workshop, end_orphan
+from bercail.engines import (
+    Embedded,
+    HttpUpstream,
+    LlamaCpp,
+    Patience,
+    Server,
+    Workshop,
+    end_orphan,
+    stand_in_command,
+    translated,
+)
+from bercail.flows import chosen, glance
 from bercail.ports import Engine, House
 from bercail.probes import LocalProber
 from bercail.readers import Readers
@@ -81,6 +92,23 @@ def _engines(
     return tuple(
         LlamaCpp(host, runtime_dir=paths.runtime, log_dir=paths.state / "log", patience=patience) for host in hosts
     )
+
+
+def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The program that does what ``llama-server`` would with ``arguments``, and what is worth telling of that.
+
+    It is a build made here, if there is one for this machine that could be chosen, else the engine in the box.
+
+    Raises:
+        SettingsError: a file or variable is wrong.
+        NotFoundError: the settings name an engine that is not there.
+    """
+    house = build_house(None, {})
+    choice = chosen(house, glance(house), None).choice
+    program = next((build.folder for build in house.workshop.builds() if build.id == choice.offer.id), None)
+    said, notices = translated(arguments)
+    command = (str(Path(program) / "llama-server"),) if program else stand_in_command()
+    return (*command, *said), (f"{choice.offer}: {choice.because}", *notices)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bercail.engines.fake import Behaviour, FakeEngine, FakeProcess, FakeServer
-    from bercail.engines.llama_cpp import Embedded, LlamaCpp, Patience, Server, Workshop
+    from bercail.engines.llama_cpp import (
+        Embedded,
+        LlamaCpp,
+        Patience,
+        Server,
+        Workshop,
+        stand_in_command,
+        translated,
+    )
     from bercail.engines.orphans import end_orphan
     from bercail.engines.upstream import HttpUpstream
 
@@ -25,6 +33,8 @@ _HOMES = {
     "Server": "llama_cpp",
     "Workshop": "llama_cpp",
     "end_orphan": "orphans",
+    "stand_in_command": "llama_cpp",
+    "translated": "llama_cpp",
 }
 
 __all__ = [
@@ -39,6 +49,8 @@ __all__ = [
     "Server",
     "Workshop",
     "end_orphan",
+    "stand_in_command",
+    "translated",
 ]
 
 

@@ -25,14 +25,15 @@ class Chosen:
     lessons: Lessons
 
 
-def chosen(house: House, machine: Machine, model: Model) -> Chosen:
-    """The engine for ``model`` under the wishes in the settings.
+def chosen(house: House, machine: Machine, model: Model | None) -> Chosen:
+    """The engine for ``model`` under the wishes in the settings; None is a model of which nothing is known.
 
     Raises:
         NotFoundError: the settings name none that is there, or more than one.
     """
     asked = house.settings.engine.engine
-    choice = choose([engine.offer for engine in house.engines], machine, asked, _seconds(house, machine, model))
+    seconds = _seconds(house, machine, model) if model is not None else {}
+    choice = choose([engine.offer for engine in house.engines], machine, asked, seconds)
     if choice is None:
         names = ", ".join(engine.offer.id for engine in house.engines)
         raise NotFoundError(

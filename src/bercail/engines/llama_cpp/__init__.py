@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bercail.engines.llama_cpp.build import Workshop
     from bercail.engines.llama_cpp.engine import LlamaCpp, LlamaProcess, Patience
-    from bercail.engines.llama_cpp.hosts import Embedded, Host, Server
+    from bercail.engines.llama_cpp.hosts import Embedded, Host, Server, stand_in_command
+    from bercail.engines.llama_cpp.old_flags import translated
 
 _HOMES = {
     "Embedded": "hosts",
@@ -16,9 +17,21 @@ _HOMES = {
     "Patience": "engine",
     "Server": "hosts",
     "Workshop": "build",
+    "stand_in_command": "hosts",
+    "translated": "old_flags",
 }
 
-__all__ = ["Embedded", "Host", "LlamaCpp", "LlamaProcess", "Patience", "Server", "Workshop"]
+__all__ = [
+    "Embedded",
+    "Host",
+    "LlamaCpp",
+    "LlamaProcess",
+    "Patience",
+    "Server",
+    "Workshop",
+    "stand_in_command",
+    "translated",
+]
 
 
 def __getattr__(name: str) -> object:

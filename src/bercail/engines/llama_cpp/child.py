@@ -20,7 +20,7 @@ from bercail.engines.llama_cpp import flags, worker
 from bercail.engines.process import ChildProcess, Command
 from bercail.engines.upstream import HttpUpstream
 
-INSTALL = "pip install 'xllamacpp==2026.10.11549'"
+INSTALL = f"pip install 'xllamacpp=={flags.RELEASE}'"
 SOCKET_PATH_BYTES = 104
 """``sun_path`` of macOS; Linux has 108."""
 _PREFIX = "bercail-engine-"

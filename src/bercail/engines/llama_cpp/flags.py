@@ -9,6 +9,8 @@ from bercail.core.units import MIB, Bytes
 Parameter: TypeAlias = str | int | float | bool | list[str]
 
 BUILD = "b11549"
+RELEASE = "2026.10.11549"
+"""Of the package `xllamacpp`, which is that build."""
 
 LOADING_VERBOSITY = 4
 SERVING_VERBOSITY = 3

@@ -14,12 +14,17 @@ from bercail.core.errors import EngineError
 from bercail.core.launch import Address, LaunchSpec
 from bercail.core.units import Seconds
 from bercail.engines import leashed
-from bercail.engines.llama_cpp import flags, server_flags
+from bercail.engines.llama_cpp import flags, server_flags, stand_in
 from bercail.engines.llama_cpp.child import check_library, clean_environment, end, listen_at, make_command
 from bercail.engines.process import ChildProcess, Command
 
 PROGRAM = "llama-server"
 _FAREWELL = b"cmd_router_to_child:exit\n"
+
+
+def stand_in_command() -> tuple[str, ...]:
+    """What takes the command line of ``llama-server`` where only the wheel is installed."""
+    return (sys.executable, "-P", "-m", stand_in.__name__)
 
 
 class Host(Protocol):

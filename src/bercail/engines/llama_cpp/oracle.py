@@ -16,11 +16,10 @@ from importlib.metadata import version
 
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.engines.leash import tie_to_parent
+from bercail.engines.llama_cpp.flags import RELEASE
 from bercail.engines.llama_cpp.library import library_path
 from bercail.engines.llama_cpp.output import memory_account
 from bercail.engines.llama_cpp.worker import FAREWELL
-
-RELEASE = "2026.10.11549"
 
 
 class ModelParameters(ctypes.Structure):

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from bercail.core.build import Recipe, Target
 from bercail.core.units import GIB, Bytes
-from bercail.engines.llama_cpp.flags import BUILD
+from bercail.engines.llama_cpp.flags import BUILD, RELEASE
 
 PACKAGE = "xllamacpp"
-RELEASE = "2026.10.11549"
 ARCHIVE = f"{PACKAGE}-{RELEASE}.tar.gz"
 SHA256 = "c17ee1163006f70726abb9f72137830818f3d8cb60bfc34cb232d08428eaa22b"
 """Of the archive, as PyPI publishes it."""

@@ -1,0 +1,73 @@
+"""Stands in for ``llama-server`` where only the wheel is installed: ``python -m ...stand_in ARGUMENT ...``.
+
+The command line is read by llama.cpp's own parser, which the wheel's library exports: every flag and every variable
+means what it means to ``llama-server``, and a wrong one gets its words. Python has no name for that function, so it is
+called by its symbol, on the parameters inside the Python object.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from bercail.engines.llama_cpp.flags import RELEASE
+from bercail.engines.llama_cpp.library import library_path
+
+_PARSE = "_Z19common_params_parseiPPcR13common_params13llama_examplePFviS0_E"
+_SERVER = 12
+"""``LLAMA_EXAMPLE_SERVER``."""
+_OBJECT_HEAD = 2 * ctypes.sizeof(ctypes.c_void_p)
+"""A Python object's count and type; the parameters follow."""
+_DEFAULT_PORT = 9931
+WRONG_ARGUMENTS = 1
+"""Exit status of ``llama-server`` for them."""
+
+
+def parse(arguments: Sequence[str], parameters: object) -> bool:
+    """Let llama.cpp read ``arguments`` into ``parameters``; False if they are wrong, which it has then said.
+
+    Does not return for ``--help`` and the like, which it answers.
+    """
+    function = ctypes.CDLL(str(library_path()))[_PARSE]
+    function.restype = ctypes.c_bool
+    function.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+    words = [b"llama-server", *map(os.fsencode, arguments)]
+    argv = (ctypes.c_char_p * (len(words) + 1))(*words, None)
+    return bool(function(len(words), argv, id(parameters) + _OBJECT_HEAD, _SERVER, None))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until told to end, as ``llama-server`` does."""
+    try:
+        import xllamacpp as library
+    except ImportError as error:
+        sys.exit(f"xllamacpp cannot be imported: {error}")
+    if (release := version("xllamacpp")) != RELEASE:
+        sys.exit(f"xllamacpp is {release}; the command line of llama.cpp is known for {RELEASE} only")
+    parameters = library.CommonParams()
+    parameters.port = _DEFAULT_PORT
+    if not parse(arguments, parameters):
+        sys.exit(WRONG_ARGUMENTS)
+    if not parameters.model.path:
+        sys.exit("a model file must be named (--model FILE): the wheel neither fetches models nor routes among them")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server = library.Server(parameters)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the log before it says more
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stderr.write(f"listening on {server.listening_address}\n")
+    stop.wait()
+    # At once: taking the engine apart in order is slow, and has crashed.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
