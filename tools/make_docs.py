@@ -45,9 +45,18 @@ def cli_page() -> str:
         command = group.get_command(context, name)
         if command is None:
             raise LookupError(name)
-        inner = click.Context(command, info_name=name, parent=context, max_content_width=110, terminal_width=110)
-        lines += [f"## bercail {name}", "", "```text", command.get_help(inner), "```", ""]
+        lines += _command(command, name, context)
     return "\n".join(lines)
+
+
+def _command(command: click.Command, name: str, above: click.Context) -> list[str]:
+    """Its help, and that of the commands below it."""
+    context = click.Context(command, info_name=name, parent=above, max_content_width=110, terminal_width=110)
+    lines = [f"## {context.command_path}", "", "```text", command.get_help(context), "```", ""]
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            lines += _command(command.commands[below], below, context)
+    return lines
 
 
 def settings_page() -> str:

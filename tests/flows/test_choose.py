@@ -4,7 +4,7 @@ from bercail.core.engine import Make, Offer
 from bercail.core.errors import NotFoundError
 from bercail.core.lessons import NO_LESSONS, Pace
 from bercail.core.options import EngineOptions, Settings
-from bercail.flows.choose import chosen
+from bercail.flows.choose import chosen, use
 from bercail.flows.lessons import keep
 from fakes.house import FakeEngine, Fakes
 from fakes.models import a_machine, a_model
@@ -46,6 +46,23 @@ def test_the_shape_of_the_work_decides_between_measured_ones(purpose: str, bette
     found = chosen(fakes.house(), a_machine(), a_model())
     assert found.choice.offer.id == better
     assert found.choice.because.startswith("measured: ")
+
+
+def test_what_is_to_be_used_is_kept_until_something_else_is_said() -> None:
+    fakes, other = two()
+    house = fakes.house()
+    assert use(house, "portable").offer == OTHER
+    assert chosen(house, a_machine(), a_model()).engine is other
+    fakes.settings = Settings(engine=EngineOptions(engine="embedded"))
+    assert chosen(fakes.house(), a_machine(), a_model()).engine is fakes.engine  # the settings come first
+    fakes.settings = Settings()
+    use(fakes.house(), "auto")
+    assert chosen(fakes.house(), a_machine(), None).engine is fakes.engine
+    with pytest.raises(NotFoundError):
+        use(house, "abacus")
+    use(house, "portable")
+    fakes.others = ()
+    assert chosen(fakes.house(), a_machine(), a_model()).engine is fakes.engine  # it was deleted meanwhile
 
 
 def test_an_unknown_engine_is_an_error_that_names_those_there_are() -> None:

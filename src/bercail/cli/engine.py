@@ -17,7 +17,7 @@ from bercail.core.engine_report import builds_section, trials_line, trials_secti
 from bercail.core.launch import Progress
 from bercail.core.options import EngineOptions, ModelOptions, purpose_of
 from bercail.core.units import format_bytes
-from bercail.flows import Order, built, compare
+from bercail.flows import Order, built, chosen, compare, glance, use
 from bercail.flows import build as make
 from bercail.ports import House
 from bercail.wiring import build_house
@@ -77,14 +77,28 @@ def build(
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.engines/1 instead of a table.")
 @_CONFIG
 def list_(*, as_json: bool, config: str | None) -> int:
-    """List the engines that were built here."""
-    builds = build_house(config, {}).workshop.builds()
+    """List the engines that were built here, and say which is used."""
+    house = build_house(config, {})
+    builds = house.workshop.builds()
     if as_json:
         show_json(builds_document(builds))
-    elif builds:
+        return 0
+    if builds:
         show_sections((builds_section(builds),))
     else:
         show("none was built here; `bercail engine build` makes one")
+    choice = chosen(house, glance(house), None).choice
+    show(f"used     {choice.offer}: {choice.because}")
+    return 0
+
+
+@command.command("use")
+@click.argument("name")
+@_CONFIG
+def use_(*, name: str, config: str | None) -> int:
+    """Use the engine NAME where the settings and the command line name none; `auto` leaves it to Bercail again."""
+    choice = use(build_house(config, {}), name)
+    show(f"used     {choice.offer}: {choice.because}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """What happens: one async function per user verb, given ports."""
 
 from bercail.flows.chat import Answer, Piece, Seat, ask, take_seat
-from bercail.flows.choose import chosen
+from bercail.flows.choose import chosen, use
 from bercail.flows.compare import compare
 from bercail.flows.engine import Order, build, built
 from bercail.flows.inspect import inspect
@@ -12,5 +12,5 @@ from bercail.flows.up import Request, up
 
 __all__ = [
     "Answer", "Order", "Piece", "Planned", "Request", "Seat", "ask", "build", "built", "check", "chosen", "compare",
-    "glance", "inspect", "look", "measure", "plan", "take_seat", "up",
+    "glance", "inspect", "look", "measure", "plan", "take_seat", "up", "use",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """Which engine runs a model: the one asked for, the fastest by what was measured, or by rule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bercail.core.choice import choose
+from bercail.core.choice import AUTO, choose
 from bercail.core.engine import Choice
 from bercail.core.errors import NotFoundError
 from bercail.core.lessons import Lessons
@@ -14,6 +14,8 @@ from bercail.core.rules import least_s
 from bercail.core.units import Seconds
 from bercail.flows.lessons import recall
 from bercail.ports import Engine, House
+
+_KEPT = ("engine", "use")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ def chosen(house: House, machine: Machine, model: Model | None) -> Chosen:
     Raises:
         NotFoundError: the settings name none that is there, or more than one.
     """
-    asked = house.settings.engine.engine
+    asked = house.settings.engine.engine or kept_choice(house)
     seconds = _seconds(house, machine, model) if model is not None else {}
     choice = choose([engine.offer for engine in house.engines], machine, asked, seconds)
     if choice is None:
@@ -43,6 +45,26 @@ def chosen(house: House, machine: Machine, model: Model | None) -> Chosen:
         )
     engine = next(engine for engine in house.engines if engine.offer == choice.offer)
     return Chosen(engine=engine, choice=choice, lessons=recall(house, machine, engine))
+
+
+def kept_choice(house: House) -> str | None:
+    """What ``bercail engine use`` was last told, unless that is gone meanwhile."""
+    kept = house.cache.get(*_KEPT)
+    found = kept.get("id") if kept else None
+    return found if any(engine.offer.id == found for engine in house.engines) and isinstance(found, str) else None
+
+
+def use(house: House, name: str) -> Choice:
+    """From now on the engine that ``name`` means is used where the settings and the command line name none.
+
+    Raises:
+        NotFoundError: there is none, or more than one.
+        StoreError: it cannot be kept.
+    """
+    wish = replace(house.settings.engine, engine=name)
+    choice = chosen(replace(house, settings=replace(house.settings, engine=wish)), house.prober.probe(), None).choice
+    house.cache.put(*_KEPT, {"id": AUTO if name == AUTO else choice.offer.id})
+    return choice
 
 
 def _seconds(house: House, machine: Machine, model: Model) -> dict[str, Seconds]:
