@@ -93,7 +93,7 @@ async def time(house: House, found: FoundModel, tell: Callable[[news.News], None
 
 async def _timed(house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int) -> tuple[Timing, ...]:
     """Timings at two depths, as often as there are rounds; one answer before them is not counted."""
-    ask = partial(_ask, house, process)
+    ask = partial(answer, house, process)
     room = settings.slot_context_tokens - _DECODED[1] - 2
     first = await ask(_prompt(vocabulary, 0, min(FIRST_PROMPT, room // 2)), _DECODED[0])
     length = int(PREFILL_S * first.prompt_tokens / first.prefill_s)
@@ -112,7 +112,12 @@ def _prompt(vocabulary: int, turn: int, length: Tokens) -> list[int]:
     return [(turn * 7919 + index * 31 + 17) % max(vocabulary, 1) for index in range(length)]
 
 
-async def _ask(house: House, process: EngineProcess, prompt: list[int], count: Tokens) -> Timing:
+async def answer(house: House, process: EngineProcess, prompt: list[int], count: Tokens) -> Timing:
+    """An answer of ``count`` tokens to ``prompt``, alone on the engine, as the engine times it.
+
+    Raises:
+        EngineError: none came in time, or it was not timed.
+    """
     body = {
         "prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "cache_prompt": True, "id_slot": 0,
     }  # fmt: skip
@@ -120,17 +125,17 @@ async def _ask(house: House, process: EngineProcess, prompt: list[int], count: T
         async with asyncio.timeout(_PATIENCE_S):
             content = json.dumps(body).encode()
             response = await house.upstream.send(process.address, "POST", "/completion", _HEADERS, content)
-            answer = b"".join([chunk async for chunk in response.chunks()])
+            body_said = b"".join([chunk async for chunk in response.chunks()])
     except TimeoutError as error:
         raise EngineError(
             f"no answer to a prompt of {len(prompt)} tokens within {_PATIENCE_S:g} s",
             hint="the machine is too slow for this model, or busy",
         ) from error
     try:
-        return _timing(json.loads(answer)["timings"])
+        return _timing(json.loads(body_said)["timings"])
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise EngineError(
-            f"the engine did not time its answer: status {response.status}, {answer[:200].decode(errors='replace')}",
+            f"the engine did not time its answer: status {response.status}, {body_said[:200].decode(errors='replace')}",
             hint="read the end of its log",
             log_tail=process.log_tail(),
         ) from error

@@ -19,6 +19,8 @@ from bercail.engines.llama_cpp.child import check_library, clean_environment, en
 from bercail.engines.process import ChildProcess, Command
 
 PROGRAM = "llama-server"
+_CHILD_MODE = {"LLAMA_SERVER_ROUTER_PORT": "1"}
+"""Makes it tell of its progress and read its standard input; no port is ever opened for it."""
 _FAREWELL = b"cmd_router_to_child:exit\n"
 
 
@@ -144,6 +146,7 @@ class Server:
         dialect = await self._understood()
         path = listen_at(runtime)
         socketed = path.endswith(".sock") and (dialect is None or dialect.socket)
+        child = dialect is None or dialect.child
         address = Address(unix_path=path) if socketed else Address(port=_free_port())
         arguments = server_flags.render(spec, address)
         if dialect is not None:
@@ -152,11 +155,11 @@ class Server:
             argv=(sys.executable, "-P", "-m", leashed.__name__, str(self._program), *arguments),
             environment={
                 **clean_environment(self._environment),
-                "LLAMA_SERVER_ROUTER_PORT": "1",  # progress lines; no port is ever opened for it
+                **(_CHILD_MODE if child else {}),
                 "SYCL_CACHE_PERSISTENT": "0",
                 **spec.environment,
             },
-            farewell=_FAREWELL if dialect is None else b"",
+            farewell=_FAREWELL if child else b"",
             log_path=log_path,
         )
         return command, f"unix://{path}" if socketed else f"http://{address}"

@@ -46,11 +46,13 @@ class Dialect:
         flags: every flag in its help.
         valued: of these, the ones that take a value.
         socket: it listens at unix sockets.
+        child: it can be the child of another server: tells of its progress, and reads a farewell.
     """
 
     flags: frozenset[str]
     valued: frozenset[str]
     socket: bool
+    child: bool
 
 
 _HEAD = re.compile(r"(?:--?[a-zA-Z][\w-]*(?:,\s*|\s+|$))+")
@@ -62,10 +64,12 @@ def parse_help(text: str) -> Dialect:
     """The dialect of a build, from what it prints for ``--help``."""
     heads = [found[0] for line in text.splitlines() if (found := _HEAD.match(line))]
     valued = [head for head in heads if head.endswith(" ") and not head.endswith("  ")]
+    flags = frozenset(flag for head in heads for flag in _FLAG.findall(head))
     return Dialect(
-        flags=frozenset(flag for head in heads for flag in _FLAG.findall(head)),
+        flags=flags,
         valued=frozenset(flag for head in valued for flag in _FLAG.findall(head)),
         socket=".sock" in text,
+        child="--models-max" in flags,
     )
 
 
