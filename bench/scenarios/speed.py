@@ -5,9 +5,9 @@ prompt are timed by the engine. For every file the pace is fitted to the answers
 type, the nearest in size, and its predictions are held against what was measured: the ratio, and whether it lies inside
 the range. Random weights do: speed does not depend on what they say.
 
-    python -m bench.scenarios.speed MODEL.gguf ... [--depths 0,4096] [--deepest 4096] [--runs N] [--json FILE]
+    python -m bench.scenarios.speed MODEL.gguf ... [--depths 0,4096] [--deepest 4e9:4096] [--runs N] [--json FILE]
 
-`--deepest` bounds the depth for files over 4 GB, which take long to fill.
+`--deepest` bounds the depth for files over so many bytes, which take long to fill.
 """
 
 import argparse
@@ -37,7 +37,6 @@ from tools.figures import publish
 from tools.timed import ask
 
 PROMPT, ANSWER = 256, 48
-LARGE_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path, help="GGUF files")
     parser.add_argument("--depths", default="0,4096", help="tokens in the context, by commas; default %(default)s")
-    parser.add_argument("--deepest", type=int, default=4096, help="for large files; default %(default)s")
+    parser.add_argument("--deepest", default="4e9:4096", help="BYTES:TOKENS, by commas; default %(default)s")
     parser.add_argument("--runs", type=int, default=3, help="answers at each depth; default %(default)s")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args(argv)
@@ -61,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     machine = look(build_house(None, {}), lambda item: print(item, file=sys.stderr))
     found = []
     for path in given.models:
-        large = path.stat().st_size > LARGE_BYTES
-        wanted = [depth for depth in depths if not large or depth <= given.deepest]
+        limits = [limit.split(":") for limit in given.deepest.split(",")]
+        most = min((int(tokens) for size, tokens in limits if path.stat().st_size > float(size)), default=max(depths))
+        wanted = [depth for depth in depths if depth <= most]
         found.append(one_model(machine, path.resolve(), wanted, given.runs))
     rows = [row for test in found for row in judged(test, found)]
     errors = [abs(row["ratio"] - 1) for row in rows]

@@ -256,6 +256,103 @@ def children() -> list[int]:
     return found
 
 
+def test_a_stop_string_ends_the_answer_and_is_not_in_it(bench: Bench) -> None:
+    """Or the engine says that it has none."""
+    question: dict[str, object] = {"prompt": "abc", "max_tokens": 24, "temperature": 0}
+
+    async def story() -> None:
+        async with bench.running() as (process, upstream):
+            _, whole = await ask(upstream, process, "POST", "/v1/completions", question)
+            text = json.loads(whole)["choices"][0]["text"]
+            stop = text[len(text) // 2 : len(text) // 2 + 3]
+            status, body = await ask(upstream, process, "POST", "/v1/completions", {**question, "stop": [stop]})
+            if status == 400:
+                assert "stop" in json.loads(body)["error"]["message"]
+                return
+            cut = json.loads(body)["choices"][0]
+            assert cut["text"] == text[: text.index(stop)]
+            assert cut["finish_reason"] == "stop"
+
+    asyncio.run(story())
+
+
+def test_a_seed_makes_dice_fall_alike(bench: Bench) -> None:
+    question: dict[str, object] = {"prompt": "abc", "max_tokens": 12, "temperature": 2.0, "seed": 7}
+
+    async def story() -> list[str]:
+        async with bench.running() as (process, upstream):
+            answers = [await ask(upstream, process, "POST", "/v1/completions", question) for _ in range(2)]
+            return [json.loads(body)["choices"][0]["text"] for _, body in answers]
+
+    first, second = asyncio.run(story())
+    assert first == second != ""
+
+
+def test_requests_at_once_are_worked_on_at_once(bench: Bench) -> None:
+    """As many as there are slots: each has its first piece before the first has ended."""
+    question: dict[str, object] = {
+        "max_tokens": 100, "temperature": 0, "stream": True, "ignore_eos": True, "fake": {"delay_s": 0.005},
+    }  # fmt: skip
+
+    async def one(upstream: HttpUpstream, process: EngineProcess, name: str, order: list[str]) -> None:
+        body = json.dumps({**question, "prompt": name * 3}).encode()
+        headers = [(b"content-type", b"application/json")]
+        response = await upstream.send(process.address, "POST", "/v1/completions", headers, body)
+        first = True
+        async for _ in response.chunks():
+            if first:
+                order.append(f"{name} begins")
+                first = False
+        order.append(f"{name} ends")
+
+    async def story() -> list[str]:
+        order: list[str] = []
+        async with bench.running() as (process, upstream):
+            await asyncio.gather(*(one(upstream, process, name, order) for name in "ab"))
+        return order
+
+    assert {event.split()[1] for event in asyncio.run(story())[:2]} == {"begins"}
+
+
+def test_a_client_that_leaves_frees_its_slot(bench: Bench) -> None:
+    """While it is being answered; the next request is answered in full."""
+    question: dict[str, object] = {
+        "prompt": "abc", "max_tokens": 5000, "temperature": 0, "stream": True, "ignore_eos": True,
+        "fake": {"delay_s": 0.01},
+    }  # fmt: skip
+    short: dict[str, object] = {"prompt": "abc", "max_tokens": 3, "temperature": 0}
+
+    async def story() -> None:
+        async with bench.running() as (process, upstream):
+            headers = [(b"content-type", b"application/json")]
+            for _ in range(3):  # more than there are slots
+                body = json.dumps(question).encode()
+                response = await upstream.send(process.address, "POST", "/v1/completions", headers, body)
+                async for _ in response.chunks():
+                    break
+                response.abort()
+            async with asyncio.timeout(20):
+                status, answer = await ask(upstream, process, "POST", "/v1/completions", short)
+            assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 3)
+
+    asyncio.run(story())
+
+
+def test_logprobs_or_a_clear_refusal(bench: Bench) -> None:
+    question: dict[str, object] = {"prompt": "abc", "max_tokens": 2, "temperature": 0, "logprobs": 2}
+
+    async def story() -> tuple[int, bytes]:
+        async with bench.running() as (process, upstream):
+            return await ask(upstream, process, "POST", "/v1/completions", question)
+
+    status, body = asyncio.run(story())
+    answer = json.loads(body)
+    if status == 200:
+        assert answer["choices"][0]["logprobs"]
+    else:
+        assert "logprobs" in answer["error"]["message"]
+
+
 def test_embeddings_or_a_clear_refusal(bench: Bench) -> None:
     async def story() -> tuple[int, bytes]:
         async with bench.running() as (process, upstream):

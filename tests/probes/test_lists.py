@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bercail.probes.lists import format_cpulist, parse_cache_size, parse_cpulist, parse_cpumask, parse_number
+from bercail.core.cpulist import format_cpulist, parse_cpulist, parse_number
+from bercail.probes.lists import parse_cache_size, parse_cpumask
 
 
 @pytest.mark.parametrize(

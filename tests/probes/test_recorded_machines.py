@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bercail.core.cpulist import format_cpulist
+from bercail.core.elsewhere import llama_server
 from bercail.core.machine import Machine
+from bercail.core.options import EngineOptions
+from bercail.core.plan import Fits, decide
 from bercail.core.units import MIB
 from bercail.probes import LocalProber
+from fakes.models import a_model
 
 pytestmark = pytest.mark.shared
 
@@ -90,6 +95,9 @@ def test_a_recorded_machine_is_read_as_it_was(shared: Path, tmp_path: Path, know
     assert cpu.performance_cores == known.fast
     assert (None if cpu.l3_bytes is None else cpu.l3_bytes // MIB) == known.l3_mib
     assert cpu.numa_nodes == known.nodes
+    assert len(cpu.cores) == (known.cores or 0)
+    assert sorted(number for core in cpu.cores for number in core) == list(cpu.logical_cpus if cpu.cores else ())
+    assert len(cpu.nodes) == (known.nodes or 0)
     assert known.note in " ".join(machine.notes)
 
 
@@ -99,6 +107,20 @@ def test_affinity_leaves_the_cores_and_caches_it_allows(shared: Path, tmp_path: 
     assert machine.cpu.physical_cores == 2
     assert machine.cpu.l3_bytes == 11 * MIB
     assert machine.cpu.numa_nodes == 1
+
+
+def test_an_engine_can_be_kept_to_a_node_of_a_recorded_machine(shared: Path, tmp_path: Path) -> None:
+    """Its command line elsewhere shows how."""
+    machine = probe(shared, tmp_path, MACHINES[2])
+    node = machine.cpu.nodes[1]
+    plan = decide(machine, a_model(), EngineOptions(numa=node.id))
+    assert isinstance(plan, Fits)
+    assert plan.settings.cores == node.cpus
+    assert plan.settings.threads == len(node.cpus) // 2  # two threads a core
+    assert node.available_bytes is not None
+    assert plan.devices[0].budget_bytes == min(node.available_bytes, machine.memory.available_bytes)
+    flags = llama_server("m.gguf", None, plan.settings)
+    assert flags[:3] == ("numactl", f"--physcpubind={format_cpulist(node.cpus)}", f"--membind={node.id}")
 
 
 def test_on_fast_cores_alone_all_cores_are_alike(shared: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from bercail.core.errors import UsageError
-from bercail.core.machine import Backend, Cpu, Gpu, Machine, MemoryPool
+from bercail.core.machine import Backend, Cpu, Gpu, Machine, MemoryPool, NumaNode
 
 SCHEMA = "bercail.machine/1"
 _HINT = "make one with: bercail machine --json > machine.json"
@@ -126,6 +126,11 @@ _READERS: Mapping[str, _Reader] = {
     "Cpu.instruction_sets": _several(_TEXT),
     "Cpu.l3_bytes": _or_none(_COUNT),
     "Cpu.numa_nodes": _or_none(_COUNT),
+    "Cpu.cores": _several(_several(_COUNT)),
+    "Cpu.nodes": _several(_one_of(NumaNode)),
+    "NumaNode.id": _COUNT,
+    "NumaNode.cpus": _several(_COUNT),
+    "NumaNode.available_bytes": _or_none(_COUNT),
     "MemoryPool.total_bytes": _COUNT,
     "MemoryPool.available_bytes": _COUNT,
     "MemoryPool.limited_by": _TEXT,

@@ -3,6 +3,7 @@
 import json
 import shlex
 
+from bercail.core.cpulist import format_cpulist
 from bercail.core.engine import EngineSettings
 from bercail.core.units import MIB
 
@@ -26,7 +27,7 @@ def llama_server(
     """
     prompt_cache = settings.prompt_cache_bytes // MIB
     return (
-        "llama-server", "--model", model_path,
+        *_binding(settings), "llama-server", "--model", model_path,
         *(("--mmproj", projector) if projector else ("--no-mmproj",)),
         *_gpu_arguments(settings, drafting_layers), "--fit", "off",
         "--load-mode", "mmap" if settings.mmap else "none",
@@ -45,6 +46,16 @@ def llama_server(
         *(() if settings.warmup else ("--no-warmup",)),
         *_draft_arguments(settings, draft_path),
     )  # fmt: skip
+
+
+def _binding(settings: EngineSettings) -> tuple[str, ...]:
+    """What keeps a program to some CPUs, and to the memory of a node."""
+    if not settings.cores:
+        return ()
+    cpus = format_cpulist(settings.cores)
+    if settings.numa is None:
+        return ("taskset", "--cpu-list", cpus)
+    return ("numactl", f"--physcpubind={cpus}", f"--membind={settings.numa}")
 
 
 def _draft_arguments(settings: EngineSettings, draft_path: str | None) -> tuple[str, ...]:

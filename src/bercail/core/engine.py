@@ -70,6 +70,8 @@ class EngineSettings:
         flash_attention: on or off, never automatic.
         threads: for decode.
         threads_batch: for prefill.
+        cores: CPUs that it is kept to; empty is all that may be used.
+        numa: node that all its memory comes from, or None.
         mmap: map the weights instead of reading them into memory.
         repack: rearrange quantized weights for the CPU at load; they then live outside the file mapping.
         embedding: start for embeddings; generation is then not served.
@@ -107,6 +109,8 @@ class EngineSettings:
     layer_split: tuple[int, ...] = ()
     cpu_experts: int = 0
     draft_tokens: int = 0
+    cores: tuple[int, ...] = ()
+    numa: int | None = None
 
     @property
     def slot_context_tokens(self) -> Tokens:

@@ -35,6 +35,21 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NumaNode:
+    """CPUs and the memory next to them.
+
+    Attributes:
+        id: as the system numbers it.
+        cpus: of those that this process may use.
+        available_bytes: free memory of the node, its file cache counted as free; None if unknown.
+    """
+
+    id: int
+    cpus: tuple[int, ...]
+    available_bytes: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
     """The processor as this process may use it.
 
@@ -48,6 +63,8 @@ class Cpu:
         instruction_sets: the ones that matter for inference, as the kernel names them, sorted; on all CPUs alike.
         l3_bytes: all level-3 caches together, or None.
         numa_nodes: nodes with both CPUs and memory this process may use; None if unknown.
+        cores: the usable CPUs of each core, SMT siblings together; empty if that is hidden.
+        nodes: these nodes; empty if unknown.
     """
 
     model_name: str | None
@@ -59,6 +76,8 @@ class Cpu:
     instruction_sets: tuple[str, ...]
     l3_bytes: Bytes | None
     numa_nodes: int | None
+    cores: tuple[tuple[int, ...], ...] = ()
+    nodes: tuple[NumaNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,17 @@ class EngineOptions:
     ubatch: Tokens | None = option(None, Kind.TOKENS, "Physical batch in tokens.", minimum=32, maximum=16384)
     threads: int | None = option(None, Kind.COUNT, "Threads for decode.", minimum=1, maximum=512)
     threads_batch: int | None = option(None, Kind.COUNT, "Threads for prefill.", minimum=1, maximum=512)
+    cores: str | None = option(
+        None, Kind.TEXT, "CPUs that the engine is kept to, such as 0-3,8; threads follow. Several servers then share a "
+        "machine.",
+    )  # fmt: skip
+    numa: int | None = option(
+        None,
+        Kind.COUNT,
+        "NUMA node whose CPUs run the engine and whose memory holds all of it.",
+        minimum=0,
+        maximum=1023,
+    )
     min_speed: float | None = option(
         None, Kind.NUMBER, "Least tokens/s of one request alone; what is predicted to decode slower is refused.",
         minimum=0.01,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from bercail.core import memory
+from bercail.core.bind import bound, within
 from bercail.core.budget import Case, Device, most_context, with_context
 from bercail.core.engine import IN_THE_BOX, Choice, EngineSettings
 from bercail.core.legal import at_odds, illegal
@@ -107,6 +108,10 @@ def decide(
         lessons: what earlier loads on this machine have taught.
     """
     wish = settled(wish)
+    place = bound(machine, wish)
+    if place.cpus:
+        machine = within(machine, place)
+        lessons = replace(lessons, paces=())  # they were timed on other CPUs
     case = Case(
         model=model,
         budget_bytes=_budget(machine, wish),
@@ -116,12 +121,12 @@ def decide(
         repacked=NOTHING if machine.gpus else repacked(model, machine.cpu),
         lessons=lessons,
     )
-    settings = _first_settings(machine, model, wish)
+    settings = replace(_first_settings(machine, model, wish), cores=place.cpus, numa=place.node)
     order, because = repack(model, settings, purpose_of(wish), lessons)
     if wish.repack is None and not machine.gpus:
         settings = replace(settings, repack=order)
     reasons = _fixed(machine, case, settings, wish, because)
-    if why := at_odds(machine, model, wish):  # nothing is near to what contradicts itself
+    if why := place.refusal or at_odds(machine, model, wish):  # nothing is near to what contradicts itself
         return replace(_refuse(case, engine, settings, reasons, why), alternatives=())
     if why := illegal(case, settings):
         return _refuse(case, engine, settings, reasons, why)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bercail.core import memory
 from bercail.core.budget import Case
+from bercail.core.cpulist import format_cpulist
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.model import Model
@@ -59,11 +60,24 @@ def fixed_reasons(
         ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
         ("warmup", settings.warmup, False, "the first request is as fast as the next"),
     ]
+    rows += [
+        (
+            "cores",
+            _cpus(settings),
+            wish.cores is not None,
+            "those of the node" if settings.cores else "all usable",
+        ),
+        ("numa", "any" if settings.numa is None else settings.numa, wish.numa is not None, "no node was named"),
+    ]
     rows.append(_drafting(model, settings, wish))
     return tuple(
         Reason(setting=name, value=_word(value), because="as asked" if asked else because)
         for name, value, asked, because in rows
     )
+
+
+def _cpus(settings: EngineSettings) -> str:
+    return format_cpulist(settings.cores) or "all"
 
 
 def _drafting(model: Model, settings: EngineSettings, wish: EngineOptions) -> tuple[str, object, bool, str]:

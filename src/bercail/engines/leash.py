@@ -4,11 +4,18 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 PARENT_VARIABLE = "BERCAIL_PARENT_PID"
 """Tells the child whose child it should be."""
+
+PLACE_VARIABLE = "BERCAIL_PLACE"
+"""Tells the child where to run: CPUs by commas, then `@` and a NUMA node if its memory is to come from there alone."""
+
+UNBOUND = 80
+"""Exit status when the child could not be kept where it was told to run."""
 
 ORPHAN = 79
 """Exit status when the parent was gone before the death signal was in place."""
@@ -48,3 +55,52 @@ def settle(memory_limit_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file of a 40 GiB model fills the disk
         if memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+
+
+def place_of(cpus: Sequence[int], node: int | None) -> dict[str, str]:
+    """The variable that keeps a child to these CPUs and the memory of this node; none if it may run anywhere."""
+    if not cpus:
+        return {}
+    return {PLACE_VARIABLE: ",".join(map(str, cpus)) + ("" if node is None else f"@{node}")}
+
+
+def keep_to_place() -> None:
+    """Run where the parent says; ends the process with words if that cannot be.
+
+    Both outlast a change of program (sched_setaffinity(2), set_mempolicy(2)).
+    """
+    cpus, _, node = os.environ.pop(PLACE_VARIABLE, "").partition("@")
+    try:
+        if cpus:
+            os.sched_setaffinity(0, {int(number) for number in cpus.split(",")})
+        if node:
+            _bind_memory(int(node))
+    except (OSError, AttributeError) as error:
+        sys.stderr.write(
+            f"cannot be kept to CPUs {cpus}{f' and memory of NUMA node {node}' if node else ''}: {error}\n"
+        )
+        sys.stderr.flush()
+        os._exit(UNBOUND)
+
+
+_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+"""Number of the system call; the C library has no function for it."""
+_MPOL_BIND = 2
+_MOST_NODES = 1024
+
+
+def _bind_memory(node: int) -> None:
+    """All memory from ``node``, none from elsewhere.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    number = _SET_MEMPOLICY.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"not known how on {os.uname().machine}")
+    bits = ctypes.sizeof(ctypes.c_ulong) * 8
+    mask = (ctypes.c_ulong * (_MOST_NODES // bits))()
+    mask[node // bits] |= 1 << (node % bits)
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.syscall(number, _MPOL_BIND, ctypes.byref(mask), ctypes.c_ulong(_MOST_NODES + 1)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

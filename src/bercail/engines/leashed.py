@@ -7,7 +7,7 @@ signals), so that a program which knows nothing of its parent ends with it all t
 import os
 import sys
 
-from bercail.engines.leash import settle, tie_to_parent
+from bercail.engines.leash import keep_to_place, settle, tie_to_parent
 
 NOT_STARTED = 127
 """Exit status when there is no such program, or it is none, as of shells."""
@@ -16,6 +16,7 @@ NOT_STARTED = 127
 def main() -> None:
     """Never returns."""
     tie_to_parent()
+    keep_to_place()
     settle(None)
     try:
         os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell is wanted

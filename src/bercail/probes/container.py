@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bercail.core.cpulist import parse_cpulist, parse_number
 from bercail.core.units import Bytes
-from bercail.probes.lists import parse_cpulist, parse_number
 from bercail.probes.tree import Tree
 
 # Version 1 writes "no limit" as the largest multiple of a page below 2^63.

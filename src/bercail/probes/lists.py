@@ -1,53 +1,12 @@
-"""Numbers and sets of CPUs as the Linux kernel writes them."""
+"""Masks and cache sizes as the Linux kernel writes them; lists of CPUs are in ``core.cpulist``."""
 
-from collections.abc import Iterable
-
-# NR_CPUS is 8,192 at most in kernels of today; beyond this a list is nonsense and would only cost memory.
-_MOST_CPUS = 65536
-_LONGEST_NUMBER = 20
-
-
-def parse_number(text: str) -> int | None:
-    """A non-negative decimal number, or None for anything else."""
-    digits = text.strip()
-    if not digits or len(digits) > _LONGEST_NUMBER or not (digits.isascii() and digits.isdigit()):
-        return None
-    return int(digits)
-
-
-def parse_cpulist(text: str) -> tuple[int, ...] | None:
-    """Ids from a kernel list such as ``0-3,8``, ascending; None if it is not such a list.
-
-    Source: Documentation/admin-guide/cputopology.rst.
-    """
-    found: set[int] = set()
-    for part in text.strip().split(","):
-        if not part.strip():
-            continue
-        first_text, dash, last_text = part.partition("-")
-        first = parse_number(first_text)
-        last = parse_number(last_text) if dash else first
-        if first is None or last is None or not first <= last < _MOST_CPUS:
-            return None
-        found.update(range(first, last + 1))
-    return tuple(sorted(found))
-
-
-def format_cpulist(ids: Iterable[int]) -> str:
-    """The kernel's list for ``ids``: ``0-3,8``."""
-    runs: list[list[int]] = []
-    for number in sorted(set(ids)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
+from bercail.core.cpulist import MOST_CPUS, parse_number
 
 
 def parse_cpumask(text: str) -> tuple[int, ...] | None:
     """Ids from a kernel mask such as ``00000000,0000000f``, ascending; None if it is not a mask."""
     digits = text.strip().replace(",", "")
-    if not digits or len(digits) > _MOST_CPUS // 4 or not all(c in "0123456789abcdefABCDEF" for c in digits):
+    if not digits or len(digits) > MOST_CPUS // 4 or not all(c in "0123456789abcdefABCDEF" for c in digits):
         return None
     bits = int(digits, 16)
     return tuple(index for index in range(bits.bit_length()) if bits >> index & 1)

@@ -7,16 +7,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from bercail.core.cpulist import format_cpulist
 from bercail.core.machine import Cpu, Machine, MemoryPool
 from bercail.core.units import GIB, MIB, Bytes, Seconds
 from bercail.probes.bandwidth import Effort, measure
 from bercail.probes.container import Limits, MemoryLimit, read_limits
 from bercail.probes.elsewhere import count_usable_cpus, read_memory_elsewhere
-from bercail.probes.lists import format_cpulist
 from bercail.probes.procfs import CpuInfo, parse_cpuinfo, parse_meminfo
 from bercail.probes.topology import (
     Siblings,
     count_cores,
+    list_cores,
     read_fast_cpus,
     read_l3_bytes,
     read_numa_nodes,
@@ -121,6 +122,8 @@ class LocalProber:
             instruction_sets=info.instruction_sets,
             l3_bytes=read_l3_bytes(tree, usable),
             numa_nodes=nodes.count,
+            cores=() if siblings is None else list_cores(siblings, usable),
+            nodes=nodes.nodes or (),
         )
         return cpu, tuple(note for note in (_cpu_note(usable, online, allowed), fast.note, nodes.note) if note)
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from bercail.core.cpulist import parse_number
 from bercail.core.units import KIB, Bytes
-from bercail.probes.lists import parse_number
 
 # Those that decide which kernels an engine picks (ggml-cpu's variants). x86 names come from the line "flags", Arm
 # names from "Features": "sme" is memory encryption on AMD and the matrix extension on Arm.

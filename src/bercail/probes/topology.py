@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bercail.core.cpulist import parse_cpulist, parse_number
+from bercail.core.machine import NumaNode
 from bercail.core.units import Bytes
-from bercail.probes.lists import parse_cache_size, parse_cpulist, parse_cpumask, parse_number
+from bercail.probes.lists import parse_cache_size, parse_cpumask
 from bercail.probes.procfs import parse_meminfo
 from bercail.probes.tree import Tree
 
@@ -34,10 +36,15 @@ class FastCpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumaNodes:
-    """How many nodes have both CPUs and memory that may be used; None if unknown, and why."""
+    """The nodes that have both CPUs and memory that may be used; None if unknown, and why."""
 
-    count: int | None
+    nodes: tuple[NumaNode, ...] | None
     note: str = ""
+
+    @property
+    def count(self) -> int | None:
+        """How many, or None."""
+        return None if self.nodes is None else len(self.nodes)
 
 
 def read_online(tree: Tree) -> tuple[int, ...] | None:
@@ -59,6 +66,12 @@ def read_siblings(tree: Tree, ids: Collection[int]) -> Siblings | None:
 def count_cores(siblings: Siblings, ids: Collection[int]) -> int:
     """How many distinct cores the CPUs ``ids`` belong to."""
     return len({siblings[number] for number in ids if number in siblings})
+
+
+def list_cores(siblings: Siblings, ids: Collection[int]) -> tuple[tuple[int, ...], ...]:
+    """The CPUs ``ids`` by core, in the order of the first of each."""
+    cores = dict.fromkeys(siblings[number] for number in sorted(ids) if number in siblings)
+    return tuple(tuple(sorted(core & set(ids))) for core in cores)
 
 
 def read_l3_bytes(tree: Tree, ids: Collection[int]) -> Bytes | None:
@@ -124,20 +137,30 @@ def read_numa_nodes(tree: Tree, usable: Collection[int], memory_nodes: Collectio
     """
     with_memory = _read_ids(tree, f"{_NODE}/has_memory") or _read_ids(tree, f"{_NODE}/has_normal_memory")
     seen: set[int] = set()
-    count = 0
+    found: list[NumaNode] = []
     nodes = [number for name in tree.names(_NODE) if (number := parse_number(name.removeprefix("node"))) is not None]
     for node in nodes:
         cpus = _read_ids(tree, f"{_NODE}/node{node}/cpulist")
         if cpus is None:
             cpus = parse_cpumask(tree.read(f"{_NODE}/node{node}/cpumap") or "") or ()
         if seen.intersection(cpus):
-            return NumaNodes(count=None, note="the firmware puts one CPU into several NUMA nodes; they are ignored")
+            return NumaNodes(nodes=None, note="the firmware puts one CPU into several NUMA nodes; they are ignored")
         seen.update(cpus)
         allowed = memory_nodes is None or node in memory_nodes
-        count += bool(allowed and set(cpus) & set(usable) and _has_memory(tree, node, with_memory))
-    if nodes and not count:
-        return NumaNodes(count=None, note="no NUMA node has both CPUs and memory that may be used: all memory is far")
-    return NumaNodes(count=count or None)
+        near = tuple(sorted(set(cpus) & set(usable)))
+        if allowed and near and _has_memory(tree, node, with_memory):
+            found.append(NumaNode(id=node, cpus=near, available_bytes=_available_bytes(tree, node)))
+    if nodes and not found:
+        return NumaNodes(nodes=None, note="no NUMA node has both CPUs and memory that may be used: all memory is far")
+    return NumaNodes(nodes=tuple(sorted(found, key=lambda node: node.id)) or None)
+
+
+def _available_bytes(tree: Tree, node: int) -> Bytes | None:
+    """Free memory of a node, its file cache counted as free, but not what is shared in memory."""
+    facts = parse_meminfo(tree.read(f"{_NODE}/node{node}/meminfo") or "")
+    if "MemFree" not in facts:
+        return None
+    return facts["MemFree"] + max(0, facts.get("FilePages", 0) - facts.get("Shmem", 0))
 
 
 def _has_memory(tree: Tree, node: int, with_memory: Collection[int] | None) -> bool:

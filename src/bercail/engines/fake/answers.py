@@ -80,6 +80,13 @@ class Question(msgspec.Struct):
     prompt: msgspec.Raw = msgspec.Raw(b"")
     input: str | list[str] | msgspec.Raw = ""
     fake: dict[str, object] | None = None
+    stop: str | list[str] | None = None
+    logprobs: int | bool | None = None
+
+    @property
+    def unsupported(self) -> str:
+        """What it asks for that the fake engine has not, or empty."""
+        return "stop" if self.stop else "logprobs" if self.logprobs else ""
 
 
 QUESTION = msgspec.json.Decoder(Question)

@@ -157,6 +157,9 @@ class _Door(asyncio.Protocol):
         except (msgspec.MsgspecError, ValueError) as error:
             self._say(400, answers.refuse(400, f"parse error: {error}", "invalid_request_error"))
             return
+        if lacking := question.unsupported:
+            self._say(400, answers.refuse(400, f"the fake engine has no {lacking}", "invalid_request_error"))
+            return
         self._generate(route, question, behaviour)
 
     def _read(self, path: str, body: bytes) -> tuple[int, bytes]:

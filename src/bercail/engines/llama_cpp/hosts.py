@@ -14,6 +14,7 @@ from bercail.core.errors import EngineError
 from bercail.core.launch import Address, LaunchSpec
 from bercail.core.units import Seconds
 from bercail.engines import leashed
+from bercail.engines.leash import place_of
 from bercail.engines.llama_cpp import flags, server_flags, stand_in
 from bercail.engines.llama_cpp.child import check_library, clean_environment, end, listen_at, make_command
 from bercail.engines.process import ChildProcess, Command
@@ -76,7 +77,8 @@ class Embedded:
     async def command(self, spec: LaunchSpec, runtime: Path, log_path: Path | None) -> tuple[Command, str]:
         """The worker; it tells where it listens."""
         values = flags.render(spec, listen_at(runtime))
-        return make_command(values, spec.environment, log_path=log_path), ""
+        environment = {**place_of(spec.settings.cores, spec.settings.numa), **spec.environment}
+        return make_command(values, environment, log_path=log_path), ""
 
 
 class Server:
@@ -157,6 +159,7 @@ class Server:
                 **clean_environment(self._environment),
                 **(_CHILD_MODE if child else {}),
                 "SYCL_CACHE_PERSISTENT": "0",
+                **place_of(spec.settings.cores, spec.settings.numa),
                 **spec.environment,
             },
             farewell=_FAREWELL if child else b"",

@@ -5,7 +5,7 @@ A build that lacks a flag gets the older one that means the same, or goes withou
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bercail.core.elsewhere import llama_server
 from bercail.core.launch import Address, LaunchSpec
@@ -17,7 +17,7 @@ def render(spec: LaunchSpec, address: Address) -> tuple[str, ...]:
     plan = llama_server(
         spec.model_path,
         spec.projector_path,
-        spec.settings,
+        replace(spec.settings, cores=(), numa=None),  # `leashed` keeps it there
         drafting_layers=spec.drafting_layers,
         draft_path=spec.draft_path,
     )

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import BinaryIO, Protocol
 
-from bercail.engines.leash import settle, tie_to_parent
+from bercail.engines.leash import keep_to_place, settle, tie_to_parent
 from bercail.engines.llama_cpp import output
 from bercail.engines.llama_cpp.flags import SERVING_VERBOSITY
 from bercail.engines.llama_cpp.library import library_path
@@ -94,6 +94,7 @@ def serve(values: Mapping[str, object]) -> _Server:
 def main() -> None:
     """The life of the child."""
     tie_to_parent()
+    keep_to_place()
     commands = take_stdin()
     values = json.loads(commands.readline())
     settle(values.pop(MEMORY_LIMIT, None))
