@@ -19,6 +19,15 @@ def concierge(session: nox.Session) -> None:
 
 
 @nox.session
+def engine(session: nox.Session) -> None:
+    """llama.cpp built from its source (8 minutes on 2 cores), and the contract of every engine with that build."""
+    session.install("-e", ".[dev]")
+    session.run("bercail", "engine", "build")
+    session.run("bercail", "engine", "verify")
+    session.run("pytest", "tests/contracts", "tests/engines")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     session.install("-e", ".[dev]", "gguf")
     for script in ("bench/micro/gguf_header.py", "bench/micro/memory_bandwidth.py", "bench/scenarios/gateway.py"):

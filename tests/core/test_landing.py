@@ -133,6 +133,12 @@ def test_a_load_on_cards_as_planned(on_two_cards: Fits) -> None:
     assert kinds == {"cpu", "cuda"}
 
 
+def test_apples_gpus_go_by_another_name_in_engines() -> None:
+    plan = planned(machine_named("m4-max-64gb"))
+    assert [device.name for device in plan.devices] == ["cpu", "metal0"]
+    assert outcome(plan, [*as_planned(plan), *as_planned(plan, 1, "MTL0")]).surprises == ()
+
+
 def test_what_spills_into_main_memory_is_told(on_two_cards: Fits) -> None:
     moved = 4 * MIB
     landed = changed(everywhere(on_two_cards), "CUDA1", "weights", -moved)

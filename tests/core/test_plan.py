@@ -6,12 +6,14 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from bercail.core import memory
+from bercail.core.begin import usable_threads
 from bercail.core.budget import Case
 from bercail.core.engine import Choice, EngineSettings, Make, Offer
+from bercail.core.fit import LEAST_CONTEXT
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Pooling, Role
 from bercail.core.options import EngineOptions
-from bercail.core.plan import LEAST_CONTEXT, Fits, NoFit, Verdict, decide, usable_threads
+from bercail.core.plan import Fits, NoFit, Verdict, decide
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.units import GIB, MIB
 from fakes.models import a_machine, a_model, a_shape, a_tensor, machines, models, wishes

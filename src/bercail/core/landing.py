@@ -107,7 +107,7 @@ def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]
         if item.place == "CPU_REPACK" and plan.settings.mmap:
             copied += item.bytes
             continue
-        device = "cpu" if item.place.startswith("CPU") or item.place.endswith("_Host") else item.place.lower()
+        device = _device(item.place)
         context += item.part == "output"
         if item.part == "compute":
             working[device, context] = max(item.bytes, working.get((device, context), 0))
@@ -119,6 +119,18 @@ def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]
         weights = [part.bytes for part in plan.devices[0].parts if part.name in _MAPPED]
         found["cpu", "weights"] = found.get(("cpu", "weights"), 0) + sum(weights) + max(0, copied - plan.copied_bytes)
     return found
+
+
+_METAL = "mtl"
+"""How an engine begins the names of Apple's GPUs."""
+
+
+def _device(place: str) -> str:
+    """The plan's name of the device where an engine's buffer lies."""
+    if place.startswith("CPU") or place.endswith("_Host"):
+        return "cpu"
+    name = place.lower()
+    return f"metal{name.removeprefix(_METAL)}" if name.startswith(_METAL) else name
 
 
 def _elsewhere(outcome: Outcome, devices: dict[str, Device]) -> tuple[str, ...]:
