@@ -14,10 +14,12 @@ from bercail.engines import (
     Embedded,
     HttpUpstream,
     LlamaCpp,
+    OpenVino,
     Patience,
     Server,
     Workshop,
     end_orphan,
+    openvino_installed,
     stand_in_command,
     translated,
 )
@@ -89,9 +91,13 @@ def _engines(
     elif found := shutil.which("llama-server", path=environment.get("PATH")):
         hosts.append(Server.found(Path(found), environment, _warn))
     patience = Patience(silence_s=settings.engine.startup_timeout)
-    return tuple(
-        LlamaCpp(host, runtime_dir=paths.runtime, log_dir=paths.state / "log", patience=patience) for host in hosts
-    )
+    logs = paths.state / "log"
+    found_here: list[Engine] = [
+        LlamaCpp(host, runtime_dir=paths.runtime, log_dir=logs, patience=patience) for host in hosts
+    ]
+    if openvino_installed():
+        found_here.append(OpenVino(runtime_dir=paths.runtime, log_dir=logs, patience=patience))
+    return tuple(found_here)
 
 
 def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bercail.core.engine import Choice, Make, Offer
 from bercail.core.lessons import NO_LESSONS, Lessons, Pace
 from bercail.core.model import Model
 from bercail.core.options import PURPOSES, EngineOptions
@@ -66,6 +67,16 @@ def planned(lessons: Lessons = NO_LESSONS, **wish: object) -> Fits:
 
 def reason(plan: Fits) -> str:
     return next(row.because for row in plan.reasons if row.setting == "repack")
+
+
+def test_a_library_has_an_order_of_its_own() -> None:
+    offer = Offer(name="openvino", id="openvino", make=Make.LIBRARY)
+    model = replace(a_mix("q4_0"), context_length=65536)
+    plan = decide(a_machine(), model, EngineOptions(), engine=Choice(offer=offer, because="as asked"))
+    assert isinstance(plan, Fits)
+    assert not plan.settings.repack
+    assert reason(plan) == "this engine has an order of its own"
+    assert plan.engine == "openvino"
 
 
 def test_the_plan_follows_and_says_so_unless_it_was_asked_for() -> None:

@@ -53,7 +53,9 @@ def test_its_load_and_its_answers_teach_the_plan(run: Callable[..., Done], serve
 def test_a_draft_model_guesses_and_changes_nothing_that_is_said(up: Callable[..., Server], tmp_path: Path) -> None:
     """With its first block alone, which has the same tokens."""
     draft = tmp_path / "first-block.gguf"
-    write_draft(demo_path(), draft)
+    path = demo_path()
+    assert path is not None
+    write_draft(path, draft)
     question = {"messages": [{"role": "user", "content": "What is the KV cache?"}], "temperature": 0}
     answers = []
     for arguments in ((), ("--draft-model", str(draft), "--draft-tokens", "2")):

@@ -41,7 +41,7 @@ const char * version() { return "11549 (b11549)"; }
 """
 
 
-def archive(folder: Path, **changes: str) -> tuple[Path, str]:
+def archive(folder: Path, changes: Mapping[str, str]) -> tuple[Path, str]:
     """The source of a small project in the layout of the real one, and its SHA-256."""
     files = {"CMakeLists.txt": LISTS, "main.cpp": MAIN, "small.cpp": SMALL, **changes}
     path = folder / "source.tar.gz"
@@ -64,9 +64,11 @@ RECIPE = Recipe(target=Target.CPU, processor="Test CPU")
 class Bench:
     """A workshop, and what it told."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] = os.environ, **changes: str) -> None:
+    def __init__(
+        self, folder: Path, changes: Mapping[str, str] | None = None, environment: Mapping[str, str] = os.environ
+    ) -> None:
         folder.mkdir(exist_ok=True)
-        self.source, sha256 = archive(folder, **changes)
+        self.source, sha256 = archive(folder, changes or {})
         self.folder = folder / "engines"
         self.workshop = Workshop(self.folder, environment, sha256=sha256)
         self.told: list[Progress] = []
@@ -90,6 +92,7 @@ def test_a_build_is_made_once_kept_verified_and_deleted(tmp_path: Path) -> None:
     assert {*book.PROGRAMS, "libsmall.so"} == set(made.files)
     assert made.bytes == sum((Path(made.folder) / name).stat().st_size for name in made.files)
     assert "-DGGML_NATIVE=ON" in made.flags
+    assert "Linking" in (Path(made.folder) / "build.log").read_text()
     assert not list((bench.folder / "work").glob("*/"))
     moved = bench.folder.rename(tmp_path / "moved")  # its libraries are found beside it
     said = subprocess.run([moved / made.id / "llama-server"], capture_output=True, text=True, check=True).stdout
@@ -111,7 +114,7 @@ def test_a_build_is_made_once_kept_verified_and_deleted(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_the_first_error_of_the_compiler_is_told_and_what_is_done_is_kept(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, **{"main.cpp": "int main() { return unknown_name; }\n"})
+    bench = Bench(tmp_path, {"main.cpp": "int main() { return unknown_name; }\n"})
     with pytest.raises(
         EngineError, match=r"compiling failed: .*main.cpp:1:21: error: .unknown_name. was not"
     ) as caught:
@@ -129,7 +132,7 @@ def test_the_first_error_of_the_compiler_is_told_and_what_is_done_is_kept(tmp_pa
 
 @needs_compiler
 def test_a_project_that_cannot_be_configured_is_told_of(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, **{"CMakeLists.txt": 'message(FATAL_ERROR "needs a newer world")\n'})
+    bench = Bench(tmp_path, {"CMakeLists.txt": 'message(FATAL_ERROR "needs a newer world")\n'})
     with pytest.raises(EngineError, match=r"configuring failed: CMake Error .*needs a newer world"):
         bench.build()
 
@@ -172,7 +175,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_a_build_that_does_not_run_is_unsound(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, **{"small.cpp": 'const char * version() { return "1"; }\n'})
+    bench = Bench(tmp_path, {"small.cpp": 'const char * version() { return "1"; }\n'})
     (wrong,) = bench.verify(bench.build())
     assert "llama-server --version ends with status 0 and says: version: 1" in wrong
 
@@ -190,7 +193,7 @@ def test_a_changed_archive_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    bench = Bench(tmp_path, {"PATH": str(tmp_path)})
+    bench = Bench(tmp_path, environment={"PATH": str(tmp_path)})
     with pytest.raises(RefusedError, match=r"takes c\+\+.*build-essential"):
         bench.build()
     for name in ("c++",):

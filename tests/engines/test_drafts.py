@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,10 +51,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "large.gguf", folder / "small.gguf"
 
 
-def planned(path: Path, draft: Path | None = None, **wish: object) -> Fits:
+def planned(path: Path, draft: Path | None = None, **wish: Any) -> Fits:
     reader = Readers({}, path.parent, path.parent)
     model = replace(reader.read(str(path)), draft=reader.read(str(draft)) if draft else None)
-    verdict = decide(LocalProber().probe(), model, EngineOptions(**wish))  # type: ignore[arg-type]
+    verdict = decide(LocalProber().probe(), model, EngineOptions(**wish))
     assert isinstance(verdict, Fits), verdict.why
     return verdict
 
@@ -79,7 +80,7 @@ def served(path: Path, plan: Fits) -> tuple[dict[str, int], tuple[Landed, ...]]:
 
 
 @pytest.mark.parametrize("wish", [{"slots": 1}, {"slots": 2, "kv_unified": True, "ubatch": 64}])
-def test_it_guesses_and_takes_what_was_planned(headed: Path, wish: dict[str, object]) -> None:
+def test_it_guesses_and_takes_what_was_planned(headed: Path, wish: dict[str, Any]) -> None:
     plan = planned(headed, mtp=2, context=1024, **wish)
     timings, landed = served(headed, plan)
     assert timings["draft_n"] > 0
@@ -87,7 +88,7 @@ def test_it_guesses_and_takes_what_was_planned(headed: Path, wish: dict[str, obj
 
 
 @pytest.mark.parametrize("wish", [{"slots": 1}, {"slots": 2, "kv_unified": True, "ubatch": 64, "kv": "q8_0"}])
-def test_a_draft_model_guesses_and_takes_what_was_planned(pair: tuple[Path, Path], wish: dict[str, object]) -> None:
+def test_a_draft_model_guesses_and_takes_what_was_planned(pair: tuple[Path, Path], wish: dict[str, Any]) -> None:
     plan = planned(*pair, draft_tokens=4, context=1024, **wish)
     timings, landed = served(pair[0], plan)
     assert timings["draft_n"] > 0

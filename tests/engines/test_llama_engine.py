@@ -22,9 +22,10 @@ from bercail.core.model import Pooling
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, decide
 from bercail.engines import HttpUpstream, LlamaCpp
-from bercail.engines.llama_cpp import LlamaProcess, Patience
-from bercail.engines.llama_cpp.child import clean_environment, listen_at, make_runtime, parse_address
+from bercail.engines.llama_cpp.child import clean_environment
 from bercail.engines.llama_cpp.tiny import LlamaShape, write_llama
+from bercail.engines.running import Patience, RunningEngine
+from bercail.engines.runtime import listen_at, make_runtime, parse_address
 from bercail.probes import LocalProber
 from bercail.readers import Readers
 
@@ -57,7 +58,7 @@ def ignore(_: Progress) -> None:
     pass
 
 
-async def ask(process: LlamaProcess, target: str, body: Mapping[str, object]) -> tuple[int, dict[str, object]]:
+async def ask(process: RunningEngine, target: str, body: Mapping[str, object]) -> tuple[int, dict[str, object]]:
     upstream = HttpUpstream()
     try:
         response = await upstream.send(process.address, "POST", target, [], json.dumps(body).encode())

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from bercail.core.launch import Landed, Progress
 from bercail.core.units import MIB
 from bercail.engines.llama_cpp import output
-from bercail.engines.llama_cpp.output import Ready, diagnose, parse_landing, parse_line, render_listening, telling_lines
+from bercail.engines.llama_cpp.output import diagnose, parse_landing, telling_lines
+from bercail.engines.words import Ready, Said, parse_line, render_listening, render_progress
 
 STATE = "cmd_child_to_router:state:"
 
@@ -29,10 +30,11 @@ STATE = "cmd_child_to_router:state:"
         (STATE + "not json", None),
         (STATE + "[1]", None),
         ("something else", None),
+        (render_progress("weights", 0.25), Progress(stage="weights", fraction=0.25)),
         (render_listening("unix:///tmp/a.sock"), Ready(address="unix:///tmp/a.sock")),
     ],
 )
-def test_lines_of_the_worker(line: str, expected: output.Said) -> None:
+def test_lines_of_the_worker(line: str, expected: Said) -> None:
     assert parse_line(line) == expected
 
 

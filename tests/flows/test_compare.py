@@ -20,9 +20,11 @@ FOUND = Offer(name="fake", id="/usr/bin/llama-server", make=Make.FOUND)
 
 def answers(prompt_ms: float, decoded_ms: float) -> list[Any]:
     """One that does not count and two rounds at two depths."""
-    times = {"prompt_ms": prompt_ms, "decoded_ms": decoded_ms}
-    near, far = said(0, 512, **times), said(512, 512, **times)
-    return [said(0, 64, **times), near, far, near, far]
+    first, near, far = (
+        said(depth, prompt, prompt_ms=prompt_ms, decoded_ms=decoded_ms)
+        for depth, prompt in ((0, 64), (0, 512), (512, 512))
+    )
+    return [first, near, far, near, far]
 
 
 def bench(*scripts: list[Any], **wish: Any) -> Fakes:

@@ -9,6 +9,7 @@ from bercail.core.errors import ReadError, RefusedError, StoreError
 from bercail.core.model import Role
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import Fits, NoFit
+from bercail.core.units import MIB
 from bercail.flows import Planned, check, plan
 from fakes.house import Fakes, run
 from fakes.models import a_machine, a_model
@@ -22,6 +23,15 @@ def test_a_plan_is_made_for_this_machine_under_the_wishes_in_the_settings() -> N
     assert (verdict.engine, verdict.settings.threads, verdict.settings.slot_context_tokens) == ("fake", 3, 2048)
     assert verdict.devices[0].budget_bytes == a_machine().memory.available_bytes
     assert fakes.engine.starts == []
+
+
+def test_a_plan_can_be_made_for_another_machine() -> None:
+    fakes = Fakes()
+    fakes.add("a")
+    small = a_machine(64 * MIB)
+    planned = run(lambda: plan(fakes.house(), "a", small))
+    assert isinstance(planned.verdict, NoFit)
+    assert planned.verdict.devices[0].budget_bytes == 64 * MIB
 
 
 def test_what_does_not_fit_is_a_value() -> None:

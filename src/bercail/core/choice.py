@@ -60,7 +60,7 @@ def compared(offers: Sequence[Offer], machine: Machine, asked: str | None = None
 
 def _runs(offer: Offer, machine: Machine) -> bool:
     """Whether it may be chosen without being named: for this processor, on a device that is planned for."""
-    if offer.make is Make.FOUND or offer.target != Target.CPU:
+    if offer.make is Make.FOUND or offer.target != Target.CPU:  # somebody else's is never taken unasked
         return False
     return offer.make is not Make.NATIVE or offer.processor == recipe_for(machine, Target.CPU, portable=False).processor
 

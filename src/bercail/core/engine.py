@@ -16,6 +16,8 @@ class Make(StrEnum):
     """Built here for this processor."""
     PORTABLE = "portable"
     """With kernels for every processor, the best chosen when it starts."""
+    LIBRARY = "library"
+    """Another project's library in our worker: it uses what it can."""
     FOUND = "found"
     """Somebody else's: what it uses is not known."""
 
@@ -38,7 +40,7 @@ class Offer:
     processor: str = ""
 
     def __str__(self) -> str:
-        return self.name if self.make is Make.EMBEDDED else f"{self.name} ({self.id})"
+        return self.name if self.make in (Make.EMBEDDED, Make.LIBRARY) else f"{self.name} ({self.id})"
 
 
 EMBEDDED = Offer(name="llama.cpp", id="embedded", make=Make.EMBEDDED)

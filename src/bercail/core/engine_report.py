@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bercail.core.build import Build
+from bercail.core.engine import Make
 from bercail.core.options import Purpose
 from bercail.core.report import Section
 from bercail.core.trial import Trial
@@ -42,8 +43,16 @@ def trials_line(trials: Sequence[Trial]) -> str:
         return f"{best.offer} is the only one that could be measured"
     slowest = rest[-1]
     times = (slowest.request_s or 0.0) / (best.request_s or 1.0)
-    order = "rearranged weights" if best.repack else "weights as they are"
-    return f"{best.offer} with {order} wins, {times:.2f} times as fast as the slowest; auto takes it from now on"
+    line = f"{best.offer} wins with weights {_order(best)}: {times:.2f} times as fast as the slowest; auto takes it now"
+    if best.offer.make is Make.LIBRARY:
+        return f"{line}. It is not the same quality for sure: compare its answers, or ask for --engine embedded"
+    return line
+
+
+def _order(trial: Trial) -> str:
+    if trial.offer.make is Make.LIBRARY:
+        return "in types of its own"
+    return "rearranged" if trial.repack else "as they are"
 
 
 def _row(trial: Trial) -> tuple[str, ...]:
@@ -51,7 +60,7 @@ def _row(trial: Trial) -> tuple[str, ...]:
         return (str(trial.offer), "", "", "", "", "", trial.failure)
     return (
         str(trial.offer),
-        "rearranged" if trial.repack else "as they are",
+        _order(trial),
         format_rate(trial.prefill_tokens_per_s),
         format_rate(trial.decode_tokens_per_s),
         format_seconds(trial.ready_s),

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from bercail.core.begin import begin
 from bercail.core.bind import bound, within
 from bercail.core.budget import Case, Device
-from bercail.core.engine import IN_THE_BOX, Choice, EngineSettings
+from bercail.core.engine import IN_THE_BOX, Choice, EngineSettings, Make
 from bercail.core.fit import LEAST_CONTEXT, spend_the_rest, where_it_fits
 from bercail.core.legal import at_odds, illegal
 from bercail.core.lessons import NO_LESSONS, Lessons
@@ -126,7 +126,9 @@ def decide(
     case = _case(machine, model, wish, lessons)
     settings = replace(begin(machine, model, wish), cores=place.cpus, numa=place.node)
     order, because = repack(model, settings, purpose_of(wish), lessons)
-    if wish.repack is None and not machine.gpus:
+    if engine.offer.make is Make.LIBRARY:
+        settings, because = replace(settings, repack=False), "this engine has an order of its own"
+    elif wish.repack is None and not machine.gpus:
         settings = replace(settings, repack=order)
     asked = _Asked(machine=machine, wish=wish, engine=engine, case=case, order=because)
     if why := place.refusal or at_odds(machine, model, wish):  # nothing is near to what contradicts itself

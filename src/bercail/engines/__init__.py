@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from bercail.engines.llama_cpp import (
         Embedded,
         LlamaCpp,
-        Patience,
         Server,
         Workshop,
         stand_in_command,
         translated,
     )
+    from bercail.engines.openvino import OpenVino
+    from bercail.engines.openvino import installed as openvino_installed
     from bercail.engines.orphans import end_orphan
+    from bercail.engines.running import Patience
     from bercail.engines.upstream import HttpUpstream
 
 _HOMES = {
@@ -29,13 +31,17 @@ _HOMES = {
     "FakeServer": "fake",
     "HttpUpstream": "upstream",
     "LlamaCpp": "llama_cpp",
-    "Patience": "llama_cpp",
+    "OpenVino": "openvino",
+    "Patience": "running",
     "Server": "llama_cpp",
     "Workshop": "llama_cpp",
     "end_orphan": "orphans",
+    "openvino_installed": "openvino",
     "stand_in_command": "llama_cpp",
     "translated": "llama_cpp",
 }
+
+_OTHER_NAMES = {"openvino_installed": "installed"}
 
 __all__ = [
     "Behaviour",
@@ -45,10 +51,12 @@ __all__ = [
     "FakeServer",
     "HttpUpstream",
     "LlamaCpp",
+    "OpenVino",
     "Patience",
     "Server",
     "Workshop",
     "end_orphan",
+    "openvino_installed",
     "stand_in_command",
     "translated",
 ]
@@ -57,4 +65,5 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    return getattr(home, _OTHER_NAMES.get(name, name))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bercail.core import news
 from bercail.core.choice import compared
+from bercail.core.engine import Make
 from bercail.core.errors import BercailError, EngineError
 from bercail.core.model import FoundModel
 from bercail.core.options import purpose_of
@@ -42,7 +43,8 @@ def _variants(house: House) -> Iterator[House]:
     wish = house.settings.engine
     machine = glance(house)
     for offer in compared([engine.offer for engine in house.engines], machine, wish.engine):
-        for order in (True, False) if wish.repack is None else (wish.repack,):
+        own = offer.make is Make.LIBRARY  # it has an order of its own
+        for order in (False,) if own else (True, False) if wish.repack is None else (wish.repack,):
             changed = replace(wish, engine=offer.id, repack=order)
             yield replace(house, settings=replace(house.settings, engine=changed))
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bercail.engines.llama_cpp.build import Workshop
-    from bercail.engines.llama_cpp.engine import LlamaCpp, LlamaProcess, Patience
+    from bercail.engines.llama_cpp.engine import LlamaCpp
     from bercail.engines.llama_cpp.hosts import Embedded, Host, Server, stand_in_command
     from bercail.engines.llama_cpp.old_flags import translated
 
@@ -13,8 +13,6 @@ _HOMES = {
     "Embedded": "hosts",
     "Host": "hosts",
     "LlamaCpp": "engine",
-    "LlamaProcess": "engine",
-    "Patience": "engine",
     "Server": "hosts",
     "Workshop": "build",
     "stand_in_command": "hosts",
@@ -25,8 +23,6 @@ __all__ = [
     "Embedded",
     "Host",
     "LlamaCpp",
-    "LlamaProcess",
-    "Patience",
     "Server",
     "Workshop",
     "stand_in_command",

@@ -10,8 +10,9 @@ from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
 from bercail.engines.llama_cpp import oracle, worker
-from bercail.engines.llama_cpp.child import clean_environment, end
+from bercail.engines.llama_cpp.child import clean_environment
 from bercail.engines.process import ChildProcess, Command
+from bercail.engines.runtime import end
 
 PARTS = {"cache": "KV cache", "state": "recurrent state", "compute": "compute", "output": "output"}
 """The engine's words, and the plan's names for the same."""

@@ -22,12 +22,14 @@ from bercail.core.build import Build, Recipe, Target
 from bercail.core.errors import EngineError, RefusedError
 from bercail.core.launch import Progress
 from bercail.core.units import format_bytes
+from bercail.engines.llama_cpp import flags
 from bercail.engines.llama_cpp import recipe as book
-from bercail.engines.llama_cpp.child import end
 from bercail.engines.process import ChildProcess, Command
+from bercail.engines.runtime import end
 
 EXTRA = "pip install 'bercail[build]'"
 _RECORD = "build.json"
+_LOG = "build.log"
 _WORK = "work"
 _KEPT_LINES = 4000
 _LIBRARIES = ("*.so", "*.so.*", "*.dylib", "*.dll")
@@ -81,7 +83,7 @@ class Workshop:
                 archive = await self._archive(source, tell)
                 tree = await self._unpacked(archive, work, tell)
                 await self._compile(recipe, tree, work, jobs, tell)
-                made = await asyncio.to_thread(self._install, recipe, compiler, work / "tree" / "bin", place, started_s)
+                made = await asyncio.to_thread(self._install, recipe, compiler, work, place, started_s)
         except OSError as error:
             raise _translated(error) from error
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
@@ -172,7 +174,7 @@ class Workshop:
     async def _fetch(self) -> None:
         """By pip, which knows the index, the mirror and the keys of this environment, and checks the hash first."""
         wanted = self._folder / _WORK / "source.txt"
-        wanted.write_text(f"{book.PACKAGE}=={book.RELEASE} --hash=sha256:{self._sha256}\n")
+        wanted.write_text(f"{book.PACKAGE}=={flags.RELEASE} --hash=sha256:{self._sha256}\n")
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
         command = (
             sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
@@ -216,10 +218,10 @@ class Workshop:
         Raises:
             EngineError: it failed, with the first error.
         """
-        tree, log = work / "tree", work / "build.log"
+        tree, log = work / "tree", work / _LOG
         configure = ("cmake", "-G", "Ninja", "-S", str(source), "-B", str(tree), *book.flags(recipe))
         compile_ = ("cmake", "--build", str(tree), "--parallel", str(jobs), "--target", *book.PROGRAMS)
-        with log.open("w", encoding="utf-8", errors="replace") as file:
+        with log.open("w", buffering=1, encoding="utf-8", errors="replace") as file:
             for stage, argv in (("configuring", configure), ("compiling", compile_)):
                 tell(Progress(stage=stage, fraction=0.0))
                 lines: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -231,7 +233,6 @@ class Workshop:
                         tell(Progress(stage=stage, fraction=share))
 
                 if await self._run((str(self._which(argv[0])), *argv[1:]), hear):
-                    file.flush()
                     found = book.failure(tuple(lines))
                     raise EngineError(
                         f"{stage} failed: {found.sentence}",
@@ -240,7 +241,8 @@ class Workshop:
                         log_tail=found.lines,
                     )
 
-    def _install(self, recipe: Recipe, compiler: str, made: Path, place: Path, started_s: float) -> Build:
+    def _install(self, recipe: Recipe, compiler: str, work: Path, place: Path, started_s: float) -> Build:
+        made = work / "tree" / "bin"
         draft = place.with_name(f"{place.name}.part")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
@@ -249,7 +251,7 @@ class Workshop:
         real = [path for path in draft.iterdir() if path.is_file() and not path.is_symlink()]
         build = Build(
             id=place.name,
-            release=book.BUILD,
+            release=flags.BUILD,
             recipe=recipe,
             flags=book.flags(recipe),
             compiler=compiler,
@@ -259,6 +261,7 @@ class Workshop:
             bytes=sum(path.stat().st_size for path in real),
             files={path.name: _digest(path) for path in sorted(real)},
         )
+        shutil.copy2(work / _LOG, draft / _LOG)
         (draft / _RECORD).write_text(json.dumps(asdict(build), indent=1), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)
         draft.rename(place)

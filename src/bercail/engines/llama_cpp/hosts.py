@@ -16,8 +16,9 @@ from bercail.core.units import Seconds
 from bercail.engines import leashed
 from bercail.engines.leash import place_of
 from bercail.engines.llama_cpp import flags, server_flags, stand_in
-from bercail.engines.llama_cpp.child import check_library, clean_environment, end, listen_at, make_command
+from bercail.engines.llama_cpp.child import check_library, clean_environment, make_command
 from bercail.engines.process import ChildProcess, Command
+from bercail.engines.runtime import end, listen_at
 
 PROGRAM = "llama-server"
 _CHILD_MODE = {"LLAMA_SERVER_ROUTER_PORT": "1"}

@@ -1,32 +1,14 @@
 """What the engine says -> values: progress, readiness, and from a failure's log the reason in words."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from bercail.core.launch import Landed, Progress
+from bercail.core.launch import Landed
 from bercail.core.units import MIB
 
-_STATE = "cmd_child_to_router:state:"
-_STAGES = {"text_model": "weights", "mmproj_model": "projector", "spec_model": "draft"}
 _STAMP = re.compile(r"^[\d.]+ [A-Z] +")
 _PREFIX = re.compile(r"^(?:[\w~:]+(?:\(\))?(?: +[\w~:]+(?:\(\))?)?: )+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """The engine says that it is ready.
-
-    Attributes:
-        address: where it listens: ``unix:///path`` or ``http://host:port``; empty if the line does not tell.
-    """
-
-    address: str = ""
-
-
-Said: TypeAlias = Progress | Ready | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,37 +57,6 @@ def parse_landing(line: str) -> Landed | None:
     if found is None:
         return None
     return Landed(place=found[1], part=_LANDED_PARTS[found[2]], bytes=round(float(found[3]) * MIB))
-
-
-def parse_line(line: str) -> Said:
-    """What a line of the worker's standard output means; None for any other line."""
-    if not line.startswith(_STATE):
-        return None
-    try:
-        said = json.loads(line[len(_STATE) :])
-    except ValueError:
-        return None
-    if not isinstance(said, dict):
-        return None
-    payload = said.get("payload")
-    details: Mapping[str, object] = payload if isinstance(payload, dict) else {}
-    if said.get("state") == "listening":
-        return Ready(address=str(details.get("address", "")))
-    if said.get("state") == "ready":
-        return Ready()
-    return _progress(details) if said.get("state") == "loading" else None
-
-
-def _progress(details: Mapping[str, object]) -> Progress | None:
-    current, value = details.get("current"), details.get("value")
-    if not isinstance(current, str) or not isinstance(value, int | float):
-        return None
-    return Progress(stage=_STAGES.get(current, current), fraction=min(max(float(value), 0.0), 1.0))
-
-
-def render_listening(address: str) -> str:
-    """The worker's own line, once the engine listens, in the manner of the engine's."""
-    return _STATE + json.dumps({"state": "listening", "payload": {"address": address}})
 
 
 _NEWER = "the embedded engine is llama.cpp b11549; a newer Bercail may bring one that knows this model"

@@ -49,7 +49,7 @@ _TARGETS: Mapping[Target, tuple[str, ...]] = {
 
 def flags(recipe: Recipe) -> tuple[str, ...]:
     """What CMake is given."""
-    kind = ("-DGGML_NATIVE=ON",)
+    kind: tuple[str, ...] = ("-DGGML_NATIVE=ON",)
     if recipe.portable:
         kind = ("-DGGML_NATIVE=OFF", "-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON")
     metal = () if recipe.target is Target.METAL else ("-DGGML_METAL=OFF",)

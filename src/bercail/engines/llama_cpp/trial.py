@@ -7,10 +7,12 @@ from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, LaunchSpec, TemplateVerdict
 from bercail.core.units import GIB
-from bercail.engines.llama_cpp import flags, output, template, tiny, worker
-from bercail.engines.llama_cpp.child import ask, end, ended_soon, listen_at, make_command, parse_address
+from bercail.engines.llama_cpp import flags, template, tiny, worker
+from bercail.engines.llama_cpp.child import make_command
 from bercail.engines.process import ChildProcess, Command
+from bercail.engines.runtime import ask, end, ended_soon, listen_at, parse_address
 from bercail.engines.upstream import HttpUpstream
+from bercail.engines.words import Ready, parse_line
 
 _MEMORY_BYTES = GIB
 _TOO_LONG = "rendering a few words with it takes more than"
@@ -52,8 +54,8 @@ async def _try(command: Command, timeout_s: float) -> TemplateVerdict:
     listening: asyncio.Future[str] = loop.create_future()
 
     def hear(line: str) -> None:
-        said = output.parse_line(line)
-        if isinstance(said, output.Ready) and said.address and not listening.done():
+        said = parse_line(line)
+        if isinstance(said, Ready) and said.address and not listening.done():
             listening.set_result(said.address)
 
     child = await ChildProcess.spawn(command, hear)

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import BinaryIO, Protocol
 
+from bercail.engines import words as told
 from bercail.engines.leash import keep_to_place, settle, tie_to_parent
-from bercail.engines.llama_cpp import output
 from bercail.engines.llama_cpp.flags import SERVING_VERBOSITY
 from bercail.engines.llama_cpp.library import library_path
 
@@ -106,7 +106,7 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         os._exit(1)
-    os.write(words, (output.render_listening(server.listening_address) + "\n").encode())
+    os.write(words, (told.render_listening(server.listening_address) + "\n").encode())
     while commands.readline() not in (b"", FAREWELL):
         pass
     # At once: taking the engine apart in order is slow, and has crashed; the kernel frees memory better.

@@ -1,0 +1,243 @@
+"""The child that hosts OpenVINO GenAI: reads its parameters from standard input, serves HTTP until told to end.
+
+Nothing else in the package imports ``openvino_genai``. On standard input comes one line of JSON with the parameters;
+after that the line ``exit`` ends the process, and so does the end of the stream.
+
+Source: openvino_genai 2026.4 (``ContinuousBatchingPipeline``, ``SchedulerConfig``, ``GenerationConfig``).
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from bercail.core.units import Tokens
+from bercail.engines.interface import Question
+from bercail.engines.leash import keep_to_place, settle, tie_to_parent
+from bercail.engines.openvino.parameters import BLOCK_TOKENS, Parameters
+from bercail.engines.serving import serve
+from bercail.engines.words import render_progress
+
+FAREWELL = b"exit\n"
+MISSING_LIBRARY = 78
+"""Exit status when ``openvino_genai`` cannot be imported (EX_CONFIG of sysexits.h)."""
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A request, from when it came until it is over."""
+
+    config: Any
+    hear: Callable[[list[int], str | None], None]
+    most: Tokens
+    ids: list[int]
+    handle: Any = None
+    count: int = 0
+    unwanted: bool = False
+
+
+@dataclass(slots=True)
+class _Pool:
+    """Which tokens lie in the cache, as far as is certain: as long as nothing had to be thrown out."""
+
+    room: Tokens
+    kept: list[list[int]] = field(default_factory=list)
+    full: bool = False
+
+    def add(self, ids: list[int]) -> None:
+        self.kept.append(ids)
+        self.full = self.full or sum(map(len, self.kept)) > self.room
+
+    def shared(self, ids: Sequence[int]) -> Tokens:
+        """Of ``ids``, the whole blocks at the beginning that are there; the last token is always computed."""
+        if self.full:
+            return 0
+        best = 0
+        for other in self.kept:
+            most = min(len(other), len(ids) - 1)
+            same = next((place for place in range(most) if other[place] != ids[place]), most)
+            best = max(best, same)
+        return best // BLOCK_TOKENS * BLOCK_TOKENS
+
+
+class Library:
+    """Implements ``interface.Library`` with a pipeline that batches whatever runs at once."""
+
+    lacks = frozenset(("logprobs", "tools", "grammar", "logit_bias", "n"))
+
+    def __init__(self, genai: Any, parameters: Parameters) -> None:
+        self._genai = genai
+        self.name = f"OpenVINO GenAI {genai.__version__.partition('-')[0]}"
+        self.context_tokens = parameters.context_tokens
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = parameters.blocks
+        scheduler.max_num_batched_tokens = parameters.batch_tokens
+        scheduler.max_num_seqs = parameters.slots
+        scheduler.dynamic_split_fuse = True
+        scheduler.enable_prefix_caching = True
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            parameters.model_path, scheduler, parameters.device, parameters.properties
+        )
+        self._tokenizer = self._pipeline.get_tokenizer()
+        self._pool = _Pool(parameters.blocks * BLOCK_TOKENS)
+        # Once, before there are threads: bindings look numpy up when it is first needed, and two threads that both do
+        # so have waited for each other for ever.
+        self._tensor(self.text_ids(self.text_of(self.text_ids("a"))))
+        self._inbox: queue.SimpleQueue[_Running] = queue.SimpleQueue()
+        threading.Thread(target=self._guard, daemon=True, name="pipeline").start()
+
+    def chat_ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        """Token ids of a conversation.
+
+        Raises:
+            ValueError: the template refuses it.
+        """
+        try:
+            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"the chat template refuses these messages: {error}") from error
+        return self._encode(text, special=False)
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        return self._encode(text, special=True)
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        found = self._tokenizer.encode([text], add_special_tokens=special)
+        return [int(number) for number in found.input_ids.data[0]]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)) if ids else ""
+
+    def reused(self, ids: Sequence[int]) -> Tokens:
+        """Of a prompt, what lies in the cache."""
+        return self._pool.shared(ids)
+
+    def begin(
+        self, ids: Sequence[int], most: Tokens, question: Question, hear: Callable[[list[int], str | None], None]
+    ) -> Callable[[], None]:
+        """Generate; see ``interface.Library``."""
+        running = _Running(config=self._config(most, question), hear=hear, most=most, ids=list(ids))
+        self._inbox.put(running)
+
+        def cancel() -> None:
+            running.unwanted = True
+
+        return cancel
+
+    def _config(self, most: Tokens, question: Question) -> Any:
+        config = self._genai.GenerationConfig()
+        config.apply_chat_template = False
+        config.max_new_tokens = most
+        config.ignore_eos = question.ignore_eos
+        if not question.ignore_eos:
+            config.set_eos_token_id(self._tokenizer.get_eos_token_id())
+            config.stop_token_ids = set(self._pipeline.get_config().stop_token_ids) | {config.eos_token_id}
+        config.do_sample = question.temperature > 0
+        if config.do_sample:
+            config.temperature, config.top_p, config.min_p = question.temperature, question.top_p, question.min_p
+            if question.top_k > 0:
+                config.top_k = question.top_k
+            config.rng_seed = question.seed if question.seed is not None else int.from_bytes(os.urandom(4), "big")
+        config.presence_penalty = question.presence_penalty
+        config.frequency_penalty = question.frequency_penalty
+        config.repetition_penalty = question.repeat_penalty
+        if question.schema is not None:
+            config.structured_output_config = self._genai.StructuredOutputConfig(json_schema=question.schema)
+        return config
+
+    def _guard(self) -> None:
+        """A pipeline that breaks takes the process with it: clients then hear of it at once."""
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing more will be generated
+            sys.stderr.write(f"the pipeline broke: {error}\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+    def _work(self) -> None:
+        """Take what comes, step the pipeline as long as there is something to do, and hand out what it made.
+
+        All of it in one thread: what the library allows while another thread steps, it does not say.
+        """
+        running: list[_Running] = []
+        numbers = count(1)
+        while True:
+            while not running or not self._inbox.empty():
+                one = self._inbox.get()
+                self._add(one, next(numbers))
+                running.append(one)
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+            running = [one for one in running if not self._hand_out(one)]
+
+    def _add(self, one: _Running, number: int) -> None:
+        one.handle = self._pipeline.add_request(number, self._tensor(one.ids), one.config)
+
+    def _tensor(self, ids: Sequence[int]) -> Any:
+        import numpy
+        from openvino import Tensor
+
+        return Tensor(numpy.array([list(ids)], dtype=numpy.int64))
+
+    def _hand_out(self, one: _Running) -> bool:
+        """Pass on what is new; True when the request is over."""
+        status = one.handle.get_status()
+        new: list[int] = []
+        while one.handle.can_read():
+            for output in one.handle.read().values():
+                new += [int(number) for number in output.generated_ids]
+        one.count += len(new)
+        one.ids += new
+        over = one.unwanted or status != self._genai.GenerationStatus.RUNNING
+        if new or over:
+            ended = "length" if one.count >= one.most else "stop"
+            one.hear(new, ended if over else None)
+        if one.unwanted:
+            one.handle.cancel()
+        if over:
+            self._pool.add(one.ids)
+        return over
+
+
+def without_telemetry() -> None:
+    """Whoever wants to import OpenVINO's telemetry from now on cannot."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # this is how an import is forbidden
+
+
+def main() -> None:
+    """The life of the child."""
+    tie_to_parent()
+    keep_to_place()
+    without_telemetry()
+    commands = os.fdopen(os.dup(0), "rb")
+    values: Mapping[str, Any] = json.loads(commands.readline())
+    settle(None)
+    parameters = Parameters.read(values)
+    words = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints is log
+    try:
+        import openvino_genai as genai
+    except ImportError as error:
+        sys.stderr.write(f"openvino_genai cannot be imported: {error}\n")
+        sys.stderr.flush()
+        os._exit(MISSING_LIBRARY)
+    os.write(words, (render_progress("weights", 0.0) + "\n").encode())
+    try:
+        library = Library(genai, parameters)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the log and the status tell the parent
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    os.write(words, (render_progress("weights", 1.0) + "\n").encode())
+    serve(library, parameters.model_id, parameters.listen, commands, FAREWELL, words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""OpenVINO GenAI behind our worker: what it is started with, what it lacks, and that it reaches nobody."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bercail.core.errors import EngineError
+from bercail.core.launch import LaunchSpec
+from bercail.demo import demo_path
+from bercail.engines import HttpUpstream, OpenVino, openvino_installed
+from bercail.engines.openvino.parameters import Parameters
+from bercail.ports import EngineProcess
+from fakes.models import some_settings
+
+SPEC = LaunchSpec(model_id="m", model_path=str(demo_path()), weights_bytes=1, settings=some_settings(slots=2))
+
+
+def test_every_setting_reaches_it() -> None:
+    found = Parameters.of(SPEC, "/r/s.sock")
+    assert (found.context_tokens, found.slots, found.batch_tokens) == (2048, 2, 512)
+    assert found.blocks == 4096 // 32 + 2
+    assert found.properties["KV_CACHE_PRECISION"] == "f16"
+    assert found.properties["INFERENCE_NUM_THREADS"] == 4
+    assert Parameters.read(json.loads(json.dumps(found.document()))) == found
+    small = Parameters.of(replace(SPEC, settings=some_settings(kv_type_k="q8_0", kv_type_v="q8_0")), "")
+    assert small.properties["KV_CACHE_PRECISION"] == "u8"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kv_type_k": "q8_0"}, "must be equal"),
+        ({"kv_type_k": "q5_1", "kv_type_v": "q5_1"}, "has no q5_1 cache; it has f32, f16"),
+        ({"embedding": True}, "an embedding engine is not served"),
+        ({"draft_tokens": 2}, "drafting is not served"),
+    ],
+)
+def test_what_it_has_not_is_told_before_it_starts(changes: dict[str, Any], words: str) -> None:
+    spec = replace(SPEC, settings=some_settings(**changes))
+    with pytest.raises(ValueError, match=words):
+        Parameters.of(spec, "")
+    if openvino_installed():
+        with pytest.raises(EngineError, match=words):
+            asyncio.run(OpenVino().start(spec, lambda _: None))
+
+
+real = pytest.mark.skipif(not openvino_installed(), reason="openvino-genai is not installed (extra openvino)")
+
+
+async def post(process: EngineProcess, upstream: HttpUpstream, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    headers = [(b"content-type", b"application/json")]
+    response = await upstream.send(process.address, "POST", path, headers, json.dumps(body).encode())
+    found: dict[str, Any] = json.loads(b"".join([piece async for piece in response.chunks()]))
+    return found
+
+
+@real
+@pytest.mark.engine
+def test_it_chats_keeps_to_a_schema_reuses_what_it_read_and_reaches_nobody() -> None:
+    chat = {"messages": [{"role": "user", "content": "What is a KV cache?"}], "temperature": 0, "max_tokens": 60}
+    whole = {"a": {"type": "integer"}}
+    schema = {"type": "object", "properties": whole, "required": ["a"], "additionalProperties": False}
+
+    async def story() -> None:
+        process, upstream = await OpenVino().start(SPEC, lambda _: None), HttpUpstream()
+        try:
+            first = await post(process, upstream, "/v1/chat/completions", chat)
+            assert "keys and values" in first["choices"][0]["message"]["content"]
+            again = await post(process, upstream, "/v1/chat/completions", chat)
+            assert again["choices"] == first["choices"]
+            long = {"prompt": list(range(300, 400)), "max_tokens": 2, "temperature": 0}
+            assert (await post(process, upstream, "/v1/completions", long))["timings"]["cache_n"] == 0
+            assert (await post(process, upstream, "/v1/completions", long))["timings"]["cache_n"] == 96
+            form = {"type": "json_schema", "json_schema": {"schema": schema}}
+            shaped = await post(
+                process, upstream, "/v1/chat/completions", {**chat, "response_format": form, "max_tokens": 40}
+            )
+            text = shaped["choices"][0]["message"]["content"]
+            assert text.lstrip().startswith("{")
+            assert connections(process.pid) == []
+        finally:
+            await upstream.close()
+            await process.stop(2)
+
+    asyncio.run(story())
+
+
+@real
+def test_its_telemetry_cannot_be_imported() -> None:
+    code = (
+        "from bercail.engines.openvino.worker import without_telemetry; without_telemetry(); import openvino_genai\n"
+        "try: import openvino_telemetry\nexcept ImportError: print('cannot')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "cannot\n"
+
+
+def connections(pid: int) -> list[str]:
+    """Its sockets of the Internet: what the kernel lists for it that is of TCP or UDP."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        target = str(entry.readlink())
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = []
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            if line.split()[9] in inodes:
+                found.append(line)
+    return found
