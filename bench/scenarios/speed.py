@@ -7,10 +7,12 @@ the range. Random weights do: speed does not depend on what they say.
 
     python -m bench.scenarios.speed MODEL.gguf ... [--depths 0,4096] [--deepest 4e9:4096] [--runs N] [--json FILE]
 
-`--deepest` bounds the depth for files over so many bytes, which take long to fill.
+`--deepest` bounds the depth for files over so many bytes, which take long to fill. `--answers` names a file that the
+answers of each model are added to; a model whose answers are in it is not asked again, so that a run can be parted.
 """
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -54,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--depths", default="0,4096", help="tokens in the context, by commas; default %(default)s")
     parser.add_argument("--deepest", default="4e9:4096", help="BYTES:TOKENS, by commas; default %(default)s")
     parser.add_argument("--runs", type=int, default=3, help="answers at each depth; default %(default)s")
+    parser.add_argument("--answers", type=Path, help="file of answers, read and added to")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args(argv)
     depths = [int(part) for part in given.depths.split(",")]
@@ -63,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         limits = [limit.split(":") for limit in given.deepest.split(",")]
         most = min((int(tokens) for size, tokens in limits if path.stat().st_size > float(size)), default=max(depths))
         wanted = [depth for depth in depths if depth <= most]
-        found.append(one_model(machine, path.resolve(), wanted, given.runs))
+        timings = kept(given.answers, path.stem)
+        if not timings:
+            timings = answers(path.resolve(), wanted, given.runs)
+            keep(given.answers, path.stem, timings)
+        found.append(one_model(machine, path.resolve(), max(depths), timings))
     rows = [row for test in found for row in judged(test, found)]
     errors = [abs(row["ratio"] - 1) for row in rows]
     publish({
@@ -76,13 +83,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def one_model(machine: Machine, path: Path, depths: Sequence[int], runs: int) -> Timed:
-    """Answers of the model at `path`, `runs` at each depth after one that does not count."""
+def one_model(machine: Machine, path: Path, deepest: int, timings: tuple[Timing, ...]) -> Timed:
+    """The model at `path` with its answers, and the settings it gave them under."""
     folder = Path.cwd()
     model = Readers({}, folder, folder).read(str(path))
-    context = max(depths) + 2 * (PROMPT + ANSWER)
-    options = {"BERCAIL_ENGINE_CONTEXT": str(context), "BERCAIL_ENGINE_SLOTS": "1"}
-    os.environ.update(options)
+    settings = decide(machine, model, EngineOptions(context=room(deepest), slots=1)).settings
+    return Timed(model=model, settings=settings, timings=timings)
+
+
+def room(deepest: int) -> int:
+    """The context that is asked for."""
+    return deepest + 2 * (PROMPT + ANSWER)
+
+
+def answers(path: Path, depths: Sequence[int], runs: int) -> tuple[Timing, ...]:
+    """Answers of the model at `path`, `runs` at each depth after one that does not count."""
+    os.environ.update({"BERCAIL_ENGINE_CONTEXT": str(room(max(depths))), "BERCAIL_ENGINE_SLOTS": "1"})
     timings = []
     with serving(path) as url:
         for depth in depths:
@@ -90,9 +106,23 @@ def one_model(machine: Machine, path: Path, depths: Sequence[int], runs: int) ->
                 timing = ask(url, [*words(0, depth), *words(turn + 1, PROMPT)], ANSWER)
                 if turn:
                     timings.append(timing)
-                    print(model.id, timing, file=sys.stderr, flush=True)
-    settings = decide(machine, model, EngineOptions(context=context, slots=1)).settings
-    return Timed(model=model, settings=settings, timings=tuple(timings))
+                    print(path.stem, timing, file=sys.stderr, flush=True)
+    return tuple(timings)
+
+
+def kept(file: Path | None, name: str) -> tuple[Timing, ...]:
+    """Answers of a model that are in `file`, if any are."""
+    if file is None or not file.exists():
+        return ()
+    rows = (json.loads(line) for line in file.read_text().splitlines())
+    return tuple(Timing(**row["timing"]) for row in rows if row["model"] == name)
+
+
+def keep(file: Path | None, name: str, timings: Sequence[Timing]) -> None:
+    """Add the answers of a model to `file`."""
+    if file is not None:
+        with file.open("a") as out:
+            out.writelines(json.dumps({"model": name, "timing": asdict(timing)}) + "\n" for timing in timings)
 
 
 def words(turn: int, count: int) -> list[int]:

@@ -48,9 +48,7 @@ def bound(machine: Machine, wish: EngineOptions) -> Bound:
 
 
 def within(machine: Machine, place: Bound) -> Machine:
-    """The machine as an engine sees it that is kept to ``place``."""
-    if not place.cpus:
-        return machine
+    """The machine as an engine sees it that is kept to the CPUs of ``place``."""
     return replace(machine, cpu=_cpu(machine.cpu, place), memory=_memory(machine, place))
 
 
