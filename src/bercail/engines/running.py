@@ -10,8 +10,8 @@ from typing import TypeAlias
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, Progress
 from bercail.core.units import Bytes
-from bercail.engines.process import ChildProcess
-from bercail.engines.runtime import ask, ended_soon, parse_address, remove
+from bercail.engines.process import ChildProcess, Command
+from bercail.engines.runtime import ask, end, ended_soon, parse_address, remove
 from bercail.engines.upstream import HttpUpstream
 from bercail.engines.words import parse_line
 
@@ -170,6 +170,30 @@ class Start:
             code="engine_timeout",
             log_tail=log,
         )
+
+
+async def launch(
+    start: Start,
+    command: Command,
+    runtime: Path,
+    landed: Sequence[Landed] = (),
+    overhear: Callable[[str], None] = lambda _: None,
+) -> RunningEngine:
+    """The engine that ``command`` becomes, once it is ready; if it is not to be, nothing of it is left.
+
+    Args:
+        start: follows it.
+        command: what is started.
+        runtime: its folder.
+        landed: filled by ``overhear``.
+        overhear: gets each line of its log.
+    """
+    child = await ChildProcess.spawn(command, start.hear, overhear)
+    try:
+        return RunningEngine(child, await start.wait_ready(child), runtime, landed)
+    except BaseException:
+        await asyncio.shield(end(child))
+        raise
 
 
 async def _is_ready(address: Address) -> bool:

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bercail.core.errors import EngineError
@@ -81,6 +81,21 @@ def make_runtime(parent: Path | None) -> Path:
             hint="free space there, or name another place in TMPDIR",
             code="engine_socket",
         ) from error
+
+
+@contextlib.contextmanager
+def nest(parent: Path | None) -> Iterator[Path]:
+    """A private folder that is removed if what is begun in it fails.
+
+    Raises:
+        EngineError: it cannot be made.
+    """
+    runtime = make_runtime(parent)
+    try:
+        yield runtime
+    except BaseException:
+        remove(runtime)
+        raise
 
 
 def _sweep(place: Path) -> None:

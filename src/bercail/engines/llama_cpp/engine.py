@@ -1,6 +1,5 @@
 """llama.cpp, in the box or made elsewhere: its processes, and what they are asked before they count as ready."""
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,8 @@ from bercail.engines.llama_cpp.account import account
 from bercail.engines.llama_cpp.child import check_library, missing
 from bercail.engines.llama_cpp.hosts import Embedded, Host
 from bercail.engines.llama_cpp.trial import try_template
-from bercail.engines.process import ChildProcess
-from bercail.engines.running import USUAL_PATIENCE, Patience, RunningEngine, Start
-from bercail.engines.runtime import end, log_path, make_runtime, remove
+from bercail.engines.running import USUAL_PATIENCE, Patience, RunningEngine, Start, launch
+from bercail.engines.runtime import log_path, make_runtime, nest, remove
 
 _ACCOUNT_S = 60.0
 
@@ -69,21 +67,11 @@ class LlamaCpp:
             EngineError: it did not become ready; carries the last lines of its log.
         """
         self._host.check()
-        runtime = make_runtime(self._runtime_dir)
-        try:
+        with nest(self._runtime_dir) as runtime:
             command, listens_at = await self._host.command(spec, runtime, log_path(self._log_dir, spec.model_id))
             start = Start(spec.model_id, on_progress, self._patience, partial(_explained, spec.model_id), listens_at)
             landed: list[Landed] = []
-            child = await ChildProcess.spawn(command, start.hear, partial(_overhear, landed))
-            try:
-                address = await start.wait_ready(child)
-                return RunningEngine(child, address, runtime, landed)
-            except BaseException:
-                await asyncio.shield(end(child))
-                raise
-        except BaseException:
-            remove(runtime)
-            raise
+            return await launch(start, command, runtime, landed, partial(_overhear, landed))
 
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
         """Render sample conversations with the engine's own renderer, in a child that is killed after ``timeout_s``.

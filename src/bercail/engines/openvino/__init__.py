@@ -1,4 +1,4 @@
-"""OpenVINO GenAI, in a child process: continuous batching on Intel's processors, from IR folders and GGUF files."""
+"""OpenVINO GenAI, in a child process: continuous batching on CPUs, from GGUF files."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,6 +1,5 @@
 """The engine of OpenVINO GenAI: its processes, and what its failures mean."""
 
-import asyncio
 import importlib.util
 import json
 import os
@@ -17,9 +16,9 @@ from bercail.core.launch import Exit, LaunchSpec, Progress, TemplateVerdict
 from bercail.engines.leash import place_of
 from bercail.engines.openvino import worker
 from bercail.engines.openvino.parameters import Parameters
-from bercail.engines.process import ChildProcess, Command
-from bercail.engines.running import USUAL_PATIENCE, Patience, RunningEngine, Start
-from bercail.engines.runtime import end, listen_at, log_path, make_runtime, remove, without_secrets
+from bercail.engines.process import Command
+from bercail.engines.running import USUAL_PATIENCE, Patience, RunningEngine, Start, launch
+from bercail.engines.runtime import listen_at, log_path, nest, without_secrets
 
 INSTALL = "pip install 'bercail[openvino]'"
 
@@ -61,19 +60,10 @@ class OpenVino:
         """
         if not installed():
             raise _missing(spec.model_id, ())
-        runtime = make_runtime(self._runtime_dir)
-        try:
+        with nest(self._runtime_dir) as runtime:
             command = _command(spec, listen_at(runtime), log_path(self._log_dir, spec.model_id))
             start = Start(spec.model_id, on_progress, self._patience, partial(_explained, spec.model_id))
-            child = await ChildProcess.spawn(command, start.hear)
-            try:
-                return RunningEngine(child, await start.wait_ready(child), runtime, ())
-            except BaseException:
-                await asyncio.shield(end(child))
-                raise
-        except BaseException:
-            remove(runtime)
-            raise
+            return await launch(start, command, runtime)
 
     async def account(
         self, model_path: str, settings: EngineSettings, draft_path: str | None = None
