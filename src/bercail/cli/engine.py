@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _CONFIG = click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 
 
+_NONE = "none was built here; `bercail engine build` makes one"
+
+
 @click.group("engine", context_settings={"max_content_width": 110})
 def command() -> None:
     """Build engines for this machine, and look after them.
@@ -86,7 +89,7 @@ def list_(*, as_json: bool, config: str | None) -> int:
     if builds:
         show_sections((builds_section(builds),))
     else:
-        show("none was built here; `bercail engine build` makes one")
+        show(_NONE)
     choice = chosen(house, glance(house), None).choice
     show(f"used     {choice.offer}: {choice.because}")
     return 0
@@ -132,8 +135,11 @@ def verify(*, name: str | None, config: str | None) -> int:
     Exit status 1 if one is unsound.
     """
     house = build_house(config, {})
+    builds = (built(house, name),) if name else house.workshop.builds()
+    if not builds:
+        show(_NONE)
     status = 0
-    for one in (built(house, name),) if name else house.workshop.builds():
+    for one in builds:
         wrong = asyncio.run(house.workshop.verify(one))
         show(f"{one.id}: {'; '.join(wrong) or 'sound'}")
         status = 1 if wrong else status

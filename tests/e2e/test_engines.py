@@ -1,0 +1,67 @@
+"""The engines at hand, from the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bercail.engines import openvino_installed
+from e2e.conftest import Done, Server
+
+
+def test_without_a_build_the_one_in_the_box_is_used_and_what_it_leaves_unused_is_told(run: Callable[..., Done]) -> None:
+    done = run("engine", "list")
+    assert done.status == 0
+    assert "none was built here; `bercail engine build` makes one" in done.out
+    assert "used     llama.cpp: in the box" in done.out
+    assert json.loads(run("engine", "list", "--json").out) == {"schema": "bercail.engines/1", "engines": []}
+    assert "none was built here" in run("engine", "verify").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("use", "abacus"), 1, "no engine 'abacus'"),
+        (("remove", "abacus"), 1, "none was built here"),
+        (("verify", "abacus"), 1, "none was built here"),
+        (("build", "--backend", "abacus"), 2, "'abacus' is not one of 'cpu', 'cuda'"),
+        (("build", "--jobs", "0"), 2, "0 is not in the range"),
+        (("compare", "none.gguf"), 1, "none.gguf"),
+    ],
+)
+def test_what_is_wrong_is_told(run: Callable[..., Done], arguments: tuple[str, ...], status: int, words: str) -> None:
+    done = run("engine", *arguments)
+    assert (done.status, words in done.err) == (status, True), done.err
+
+
+def test_a_source_that_is_not_the_one_is_refused(run: Callable[..., Done], tmp_path: Path) -> None:
+    source = tmp_path / "source.tar.gz"
+    source.write_bytes(b"something else")
+    done = run("engine", "build", "--source", str(source))
+    assert done.status == 1
+    assert "SHA-256 is" in done.err or "which is not installed" in done.err  # without a compiler it comes to that first
+
+
+def test_what_is_chosen_by_hand_stays_chosen(run: Callable[..., Done]) -> None:
+    assert "used     llama.cpp: as asked" in run("engine", "use", "embedded").out
+    assert "as asked" in run("engine", "list").out
+    assert "in the box" in run("engine", "use", "auto").out
+
+
+@pytest.mark.engine
+def test_the_demo_on_openvino_says_what_it_says_on_llama_cpp(up: Callable[..., Server]) -> None:
+    if not openvino_installed():
+        pytest.skip("openvino-genai is not installed (extra openvino)")
+    question = {"messages": [{"role": "user", "content": "What is a KV cache?"}], "temperature": 0, "max_tokens": 60}
+    said = []
+    for engine in ("embedded", "openvino"):
+        server = up("bercail-demo", "--engine", engine)
+        plan = server.wait_for("planned")["plan"]
+        assert plan["engine"] == ("llama.cpp" if engine == "embedded" else "openvino")
+        server.wait_for("ready")
+        status, answer = server.request("POST", "/v1/chat/completions", question)
+        assert status == 200, answer
+        said.append(answer["choices"][0]["message"]["content"])
+        server.end()
+    assert said[0] == said[1]
