@@ -14,6 +14,7 @@ from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec
 from bercail.demo import demo_path
 from bercail.engines import HttpUpstream, OpenVino, openvino_installed
+from bercail.engines.llama_cpp.tiny import write_llama
 from bercail.engines.openvino.parameters import Parameters
 from bercail.ports import EngineProcess
 from fakes.models import some_settings
@@ -89,6 +90,17 @@ def test_it_chats_keeps_to_a_schema_reuses_what_it_read_and_reaches_nobody() -> 
             await process.stop(2)
 
     asyncio.run(story())
+
+
+@real
+@pytest.mark.engine
+def test_a_file_that_its_reader_does_not_take_is_told_with_what_to_do(tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf")
+    spec = replace(SPEC, model_path=str(tmp_path / "tiny.gguf"))
+    with pytest.raises(EngineError, match="m could not be loaded: OpenVINO") as caught:
+        asyncio.run(OpenVino().start(spec, lambda _: None))
+    assert caught.value.code == "unsupported_model"
+    assert "take --engine embedded" in caught.value.hint
 
 
 @real

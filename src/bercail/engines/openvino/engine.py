@@ -121,7 +121,9 @@ def _explained(model_id: str, ended: Exit) -> EngineError:
     if ended.code == worker.MISSING_LIBRARY:
         return _missing(model_id, ended.log_tail)
     text = "\n".join(ended.log_tail)
-    if "Unsupported model architecture" in text or "Unsupported GGML" in text or "gguf" in text.lower():
+    if "unordered_map::at" in text:
+        sentence, code = "OpenVINO's reader misses a key in its header", "unsupported_model"
+    elif "Unsupported model architecture" in text or "Unsupported GGML" in text or "gguf" in text.lower():
         sentence, code = f"OpenVINO cannot read it as GGUF{_complaint(ended)}", "unsupported_model"
     elif ended.code == -9 or "bad_alloc" in text or "Cannot allocate" in text:
         sentence, code = "there was not enough memory for it", "out_of_memory"
