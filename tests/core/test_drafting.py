@@ -169,6 +169,7 @@ def other_words(model: str, tokens: int) -> Model:
         (a_model(), {"draft_tokens": 2}, "--draft-tokens 2 needs --draft-model"),
         (replace(with_a_head(), draft=with_a_draft().draft), {"mtp": 1}, "only one of them guesses"),
         (with_a_draft(role=Role.EMBED), {}, "small generates nothing"),
+        (with_a_draft(tensors=(a_tensor(rows=2048),)), {}, "small is no smaller than large"),
         (with_a_draft(), {"embedding": True}, "--draft-model and embedding contradict each other"),
         (replace(with_a_draft(), role=Role.EMBED), {}, "--draft-model and embedding contradict each other"),
         (other_words("bert", a_model().shape.vocabulary), {}, "their vocabularies must agree"),

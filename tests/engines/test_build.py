@@ -70,7 +70,7 @@ class Bench:
         folder.mkdir(exist_ok=True)
         self.source, sha256 = archive(folder, changes or {})
         self.folder = folder / "engines"
-        self.workshop = Workshop(self.folder, environment, sha256=sha256)
+        self.workshop = Workshop(self.folder, environment, sha256=sha256, cuda_card=folder / "card")
         self.told: list[Progress] = []
 
     def build(self, recipe: Recipe = RECIPE) -> Build:
@@ -187,7 +187,7 @@ def test_a_changed_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="its SHA-256 is"):
         bench.build()
     bench.source.unlink()
-    with pytest.raises(EngineError, match=r"source.tar.gz: No such file"):
+    with pytest.raises(RefusedError, match=r"source.tar.gz is no file"):
         bench.build()
 
 
@@ -202,6 +202,11 @@ def test_what_is_missing_is_named_with_what_to_install(tmp_path: Path, monkeypat
     with pytest.raises(RefusedError, match=r"takes cmake.*pip install 'bercail\[build\]'"):
         bench.build()
     with pytest.raises(RefusedError, match=r"takes nvcc.*nvidia-cuda-toolkit"):
+        bench.build(Recipe(target=Target.CUDA, portable=True))
+    with pytest.raises(RefusedError, match=r"needs one, and there is no .*--portable"):
+        bench.build(Recipe(target=Target.CUDA))
+    (tmp_path / "card").touch()
+    with pytest.raises(RefusedError, match="takes nvcc"):
         bench.build(Recipe(target=Target.CUDA))
 
 

@@ -138,3 +138,9 @@ def test_its_help_is_that_of_llama_server() -> None:
     assert {"--model", "--ctx-size"} <= found.valued
     assert found.socket
     assert server_flags.translate(server_flags.render(SPEC, Address(port=1)), found).lacking == ()
+
+
+def test_its_version_is_the_build() -> None:
+    argv = (sys.executable, "-m", stand_in.__name__, "--version")
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert server_flags.parse_version(done.stdout) == flags.BUILD

@@ -21,6 +21,7 @@ EVERY_NEWS: tuple[news.News, ...] = (
     news.ModelsFound(findings=Findings(models=(a_found(),), looked=("/m",))),
     news.Listening(url="http://127.0.0.1:8123"),
     news.ModelRead(model=a_model(notes=("odd",))),
+    news.Trying(engine="llama.cpp", repack=True),
     news.Warned(text="careful"),
     news.Planned(plan=a_plan()),
     news.Loading(model_id="tiny", progress=Progress(stage="weights", fraction=0.5)),

@@ -76,6 +76,8 @@ def command(
         )
         show(llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n")
         return 0
+    if isinstance(verdict, NoFit) and verdict.contradiction and not as_json:
+        raise UsageError(f"{verdict.model_id} {plan_line(verdict)}")
     explained = explain(planned.model, verdict, part) if part is not None else None
     if not as_json:
         for note in machine.notes if machine else ():

@@ -9,6 +9,9 @@ from bercail.core.report import Section
 from bercail.core.trial import Trial
 from bercail.core.units import format_bytes, format_rate, format_seconds, format_tokens
 
+EVEN_PERCENT = 10
+"""Times that differ by less are told as equal: machines are noisier than that."""
+
 
 def builds_section(builds: Sequence[Build]) -> Section:
     """Engines that were built here."""
@@ -41,8 +44,10 @@ def trials_line(trials: Sequence[Trial]) -> str:
     best, *rest = [trial for trial in trials if not trial.failure]
     if not rest:
         return f"{best.offer} is the only one that could be measured"
-    slowest = rest[-1]
-    times = (slowest.request_s or 0.0) / (best.request_s or 1.0)
+    times, ahead = ((other.request_s or 0.0) / (best.request_s or 1.0) for other in (rest[-1], rest[0]))
+    if ahead < 1 + EVEN_PERCENT / 100:
+        first = f"{best.offer} with weights {_order(best)}"
+        return f"no clear difference: {first} and the next are within {EVEN_PERCENT} %"
     line = f"{best.offer} wins with weights {_order(best)}: {times:.2f} times as fast as the slowest; auto takes it now"
     if best.offer.make is Make.LIBRARY:
         return f"{line}. It is not the same quality for sure: compare its answers, or ask for --engine embedded"

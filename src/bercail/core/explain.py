@@ -36,17 +36,19 @@ class Explanation:
 
 
 def explain(model: Model, verdict: Verdict, name: str) -> Explanation:
-    """The part called ``name`` (case aside) of the plan for ``model``.
+    """The part called ``name``, or whose name alone begins so (case aside), of the plan for ``model``.
 
     Raises:
         UsageError: the plan has no such part.
     """
     known = dict.fromkeys(part.name for device in verdict.devices for part in device.parts)
-    held = [
-        (device, part) for device in verdict.devices for part in device.parts if part.name.casefold() == name.casefold()
+    asked = name.casefold()
+    near = [part for part in known if part.casefold() == asked] or [
+        part for part in known if asked and part.casefold().startswith(asked)
     ]
-    if not held:
+    if len(near) != 1:
         raise UsageError(f"the plan for {verdict.model_id} has no part {name!r}", hint=f"it has: {', '.join(known)}")
+    held = [(device, part) for device in verdict.devices for part in device.parts if part.name == near[0]]
     if len(verdict.devices) == 1:
         return Explanation(part=held[0][1], terms=_terms(model, verdict, held[0][1]))
     terms = tuple(

@@ -45,7 +45,10 @@ def _with_room(case: Case, settings: EngineSettings, wish: EngineOptions) -> Eng
 
 
 def _with_context(case: Case, settings: EngineSettings, wish: EngineOptions) -> EngineSettings:
-    most = purpose_of(wish).context or case.model.context_length
+    purpose = purpose_of(wish)
+    most = purpose.context or case.model.context_length
+    if purpose.cpu_context and not case.gpus:
+        most = min(most, purpose.cpu_context)
     return _largest_context(case, settings, most) if wish.context is None else settings
 
 

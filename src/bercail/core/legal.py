@@ -85,6 +85,8 @@ def _cannot_draft(model: Model, wish: EngineOptions) -> str:
         return f"--mtp {wish.mtp} and --draft-model contradict each other: only one of them guesses"
     if draft.role is not Role.GENERATE:
         return f"--draft-model {draft.id} generates nothing that could be a guess"
+    if draft.weights_bytes >= model.weights_bytes:
+        return f"the draft model {draft.id} is no smaller than {model.id}: it would guess no faster than that answers"
     sizes = draft.shape.vocabulary, model.shape.vocabulary
     if draft.tokenizer.model != model.tokenizer.model or abs(sizes[0] - sizes[1]) > MOST_OTHER_TOKENS:
         return (

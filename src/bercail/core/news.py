@@ -46,6 +46,14 @@ class ModelRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trying:
+    """An engine is about to be measured, with this order of weights."""
+
+    engine: str
+    repack: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """Something works less well than it could, in words."""
 
@@ -140,6 +148,7 @@ News: TypeAlias = (
     | ModelsFound
     | Listening
     | ModelRead
+    | Trying
     | Warned
     | Planned
     | Loading

@@ -135,6 +135,7 @@ class Purpose:
         slots: requests at once, at most.
         share: of the budget that more slots than one may fill.
         context: no more than this per slot, or None for the most that fits.
+        cpu_context: the same where all of it runs on a CPU, which takes an hour to read more.
         smaller_cache: q8_0 keys and values are taken where they make room for more context.
         embedding: serve embeddings.
         prompt: tokens of a usual request's prompt.
@@ -144,6 +145,7 @@ class Purpose:
     slots: int
     share: float = 0.5
     context: Tokens | None = None
+    cpu_context: Tokens | None = None
     smaller_cache: bool = False
     embedding: bool = False
     prompt: Tokens = 256
@@ -151,7 +153,7 @@ class Purpose:
 
 
 PURPOSES: Mapping[str, Purpose] = {
-    "chat": Purpose(slots=4),
+    "chat": Purpose(slots=4, cpu_context=32_768),
     "coding-agent": Purpose(slots=2, smaller_cache=True, prompt=8192, answer=256),
     "long-documents": Purpose(slots=1, smaller_cache=True, prompt=16_384, answer=256),
     "batch": Purpose(slots=16, share=0.9, context=8192),
@@ -166,7 +168,7 @@ class EngineOptions:
     engine: str | None = option(
         None,
         Kind.TEXT,
-        "Engine to use: auto, embedded, a build of `bercail engine list`, or the path of a llama-server.",
+        "Engine: auto, embedded, openvino (an extra), a build of `bercail engine list`, the path of a llama-server.",
     )
     purpose: str | None = option(
         None, Kind.CHOICE, "What it is for; decides what is traded for what.", choices=tuple(PURPOSES), word="for"

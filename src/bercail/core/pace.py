@@ -20,6 +20,12 @@ from bercail.core.units import Bytes, Seconds, Tokens
 LEAST_SPREAD = 0.12
 """No prediction is told with a narrower range, however well the runs agree: models differ by more than their bytes."""
 
+LEAST_SHARE = 0.5
+"""Of the time near the beginning of a context, the fixed amount of work takes this share at least: what says otherwise
+was disturbed, and would promise speeds that no answer had."""
+NOISY = 0.35
+"""Answers that differ by more than this tell nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -146,10 +152,12 @@ def request_s(model: Model, settings: EngineSettings, pace: Pace, prompt: Tokens
 def _two_costs(base: float, more: tuple[float, float], times: tuple[float, float]) -> tuple[float, float]:
     """Costs per unit of a fixed amount of work and of one that grew between two timings."""
     grown, longer = more[1] - more[0], times[1] - times[0]
-    if grown > 0 and longer > 0:
+    if grown > 0 and longer > 0 and base:
         each = longer / grown
-        if (rest := times[0] - more[0] * each) > 0 and base:
+        if (rest := times[0] - more[0] * each) >= times[0] * LEAST_SHARE:
             return rest / base, each
+        if more[0]:
+            return times[0] * LEAST_SHARE / base, times[0] * (1 - LEAST_SHARE) / more[0]
     alike = times[0] / max(base + more[0], 1.0)
     return alike, alike
 
@@ -159,5 +167,8 @@ def _mid(cost: Callable[[Timing], float], rows: Sequence[Timing]) -> float:
 
 
 def _spread(values: Sequence[float]) -> float:
-    """Half of the range over the middle."""
-    return (max(values) - min(values)) / 2 / median(values)
+    """Half of the range over the middle; of four and more the outermost quarters are left out."""
+    ordered = sorted(values)
+    left = len(ordered) // 4
+    inner = ordered[left : len(ordered) - left]
+    return (inner[-1] - inner[0]) / 2 / median(ordered)

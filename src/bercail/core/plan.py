@@ -62,6 +62,7 @@ class NoFit:
         why: one sentence.
         settings: what was tried; its memory is in ``devices``.
         alternatives: the nearest things that do fit.
+        contradiction: the wish cannot be had with any memory: two parts of it, or it and the machine, contradict.
     """
 
     model_id: str
@@ -72,6 +73,7 @@ class NoFit:
     devices: tuple[Device, ...]
     reasons: tuple[Reason, ...]
     alternatives: tuple[Alternative, ...] = ()
+    contradiction: bool = False
 
 
 Verdict: TypeAlias = Fits | NoFit
@@ -132,7 +134,7 @@ def decide(
         settings = replace(settings, repack=order)
     asked = _Asked(machine=machine, wish=wish, engine=engine, case=case, order=because)
     if why := place.refusal or at_odds(machine, model, wish):  # nothing is near to what contradicts itself
-        return replace(_refuse(asked, settings, asked.fixed(settings), why), alternatives=())
+        return replace(_refuse(asked, settings, asked.fixed(settings), why), alternatives=(), contradiction=True)
     if why := illegal(case, settings):
         return _refuse(asked, settings, asked.fixed(settings), why)
     settings = where_it_fits(case, settings, wish)

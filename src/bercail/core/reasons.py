@@ -38,7 +38,7 @@ def fixed_reasons(
         order: why weights are rearranged or not, if there is more to say than what it usually gains.
     """
     cpu = machine.cpu
-    cores = f"{cpu.physical_cores or '?'} physical cores behind {len(cpu.logical_cpus)} usable CPUs"
+    cores = f"{_counted(cpu.physical_cores, 'physical core')} behind {_counted(len(cpu.logical_cpus), 'usable CPU')}"
     quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus is not None else ""
     prefill = cores + quota if wish.threads is None else "as asked for decode"
     rows: list[tuple[str, object, bool, str]] = [
@@ -80,6 +80,10 @@ def _cpus(settings: EngineSettings) -> str:
     return format_cpulist(settings.cores) or "all"
 
 
+def _counted(count: int | None, what: str) -> str:
+    return f"{count or '?'} {what}{'' if count == 1 else 's'}"
+
+
 def _drafting(model: Model, settings: EngineSettings, wish: EngineOptions) -> tuple[str, object, bool, str]:
     """Who guesses ahead, if anybody."""
     if draft := model.draft:
@@ -101,6 +105,8 @@ def _repack(settings: EngineSettings, copied: Bytes, order: str) -> str:
 
 
 def _cache(kind: str, wish: EngineOptions) -> str:
+    if kind == "f16" and purpose_of(wish).smaller_cache:
+        return "no loss; q8_0 would give no more context than all the model was made for"
     if kind == "f16":
         return "no loss; q8_0 halves the cache"
     return _for(wish, "room") + ": f16 would leave less context; costs hardly any quality"
@@ -122,6 +128,8 @@ def context_reason(case: Case, settings: EngineSettings, wish: EngineOptions) ->
         because = "as asked" if wish.context == context else f"{wish.context:,} as asked, rounded up to a whole step"
     elif context >= own:
         because = "all the model was made for"
+    elif context == purpose_of(wish).cpu_context and not case.gpus:
+        because = f"a CPU takes an hour to read more; the model was made for {format_tokens(own)}: ask with --context"
     elif context == purpose_of(wish).context:
         because = f"for {wish.purpose}: many short requests rather than a few long ones"
     else:

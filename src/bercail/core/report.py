@@ -240,7 +240,9 @@ def check_section(verdict: Verdict, account: Sequence[Part]) -> Section:
         if (part.bytes or planned.get(part.name)) and not (verdict.settings.embedding and part.name == "output")
     ]
     header = ("part", "planned", "engine says", "planned is")
-    return Section(title=f"Checked with {verdict.engine} (nothing loaded)", rows=tuple(rows), header=header)
+    return Section(
+        title="Checked with the engine in the box, llama.cpp b11549 (nothing loaded)", rows=tuple(rows), header=header
+    )
 
 
 def _more(planned: Mapping[str, Bytes], part: Part) -> str:
@@ -263,8 +265,8 @@ def plan_line(verdict: Verdict) -> str:
                 f"fits: context {format_tokens(settings.slot_context_tokens)} x {_slots(settings.slots)}, {taken}, "
                 f"{_threads(settings.threads)}, {verdict.engine}"
             )
-        case NoFit(why=why):
-            return f"does not fit: {why}"
+        case NoFit(why=why, contradiction=contradiction):
+            return f"cannot be had: {why}" if contradiction else f"does not fit: {why}"
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -344,6 +346,8 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
                 f"{model.quantization}, {format_bytes(model.file_bytes)}",
                 *(f"         {n}" for n in model.notes),
             )
+        case news.Trying(engine=engine, repack=order):
+            return (f"trying   {engine}, weights {'rearranged' if order else 'as they are'}",)
         case news.Warned(text=text):
             return (f"note     {text}",)
         case news.Planned(plan=plan):

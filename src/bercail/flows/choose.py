@@ -16,6 +16,8 @@ from bercail.flows.lessons import recall
 from bercail.ports import Engine, House
 
 _KEPT = ("engine", "use")
+_EXTRAS = frozenset(("openvino",))
+"""Engines that come with an extra of the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,10 @@ def chosen(house: House, machine: Machine, model: Model | None) -> Chosen:
     asked = house.settings.engine.engine or kept_choice(house)
     seconds = _seconds(house, machine, model) if model is not None else {}
     choice = choose([engine.offer for engine in house.engines], machine, asked, seconds)
+    if choice is None and asked in _EXTRAS:
+        raise NotFoundError(
+            f"{asked} is not installed", hint=f"pip install 'bercail[{asked}]'", code="engine_not_found"
+        )
     if choice is None:
         names = ", ".join(engine.offer.id for engine in house.engines)
         raise NotFoundError(

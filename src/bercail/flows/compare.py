@@ -14,7 +14,7 @@ from bercail.core.pace import request_s
 from bercail.core.trial import Trial, refused
 from bercail.flows.inspect import resolve
 from bercail.flows.machine import glance
-from bercail.flows.measure import time
+from bercail.flows.measure import Timed, remember, time
 from bercail.ports import House
 
 
@@ -30,7 +30,10 @@ async def compare(house: House, name: str, tell: Callable[[news.News], None]) ->
         EngineError: no engine could run it.
     """
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
-    trials = [await _trial(one, found, tell) for one in _variants(house)]
+    timed: list[Timed] = []
+    trials = [await _trial(one, found, tell, timed.append) for one in _variants(house)]
+    for one in timed:  # only now: half a comparison would be taken for a whole one
+        remember(house, one, tell)
     if all(trial.failure for trial in trials):
         raise EngineError(
             f"no engine could run {found.id}: {trials[0].failure}", hint="see `bercail plan` on what it takes"
@@ -49,13 +52,17 @@ def _variants(house: House) -> Iterator[House]:
             yield replace(house, settings=replace(house.settings, engine=changed))
 
 
-async def _trial(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Trial:
+async def _trial(
+    house: House, found: FoundModel, tell: Callable[[news.News], None], hear: Callable[[Timed], None]
+) -> Trial:
     wish = house.settings.engine
     offer = next(engine.offer for engine in house.engines if engine.offer.id == wish.engine)
+    tell(news.Trying(engine=str(offer), repack=wish.repack is True))
     try:
         timed = await time(house, found, tell)
     except BercailError as error:
         return refused(offer, repack=wish.repack is True, why=str(error))
+    hear(timed)
     purpose, plan = purpose_of(wish), timed.prepared.plan
     return Trial(
         offer=offer,

@@ -13,10 +13,10 @@ from bercail.core.errors import EngineError, RefusedError
 from bercail.core.landing import compare
 from bercail.core.lessons import Pace
 from bercail.core.model import FoundModel
-from bercail.core.pace import Timing, pace_of
+from bercail.core.pace import NOISY, Timing, pace_of
 from bercail.core.units import Bytes, Seconds, Tokens
 from bercail.flows.inspect import resolve
-from bercail.flows.lessons import keep
+from bercail.flows.lessons import keep, recall
 from bercail.flows.prepare import Prepared, prepare
 from bercail.ports import EngineProcess, House
 
@@ -61,14 +61,25 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
         EngineError: it did not start, or broke off.
     """
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
-    return (await time(house, found, tell)).timings
+    timed = await time(house, found, tell)
+    remember(house, timed, tell)
+    return timed.timings
+
+
+def remember(house: House, timed: Timed, tell: Callable[[news.News], None]) -> None:
+    """Keep what a model's answers say, beside what else its engine has taught."""
+    prepared = timed.prepared
+    lessons = recall(house, prepared.machine, prepared.engine).with_pace(timed.pace)
+    keep(house, prepared.machine, prepared.engine, lessons, tell)
 
 
 async def time(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Timed:
-    """The model loaded as the settings of ``house`` have it planned, its answers timed; what they say is kept.
+    """The model loaded as the settings of ``house`` have it planned, and its answers timed; nothing is kept.
+
+    Answers that differ much are asked for once more.
 
     Raises:
-        as `measure`.
+        as `measure`; EngineError too where they still differ too much to say anything.
     """
     prepared = await prepare(house, found, tell)
     if prepared.plan.settings.embedding:
@@ -81,26 +92,39 @@ async def time(house: House, found: FoundModel, tell: Callable[[news.News], None
         resident_bytes = process.resident_bytes()
         if (outcome := compare(prepared.plan, process.landed())) and outcome.surprises:
             tell(news.Warned(text="; ".join(outcome.surprises)))
-        timings = await _timed(house, process, prepared.plan.settings, prepared.model.shape.vocabulary)
+        settings, vocabulary = prepared.plan.settings, prepared.model.shape.vocabulary
+        timings = await _timed(house, process, settings, vocabulary, 1)
+        pace = pace_of(prepared.model, settings, timings)
+        if pace.spread > NOISY:
+            busy = f"answers differ by {pace.spread:.0%}, so the machine is busy: they are timed once more"
+            tell(news.Warned(text=busy))
+            timings += await _timed(house, process, settings, vocabulary, 1 + _ROUNDS)
+            pace = pace_of(prepared.model, settings, timings)
     finally:
         await house.upstream.close()
         await process.stop(_STOP_GRACE_S)
         house.journal.forget(process.pid)
-    pace = pace_of(prepared.model, prepared.plan.settings, timings)
-    keep(house, prepared.machine, prepared.engine, prepared.lessons.with_pace(pace), tell)
+    if pace.spread > NOISY:
+        raise EngineError(
+            f"answers of {found.id} differ by {pace.spread:.0%}, which says nothing of its speed; nothing is kept",
+            hint="try again when the machine has nothing else to do",
+            code="too_noisy",
+        )
     return Timed(prepared=prepared, timings=timings, pace=pace, ready_s=ready_s, resident_bytes=resident_bytes)
 
 
-async def _timed(house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int) -> tuple[Timing, ...]:
-    """Timings at two depths, as often as there are rounds; one answer before them is not counted."""
+async def _timed(
+    house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int, begin: int
+) -> tuple[Timing, ...]:
+    """Timings at two depths, as often as there are rounds, from number ``begin`` on; one before them does not count."""
     ask = partial(answer, house, process)
     room = settings.slot_context_tokens - _DECODED[1] - 2
-    first = await ask(_prompt(vocabulary, 0, min(FIRST_PROMPT, room // 2)), _DECODED[0])
+    first = await ask(_prompt(vocabulary, begin - 1, min(FIRST_PROMPT, room // 2)), _DECODED[0])
     length = int(PREFILL_S * first.prompt_tokens / first.prefill_s)
     length = max(min(length, LONGEST_PROMPT, room // 2), 1)
     count = max(_DECODED[0], min(_DECODED[1], int(DECODE_S * first.decode_tokens / first.decode_s)))
     timings = []
-    for turn in range(1, _ROUNDS + 1):
+    for turn in range(begin, begin + _ROUNDS):
         prompt = _prompt(vocabulary, turn, 2 * length)
         timings.append(await ask(prompt[:length], count))
         timings.append(await ask(prompt, count))

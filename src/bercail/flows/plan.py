@@ -8,6 +8,7 @@ from typing import assert_never
 
 from bercail.core import news
 from bercail.core.budget import Part
+from bercail.core.engine import EMBEDDED, Choice
 from bercail.core.errors import RefusedError, StoreError
 from bercail.core.machine import Machine
 from bercail.core.model import Model, Role
@@ -46,8 +47,14 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
         found = chosen(house, here, model)
         verdict = decide(here, model, house.settings.engine, engine=found.choice, lessons=found.lessons)
     else:
-        verdict = decide(machine, model, house.settings.engine)
+        verdict = decide(machine, model, house.settings.engine, engine=_elsewhere(machine))
     return Planned(model=model, verdict=verdict)
+
+
+def _elsewhere(machine: Machine) -> Choice:
+    """What a plan for another machine is made for."""
+    yet = "; no engine of Bercail runs on GPUs yet" if machine.gpus else ""
+    return Choice(offer=EMBEDDED, because=f"as llama.cpp b11549 would run it on that machine{yet}")
 
 
 async def check(house: House, planned: Planned, tell: Callable[[news.News], None]) -> tuple[Part, ...]:

@@ -40,16 +40,25 @@ Tell = Callable[[Progress], None]
 class Workshop:
     """Builds, and a folder of what was built; implements ``ports.Workshop``."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, sha256: str = book.SHA256) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        sha256: str = book.SHA256,
+        cuda_card: Path = Path("/dev/nvidiactl"),
+    ) -> None:
         """Make it; nothing is touched yet.
 
         Args:
             folder: of the builds.
             environment: of compilers: ``PATH``, ``CXX``, ``PIP_INDEX_URL`` ...
             sha256: that the archive of the source must have.
+            cuda_card: is there where an NVIDIA card is.
         """
         self._folder = folder
         self._sha256 = sha256
+        self._cuda_card = cuda_card
         scripts = str(Path(sys.executable).parent)  # where pip puts cmake and ninja
         self._environment = {**environment, "PATH": f"{scripts}{os.pathsep}{environment.get('PATH', os.defpath)}"}
 
@@ -72,6 +81,12 @@ class Workshop:
             EngineError: it failed, with the first error.
         """
         started_s = time.monotonic()
+        if recipe.target is Target.CUDA and not recipe.portable and not self._cuda_card.exists():
+            raise RefusedError(
+                f"a build for the NVIDIA card of this machine needs one, and there is no {self._cuda_card}",
+                hint="--portable builds for the cards of the last years, which takes far longer",
+                code="no_gpu",
+            )
         compiler = await self._check(recipe.target)
         identity = book.identity(recipe, compiler)
         place, work = self._folder / identity, self._folder / _WORK / identity
@@ -162,6 +177,8 @@ class Workshop:
         if source is None and not (archive.is_file() and await asyncio.to_thread(_digest, archive) == self._sha256):
             tell(Progress(stage="fetching the source", fraction=0.0))
             await self._fetch()
+        if not archive.is_file():
+            raise RefusedError(f"{archive} is no file", hint=f"name {book.ARCHIVE}, or leave --source out to fetch it")
         found = await asyncio.to_thread(_digest, archive)
         if found != self._sha256:
             raise RefusedError(

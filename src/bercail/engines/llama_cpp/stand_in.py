@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from bercail.engines.llama_cpp.flags import RELEASE
+from bercail.engines.llama_cpp.flags import BUILD, RELEASE
 from bercail.engines.llama_cpp.library import library_path
 
 _PARSE = "_Z19common_params_parseiPPcR13common_params13llama_examplePFviS0_E"
@@ -39,6 +39,12 @@ def parse(arguments: Sequence[str], parameters: object) -> bool:
     return bool(function(len(words), argv, id(parameters) + _OBJECT_HEAD, _SERVER, None))
 
 
+def print_version() -> int:
+    """Say what ``llama-server --version`` would say; the exit status."""
+    sys.stdout.write(f"version: {BUILD.removeprefix('b')} ({BUILD}), in {RELEASE} of xllamacpp\n")
+    return 0
+
+
 def main(arguments: Sequence[str]) -> None:
     """Serve until told to end, as ``llama-server`` does."""
     try:
@@ -47,6 +53,8 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(f"xllamacpp cannot be imported: {error}")
     if (release := version("xllamacpp")) != RELEASE:
         sys.exit(f"xllamacpp is {release}; the command line of llama.cpp is known for {RELEASE} only")
+    if "--version" in arguments:  # the wheel was built without knowing its number
+        sys.exit(print_version())
     parameters = library.CommonParams()
     parameters.port = _DEFAULT_PORT
     if not parse(arguments, parameters):
