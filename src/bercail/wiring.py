@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bercail.core.errors import SettingsError
 from bercail.core.options import Settings
 from bercail.demo import demo_path
 from bercail.engines import (
@@ -87,7 +88,10 @@ def _engines(
     hosts: list[Embedded | Server] = [Embedded(), *(Server.built(build, environment) for build in workshop.builds())]
     named = settings.engine.engine
     if named and os.sep in named:
-        hosts.append(Server.found(Path(named).expanduser().absolute(), environment, _warn))
+        program = Path(named).expanduser().absolute()
+        if not (program.is_file() and os.access(program, os.X_OK)):
+            raise SettingsError(f"engine.engine: {program} is no program", hint="name a llama-server, or auto")
+        hosts.append(Server.found(program, environment, _warn))
     elif found := shutil.which("llama-server", path=environment.get("PATH")):
         hosts.append(Server.found(Path(found), environment, _warn))
     patience = Patience(silence_s=settings.engine.startup_timeout)

@@ -35,6 +35,18 @@ def test_what_is_wrong_is_told(run: Callable[..., Done], arguments: tuple[str, .
     assert (done.status, words in done.err) == (status, True), done.err
 
 
+@pytest.mark.parametrize(
+    ("engine", "status", "words"),
+    [
+        ("/none/llama-server", 2, "/none/llama-server is no program"),
+        ("abacus", 1, "no engine 'abacus'"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_told(run: Callable[..., Done], engine: str, status: int, words: str) -> None:
+    done = run("plan", "bercail-demo", "--engine", engine)
+    assert (done.status, words in done.err) == (status, True), done.err
+
+
 def test_a_source_that_is_not_the_one_is_refused(run: Callable[..., Done], tmp_path: Path) -> None:
     source = tmp_path / "source.tar.gz"
     source.write_bytes(b"something else")

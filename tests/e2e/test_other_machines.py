@@ -61,8 +61,9 @@ def test_machines_that_are_none_are_refused(run: Run, tmp_path: Path) -> None:
     assert checked.status == 2
     assert "leave out --on" in checked.err
     here = run("plan", path, "--split", "layer")
-    assert here.status == 1
-    assert "--split needs a GPU" in here.out
+    assert here.status == 2
+    assert "cannot be had: --split needs a GPU" in here.err
+    assert here.out == ""
 
 
 def test_a_model_on_a_web_server_is_planned_and_not_served(run: Run, tmp_path: Path) -> None:
