@@ -70,3 +70,15 @@ def test_saved_states_add_up_by_slot() -> None:
     told = explain(model, verdict, "checkpoints")
     assert sum(term.bytes for term in told.terms) == told.part.bytes
     assert f"{verdict.settings.checkpoints} for each of 2 slots" in told.terms[0].how
+
+
+def test_the_beginning_of_a_name_is_enough_if_no_other_begins_so() -> None:
+    model = a_model()
+    verdict = decide(a_machine(), model, EngineOptions(context=4096, slots=1))
+    assert explain(model, verdict, "kv").part.name == "KV cache"
+    for name in ("", "e", "c"):
+        if sum(part.name.casefold().startswith(name) for part in verdict.devices[0].parts) > 1:
+            with pytest.raises(UsageError, match="no part"):
+                explain(model, verdict, name)
+    with pytest.raises(UsageError, match="no part ''"):
+        explain(model, verdict, "")

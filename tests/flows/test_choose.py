@@ -65,6 +65,12 @@ def test_what_is_to_be_used_is_kept_until_something_else_is_said() -> None:
     assert chosen(fakes.house(), a_machine(), a_model()).engine is fakes.engine  # it was deleted meanwhile
 
 
+def test_an_engine_that_is_an_extra_is_told_how_to_install() -> None:
+    fakes, _ = two("openvino")
+    with pytest.raises(NotFoundError, match=r"openvino is not installed \(pip install 'bercail\[openvino\]'\)"):
+        chosen(fakes.house(), a_machine(), a_model())
+
+
 def test_an_unknown_engine_is_an_error_that_names_those_there_are() -> None:
     fakes, _ = two("abacus")
     with pytest.raises(NotFoundError, match=r"no engine 'abacus'.*auto, embedded, b1-cpu-portable-1"):

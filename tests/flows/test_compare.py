@@ -71,6 +71,14 @@ def test_an_engine_that_fails_is_told_of_and_the_others_go_on() -> None:
     assert [trial.failure for trial in trials] == ["", "no such kernel", "illegal instruction", "illegal instruction"]
 
 
+def test_half_a_comparison_teaches_nothing() -> None:
+    fakes = bench(answers(100, 400), answers(50, 400), answers(25, 400))
+    fakes.others[0].outcomes = [None, RuntimeError("somebody pulled the plug")]
+    with pytest.raises(RuntimeError):
+        compared(fakes)
+    assert not [kind for kind, _ in fakes.cache.facts if kind == "load"]
+
+
 def test_if_none_can_run_it_that_is_an_error() -> None:
     fakes = bench()
     for engine in (fakes.engine, fakes.others[0]):

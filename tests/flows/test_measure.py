@@ -11,7 +11,7 @@ from bercail.core import news
 from bercail.core.errors import EngineError, RefusedError, StoreError
 from bercail.core.launch import Landed
 from bercail.core.options import EngineOptions, Settings
-from bercail.core.pace import Timing
+from bercail.core.pace import LEAST_SPREAD, Timing
 from bercail.core.units import GIB
 from bercail.flows import measure, plan
 from bercail.flows.measure import LONGEST_PROMPT
@@ -95,6 +95,31 @@ def test_an_answer_without_times_ends_the_measurement_in_words(answer: Scripted)
         timed(fakes, answer)
     assert not fakes.engine.alive
     assert not [kind for kind, _ in fakes.cache.facts if kind == "load"]
+
+
+BUSY = (said(0, 64), said(0, 512), said(512, 512), said(0, 512, decoded_ms=4000), said(512, 512))
+
+
+def test_answers_that_differ_much_are_timed_once_more_and_outliers_left_out() -> None:
+    fakes, told = Fakes(), list[news.News]()
+    assert len(timed(fakes, *BUSY, *ANSWERS, told=told)) == 8
+    assert "the machine is busy: they are timed once more" in warnings(told)[0]
+    first_words = [body["prompt"][0] for body in bodies(fakes)]
+    assert len(set(first_words)) == 6  # two that do not count, and four rounds of two depths
+    (kept,) = [fact for (kind, _), fact in fakes.cache.facts.items() if kind == "load"]
+    assert kept["paces"][0]["spread"] == LEAST_SPREAD  # type: ignore[index]
+
+
+def test_answers_that_differ_still_teach_nothing() -> None:
+    fakes = Fakes()
+    worse = (said(0, 64), *(said(depth, 512, decoded_ms=ms) for ms in (400, 2000) for depth in (0, 512)))
+    with pytest.raises(EngineError, match=r"answers of a differ by 67%, which says nothing of its speed"):
+        timed(fakes, *worse, *worse)
+    assert not [kind for kind, _ in fakes.cache.facts if kind == "load"]
+
+
+def warnings(told: list[news.News]) -> list[str]:
+    return [item.text for item in told if isinstance(item, news.Warned)]
 
 
 def test_what_embeds_is_not_timed() -> None:

@@ -12,7 +12,7 @@ from bercail.core.plan import Fits, NoFit
 from bercail.core.units import MIB
 from bercail.flows import Planned, check, plan
 from fakes.house import Fakes, run
-from fakes.models import a_machine, a_model
+from fakes.models import a_machine, a_model, a_tensor
 
 
 def test_a_plan_is_made_for_this_machine_under_the_wishes_in_the_settings() -> None:
@@ -57,12 +57,13 @@ def test_what_cannot_be_served_alone_has_no_plan() -> None:
 def test_the_draft_model_that_the_settings_name_is_planned_for_and_asked_about() -> None:
     fakes = Fakes(settings=Settings(engine=EngineOptions(draft="small")))
     fakes.add("large", "small")
+    fakes.reader.models["/m/small.gguf"] = a_model("small", tensors=(a_tensor(rows=16),))
     fakes.engine.says = (Part(name="compute", bytes=5),)
     planned = run(lambda: plan(fakes.house(), "large"))
     assert isinstance(planned.verdict, Fits)
     assert planned.verdict.draft == "/m/small.gguf"
     run(lambda: check(fakes.house(), planned, print))
-    other = replace(planned, model=replace(planned.model, draft=a_model("small", architecture="qwen3")))
+    other = replace(planned, model=replace(planned.model, draft=a_model("small", tensors=(a_tensor(rows=8),))))
     run(lambda: check(fakes.house(), other, print))
     assert fakes.engine.drafts == ["/m/small.gguf"] * 2  # another header, so it is asked again
 

@@ -10,7 +10,7 @@ from bercail.core.model import Role
 from bercail.core.options import EngineOptions, ModelOptions, Settings
 from bercail.flows.prepare import Prepared, prepare
 from fakes.house import Fakes, run
-from fakes.models import a_found, a_machine, a_shape
+from fakes.models import a_found, a_machine, a_model, a_shape, a_tensor
 
 UNUSABLE = TemplateVerdict(usable=False, why="raises an error")
 
@@ -46,6 +46,7 @@ def test_a_draft_model_is_read_audited_and_launched_with() -> None:
     fakes = made()
     fakes.settings = Settings(engine=EngineOptions(draft="small"))
     fakes.add("small")
+    fakes.reader.models["/m/small.gguf"] = a_model("small", tensors=(a_tensor(rows=16),))
     prepared, _ = do(fakes)
     assert prepared.spec.draft_path == "/m/small.gguf"
     assert fakes.reader.audited == ["a", "small"]

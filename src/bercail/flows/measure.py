@@ -98,7 +98,7 @@ async def time(house: House, found: FoundModel, tell: Callable[[news.News], None
         if pace.spread > NOISY:
             busy = f"answers differ by {pace.spread:.0%}, so the machine is busy: they are timed once more"
             tell(news.Warned(text=busy))
-            timings += await _timed(house, process, settings, vocabulary, 1 + _ROUNDS)
+            timings += await _timed(house, process, settings, vocabulary, 2 + _ROUNDS)
             pace = pace_of(prepared.model, settings, timings)
     finally:
         await house.upstream.close()
