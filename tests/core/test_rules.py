@@ -36,17 +36,18 @@ BOTH = NO_LESSONS.with_pace(pace(repack=True, decode=1e-7, prefill=2e-8)).with_p
 def test_by_rule_types_that_are_read_faster_as_they_are_stay_so_for_long_prompts(
     kind: str, purpose: str, order: bool
 ) -> None:
-    found, because = repack(a_mix(kind), some_settings(), PURPOSES[purpose], NO_LESSONS)
+    found, because = repack(a_mix(kind), some_settings(), PURPOSES[purpose], NO_LESSONS, Make.NATIVE)
     assert found is order
     assert bool(because) is not order
+    assert repack(a_mix(kind), some_settings(), PURPOSES[purpose], NO_LESSONS, Make.EMBEDDED) == (True, "")
 
 
 @pytest.mark.parametrize(("purpose", "order"), [("chat", True), ("coding-agent", False)])
 def test_measured_orders_decide_by_the_shape_of_the_work(purpose: str, order: bool) -> None:
-    found, because = repack(a_mix("q4_k"), some_settings(), PURPOSES[purpose], BOTH)
+    found, because = repack(a_mix("q4_k"), some_settings(), PURPOSES[purpose], BOTH, Make.EMBEDDED)
     assert found is order
     assert because.startswith("measured: ")
-    assert repack(a_mix("q4_0"), some_settings(), PURPOSES[purpose], BOTH) == (True, "")
+    assert repack(a_mix("q4_0"), some_settings(), PURPOSES[purpose], BOTH, Make.EMBEDDED) == (True, "")
 
 
 def test_the_better_order_counts() -> None:
@@ -60,7 +61,9 @@ def test_the_better_order_counts() -> None:
 
 def planned(lessons: Lessons = NO_LESSONS, **wish: object) -> Fits:
     model = replace(a_mix("q4_k"), context_length=65536)
-    verdict = decide(a_machine(), model, EngineOptions(**wish), lessons=lessons)  # type: ignore[arg-type]
+    offer = Offer(name="llama.cpp", id="b1-cpu-native-1", make=Make.NATIVE)
+    engine = Choice(offer=offer, because="built for this processor")
+    verdict = decide(a_machine(), model, EngineOptions(**wish), lessons=lessons, engine=engine)  # type: ignore[arg-type]
     assert isinstance(verdict, Fits)
     return verdict
 

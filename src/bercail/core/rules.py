@@ -1,6 +1,6 @@
 """Settings that follow from what was measured on this machine or, before that, from a table of rules."""
 
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import EngineSettings, Make
 from bercail.core.lessons import Lessons, Pace
 from bercail.core.model import Model
 from bercail.core.options import Purpose
@@ -8,13 +8,14 @@ from bercail.core.pace import main_type, request_s
 from bercail.core.units import Seconds, format_seconds
 
 READING_TYPES = frozenset(("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"))
-"""Types whose prompts are worked through faster in the file's own order, on CPUs (`bench/results/engines.json`)."""
+"""Types whose prompts are worked through faster in the file's own order by engines that use AVX-512 and its like; the
+engine in the box reads them a little slower so (`bench/results/engines-chat.json`)."""
 READING_RATIO = 4
 """From so many prompt tokens for each generated one on, that is worth slower generation."""
 
 
-def repack(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Lessons) -> tuple[bool, str]:
-    """Whether weights are rearranged for the CPU, and why."""
+def repack(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Lessons, make: Make) -> tuple[bool, str]:
+    """Whether weights are rearranged for the CPU, and why; ``make`` says what the engine uses of the processor."""
     kind = main_type(model)
     timed = {order: pace for order in (True, False) if (pace := lessons.pace(kind, repack=order))}
     if len(timed) == 2:
@@ -25,7 +26,7 @@ def repack(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Le
             f"measured: {format_seconds(took[best])} for a usual request, {format_seconds(took[not best])} else",
         )
     reads = purpose.prompt >= READING_RATIO * max(purpose.answer, 1)
-    if kind in READING_TYPES and reads:
+    if kind in READING_TYPES and reads and make is not Make.EMBEDDED:
         return False, f"long prompts: {kind} is read faster as it is, and generated a little slower"
     return True, ""
 
