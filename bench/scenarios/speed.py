@@ -156,7 +156,7 @@ def speeds(test: Timed, pace: Pace, timings: Sequence[Timing]) -> Iterator[tuple
     yield "prefill", prefill, 1 / prefill_s(test.model, pace, one.depth_tokens + one.prompt_tokens // 2)
     decode = statistics.median(row.decode_tokens / row.decode_s for row in timings)
     depth = one.depth_tokens + one.prompt_tokens + one.decode_tokens // 2
-    yield "decode", decode, 1 / decode_s(test.model, test.settings, pace, weigh(test.model, 0), depth)
+    yield "decode", decode, 1 / decode_s(test.model, pace, weigh(test.model, 0), depth)
 
 
 if __name__ == "__main__":

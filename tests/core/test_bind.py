@@ -61,7 +61,7 @@ def test_without_a_wish_all_may_be_used() -> None:
 def test_what_all_cores_reach_is_not_promised_of_a_few() -> None:
     assert planned(two_nodes(), cores="0-1").rates == ()
     assert planned(two_nodes(), cores="0-7").rates  # all of them
-    pace = Pace(type="f16", weights_s=1e-9, cache_s=0, linear_s=1e-12, attention_s=0, spread=0.1, runs=4)
+    pace = Pace(type="f16", weights_s=1e-9, mix_s=0, linear_s=1e-12, attention_s=0, spread=0.1, runs=4)
     verdict = decide(two_nodes(), a_model(), EngineOptions(cores="0"), lessons=NO_LESSONS.with_pace(pace))
     assert isinstance(verdict, Fits)
     assert verdict.prefill == ()

@@ -108,6 +108,7 @@ FACTS = {
     news.ModelsFound: ("models_found", {"models"}),
     news.Listening: ("listening", {"url"}),
     news.ModelRead: ("model_read", {"model", "path", "quantization"}),
+    news.Trying: ("trying", {"engine", "repack"}),
     news.Warned: ("warned", {"text"}),
     news.Planned: ("planned", {"plan"}),
     news.Loading: ("loading", {"model", "stage", "fraction"}),

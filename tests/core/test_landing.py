@@ -179,7 +179,7 @@ def test_what_is_no_lesson_teaches_nothing(document: dict[str, object] | None) -
 
 
 PACE = {
-    "type": "q8_0", "weights_s": 1e-9, "cache_s": 1e-9, "linear_s": 1e-9, "attention_s": 1e-9, "spread": 0.2, "runs": 4,
+    "type": "q8_0", "weights_s": 1e-9, "mix_s": 1e-9, "linear_s": 1e-9, "attention_s": 1e-9, "spread": 0.2, "runs": 4,
 }  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def test_a_pace_comes_back_and_what_is_none_is_left_out() -> None:
     assert lessons_of(lessons_document(lessons)) == lessons
     assert lessons.pace("q8_0", repack=True) is not None
     assert lessons.pace("q4_0", repack=True) is None
-    broken: list[object] = ["x", {}, PACE | {"runs": "4"}, PACE | {"spread": None}, PACE | {"cache_s": -1.0}]
+    broken: list[object] = ["x", {}, PACE | {"runs": "4"}, PACE | {"spread": None}, PACE | {"mix_s": -1.0}]
     assert lessons_of({**document, "paces": broken}).paces == ()
     assert lessons_of({**document, "paces": "x"}).paces == ()
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bercail.core import memory
 from bercail.core.begin import usable_threads
 from bercail.core.budget import Case
+from bercail.core.catalogue import machine_named
 from bercail.core.engine import Choice, EngineSettings, Make, Offer
 from bercail.core.fit import LEAST_CONTEXT
 from bercail.core.machine import Machine
@@ -178,9 +179,20 @@ def replace_checkpoints(model: Model, found: Fits) -> Any:
 @pytest.mark.parametrize("shape", [LARGE, GEMMA], ids=["full", "sliding"])
 def test_the_largest_context_is_found_to_the_step(shape: Any) -> None:
     model = a_model(shape=shape, context_length=131072)
-    enough = need(model, 33024)
-    assert fits(a_machine(enough), model).settings.slot_context_tokens == 33024
-    assert fits(a_machine(enough - 1), model).settings.slot_context_tokens == 32768
+    enough = need(model, 31232)
+    assert fits(a_machine(enough), model).settings.slot_context_tokens == 31232
+    assert fits(a_machine(enough - 1), model).settings.slot_context_tokens == 30976
+
+
+def test_a_chat_on_a_cpu_gets_no_more_than_it_can_read_in_about_an_hour_unless_it_is_asked_for() -> None:
+    model = a_model(context_length=131072)
+    plain = fits(a_machine(64 * GIB), model)
+    assert plain.settings.slot_context_tokens == 32768
+    assert "takes an hour to read more; the model was made for 131,072" in because(plain, "context")
+    assert any(row.context_tokens == 131072 for row in plain.alternatives)
+    assert fits(a_machine(64 * GIB), model, context=131072).settings.slot_context_tokens == 131072
+    assert fits(a_machine(64 * GIB), model, purpose="long-documents").settings.slot_context_tokens == 131072
+    assert fits(machine_named("rtx-3090 + 64gib"), model).settings.slot_context_tokens == 131072
 
 
 def test_a_model_that_holds_under_4096_tokens_by_memory_is_refused() -> None:

@@ -174,6 +174,7 @@ LINES = {
     news.ModelsFound: "models   1 model: tiny",
     news.Listening: "gateway  listening on http://127.0.0.1:8123",
     news.ModelRead: "model    tiny: llama, 524 K parameters, F16, 2.00 MiB",
+    news.Trying: "trying   llama.cpp, weights rearranged",
     news.Warned: "note     careful",
     news.Planned: "plan     fits: ",
     news.LoadFailed: "failed   tiny: no memory",

@@ -10,7 +10,7 @@ from bercail.core.model import Model
 from bercail.core.options import PURPOSES, EngineOptions
 from bercail.core.plan import Fits, decide
 from bercail.core.rules import least_s, repack
-from fakes.models import a_machine, a_model, a_tensor, some_settings
+from fakes.models import a_machine, a_model, a_tensor
 
 
 def a_mix(kind: str) -> Model:
@@ -19,7 +19,7 @@ def a_mix(kind: str) -> Model:
 
 def pace(*, repack: bool, decode: float, prefill: float, kind: str = "q4_k") -> Pace:
     return Pace(
-        type=kind, weights_s=decode, cache_s=0, linear_s=prefill, attention_s=0, spread=0.1, runs=4, repack=repack
+        type=kind, weights_s=decode, mix_s=0, linear_s=prefill, attention_s=0, spread=0.1, runs=4, repack=repack
     )
 
 
@@ -36,27 +36,27 @@ BOTH = NO_LESSONS.with_pace(pace(repack=True, decode=1e-7, prefill=2e-8)).with_p
 def test_by_rule_types_that_are_read_faster_as_they_are_stay_so_for_long_prompts(
     kind: str, purpose: str, order: bool
 ) -> None:
-    found, because = repack(a_mix(kind), some_settings(), PURPOSES[purpose], NO_LESSONS, Make.NATIVE)
+    found, because = repack(a_mix(kind), PURPOSES[purpose], NO_LESSONS, Make.NATIVE)
     assert found is order
     assert bool(because) is not order
-    assert repack(a_mix(kind), some_settings(), PURPOSES[purpose], NO_LESSONS, Make.EMBEDDED) == (True, "")
+    assert repack(a_mix(kind), PURPOSES[purpose], NO_LESSONS, Make.EMBEDDED) == (True, "")
 
 
 @pytest.mark.parametrize(("purpose", "order"), [("chat", True), ("coding-agent", False)])
 def test_measured_orders_decide_by_the_shape_of_the_work(purpose: str, order: bool) -> None:
-    found, because = repack(a_mix("q4_k"), some_settings(), PURPOSES[purpose], BOTH, Make.EMBEDDED)
+    found, because = repack(a_mix("q4_k"), PURPOSES[purpose], BOTH, Make.EMBEDDED)
     assert found is order
     assert because.startswith("measured: ")
-    assert repack(a_mix("q4_0"), some_settings(), PURPOSES[purpose], BOTH, Make.EMBEDDED) == (True, "")
+    assert repack(a_mix("q4_0"), PURPOSES[purpose], BOTH, Make.EMBEDDED) == (True, "")
 
 
 def test_the_better_order_counts() -> None:
-    model, settings, chat = a_mix("q4_k"), some_settings(), PURPOSES["chat"]
-    both, alone = least_s(model, settings, chat, BOTH), least_s(model, settings, chat, Lessons(paces=BOTH.paces[1:]))
+    model, chat = a_mix("q4_k"), PURPOSES["chat"]
+    both, alone = least_s(model, chat, BOTH), least_s(model, chat, Lessons(paces=BOTH.paces[1:]))
     assert both is not None
     assert alone is not None
     assert both < alone
-    assert least_s(a_mix("q4_0"), settings, chat, BOTH) is None
+    assert least_s(a_mix("q4_0"), chat, BOTH) is None
 
 
 def planned(lessons: Lessons = NO_LESSONS, **wish: object) -> Fits:

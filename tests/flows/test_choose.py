@@ -19,7 +19,7 @@ def two(asked: str | None = None, purpose: str | None = None) -> tuple[Fakes, Fa
 
 
 def timed(fakes: Fakes, engine: FakeEngine, *, decode: float, prefill: float) -> None:
-    pace = Pace(type="f16", weights_s=decode, cache_s=0, linear_s=prefill, attention_s=0, spread=0.1, runs=4)
+    pace = Pace(type="f16", weights_s=decode, mix_s=0, linear_s=prefill, attention_s=0, spread=0.1, runs=4)
     keep(fakes.house(), a_machine(), engine, NO_LESSONS.with_pace(pace), print)
 
 

@@ -31,7 +31,7 @@ class Pace:
     Attributes:
         type: of most bytes of the weights.
         weights_s: seconds per byte of weights read in decode.
-        cache_s: seconds per byte of keys and values read in decode.
+        mix_s: seconds per operation of attention in decode.
         linear_s: seconds per operation of matrices in prefill.
         attention_s: seconds per operation of attention in prefill.
         spread: half of the range that predictions are told with, as a share.
@@ -41,7 +41,7 @@ class Pace:
 
     type: str
     weights_s: float
-    cache_s: float
+    mix_s: float
     linear_s: float
     attention_s: float
     spread: float
@@ -135,7 +135,7 @@ def _lesson(row: object) -> Lesson | None:
     return Lesson(kind=kind, architecture=architecture, ratio=float(ratio))
 
 
-_COSTS = ("weights_s", "cache_s", "linear_s", "attention_s", "spread")
+_COSTS = ("weights_s", "mix_s", "linear_s", "attention_s", "spread")
 
 
 def _pace(row: object) -> Pace | None:

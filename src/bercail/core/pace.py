@@ -17,7 +17,7 @@ from bercail.core.model import Model
 from bercail.core.split import Weights, weigh
 from bercail.core.units import Bytes, Seconds, Tokens
 
-LEAST_SPREAD = 0.12
+LEAST_SPREAD = 0.2
 """No prediction is told with a narrower range, however well the runs agree: models differ by more than their bytes."""
 
 LEAST_SHARE = 0.5
@@ -68,6 +68,11 @@ def kept_bytes(model: Model, settings: EngineSettings, depth: Tokens) -> list[By
     return [(cache if depth else 0) + 2 * state for cache, state in zip(caches, states, strict=True)]
 
 
+def state_bytes(model: Model) -> Bytes:
+    """The recurrent state of one request, which is read and written back for each token."""
+    return memory.state_layers(model) * sum(memory.state_kinds(model).values())
+
+
 def linear_flops(model: Model) -> float:
     """Operations of one prompt token in the matrices of the layers; logits are made for the last token only."""
     layers = model.shape.layers
@@ -106,8 +111,8 @@ def pace_of(model: Model, settings: EngineSettings, timings: Sequence[Timing]) -
     deep = [row for row in timings if row.depth_tokens == far]
     weights, linear = weights_read(model, weigh(model, 0)), linear_flops(model)
 
-    def kept(row: Timing) -> float:
-        return float(sum(kept_bytes(model, settings, row.depth_tokens + row.prompt_tokens + row.decode_tokens // 2)))
+    def mixed(row: Timing) -> float:
+        return attention_flops(model, row.depth_tokens + row.prompt_tokens + row.decode_tokens // 2, 1)
 
     def attended(row: Timing) -> float:
         return attention_flops(model, row.depth_tokens, row.prompt_tokens) / row.prompt_tokens
@@ -118,22 +123,25 @@ def pace_of(model: Model, settings: EngineSettings, timings: Sequence[Timing]) -
     def per_prefill(row: Timing) -> float:
         return row.prefill_s / row.prompt_tokens
 
-    read_s, cache_s = _two_costs(
-        weights, (_mid(kept, shallow), _mid(kept, deep)), (_mid(per_decode, shallow), _mid(per_decode, deep))
+    read_s, mix_s = _two_costs(
+        weights + 2 * state_bytes(model),
+        (_mid(mixed, shallow), _mid(mixed, deep)),
+        (_mid(per_decode, shallow), _mid(per_decode, deep)),
     )
     linear_s, attention_s = _two_costs(
         linear, (_mid(attended, shallow), _mid(attended, deep)), (_mid(per_prefill, shallow), _mid(per_prefill, deep))
     )
     spreads = [_spread([cost(row) for row in rows]) for rows in (shallow, deep) for cost in (per_decode, per_prefill)]
     return Pace(
-        type=main_type(model), weights_s=read_s, cache_s=cache_s, linear_s=linear_s, attention_s=attention_s,
+        type=main_type(model), weights_s=read_s, mix_s=mix_s, linear_s=linear_s, attention_s=attention_s,
         spread=max(LEAST_SPREAD, *spreads), runs=len(timings), repack=settings.repack,
     )  # fmt: skip
 
 
-def decode_s(model: Model, settings: EngineSettings, pace: Pace, weights: Weights, depth: Tokens) -> Seconds:
+def decode_s(model: Model, pace: Pace, weights: Weights, depth: Tokens) -> Seconds:
     """Of one token after ``depth`` others."""
-    return weights_read(model, weights) * pace.weights_s + sum(kept_bytes(model, settings, depth)) * pace.cache_s
+    read = weights_read(model, weights) + 2 * state_bytes(model)
+    return read * pace.weights_s + attention_flops(model, depth, 1) * pace.mix_s
 
 
 def prefill_s(model: Model, pace: Pace, depth: Tokens) -> Seconds:
@@ -141,12 +149,10 @@ def prefill_s(model: Model, pace: Pace, depth: Tokens) -> Seconds:
     return linear_flops(model) * pace.linear_s + attention_flops(model, depth, 1) * pace.attention_s
 
 
-def request_s(model: Model, settings: EngineSettings, pace: Pace, prompt: Tokens, answer: Tokens) -> Seconds:
+def request_s(model: Model, pace: Pace, prompt: Tokens, answer: Tokens) -> Seconds:
     """Of a request alone: ``prompt`` tokens worked through, then ``answer`` tokens generated."""
     middle = prompt + answer // 2
-    return prompt * prefill_s(model, pace, prompt // 2) + answer * decode_s(
-        model, settings, pace, weigh(model, 0), middle
-    )
+    return prompt * prefill_s(model, pace, prompt // 2) + answer * decode_s(model, pace, weigh(model, 0), middle)
 
 
 def _two_costs(base: float, more: tuple[float, float], times: tuple[float, float]) -> tuple[float, float]:
@@ -156,8 +162,7 @@ def _two_costs(base: float, more: tuple[float, float], times: tuple[float, float
         each = longer / grown
         if (rest := times[0] - more[0] * each) >= times[0] * LEAST_SHARE:
             return rest / base, each
-        if more[0]:
-            return times[0] * LEAST_SHARE / base, times[0] * (1 - LEAST_SHARE) / more[0]
+        return times[0] * LEAST_SHARE / base, times[0] * (1 - LEAST_SHARE) / more[0]
     alike = times[0] / max(base + more[0], 1.0)
     return alike, alike
 

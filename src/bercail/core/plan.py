@@ -127,7 +127,7 @@ def decide(
         lessons = replace(lessons, paces=())  # they were timed on other CPUs
     case = _case(machine, model, wish, lessons)
     settings = replace(begin(machine, model, wish), cores=place.cpus, numa=place.node)
-    order, because = repack(model, settings, purpose_of(wish), lessons, engine.offer.make)
+    order, because = repack(model, purpose_of(wish), lessons, engine.offer.make)
     if engine.offer.make is Make.LIBRARY:
         settings, because = replace(settings, repack=False), "this engine has an order of its own"
     elif wish.repack is None and not machine.gpus:

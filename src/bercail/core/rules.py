@@ -1,6 +1,6 @@
 """Settings that follow from what was measured on this machine or, before that, from a table of rules."""
 
-from bercail.core.engine import EngineSettings, Make
+from bercail.core.engine import Make
 from bercail.core.lessons import Lessons, Pace
 from bercail.core.model import Model
 from bercail.core.options import Purpose
@@ -14,12 +14,12 @@ READING_RATIO = 4
 """From so many prompt tokens for each generated one on, that is worth slower generation."""
 
 
-def repack(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Lessons, make: Make) -> tuple[bool, str]:
+def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make) -> tuple[bool, str]:
     """Whether weights are rearranged for the CPU, and why; ``make`` says what the engine uses of the processor."""
     kind = main_type(model)
     timed = {order: pace for order in (True, False) if (pace := lessons.pace(kind, repack=order))}
     if len(timed) == 2:
-        took = {order: _takes(model, settings, purpose, pace) for order, pace in timed.items()}
+        took = {order: _takes(model, purpose, pace) for order, pace in timed.items()}
         best = min(took, key=lambda order: took[order])
         return (
             best,
@@ -31,12 +31,12 @@ def repack(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Le
     return True, ""
 
 
-def least_s(model: Model, settings: EngineSettings, purpose: Purpose, lessons: Lessons) -> Seconds | None:
+def least_s(model: Model, purpose: Purpose, lessons: Lessons) -> Seconds | None:
     """What a usual request takes with the better order of weights; None where nothing of the kind was timed."""
     kind = main_type(model)
     paces = [pace for order in (True, False) if (pace := lessons.pace(kind, repack=order))]
-    return min((_takes(model, settings, purpose, pace) for pace in paces), default=None)
+    return min((_takes(model, purpose, pace) for pace in paces), default=None)
 
 
-def _takes(model: Model, settings: EngineSettings, purpose: Purpose, pace: Pace) -> Seconds:
-    return request_s(model, settings, pace, purpose.prompt, purpose.answer)
+def _takes(model: Model, purpose: Purpose, pace: Pace) -> Seconds:
+    return request_s(model, pace, purpose.prompt, purpose.answer)

@@ -53,7 +53,7 @@ def decode_rates(machine: Machine, case: Case, settings: EngineSettings) -> tupl
     if pace := _pace(case, settings):
         weights = case.weights or weigh(case.model, 0)
         return tuple(
-            _timed(depth, decode_s(case.model, settings, pace, weights, depth), pace)
+            _timed(depth, decode_s(case.model, pace, weights, depth), pace)
             for depth in (0, settings.slot_context_tokens)
         )
     found = (_rate(machine, case, settings, depth) for depth in (0, settings.slot_context_tokens))

@@ -9,7 +9,6 @@ from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
 from bercail.core.model import Model
 from bercail.core.options import purpose_of
-from bercail.core.plan import decide
 from bercail.core.rules import least_s
 from bercail.core.units import Seconds
 from bercail.flows.lessons import recall
@@ -78,7 +77,6 @@ def _seconds(house: House, machine: Machine, model: Model) -> dict[str, Seconds]
     taught = {engine.offer.id: recall(house, machine, engine) for engine in house.engines}
     if sum(bool(lessons.paces) for lessons in taught.values()) < 2:
         return {}
-    wish = house.settings.engine
-    settings, purpose = decide(machine, model, wish).settings, purpose_of(wish)
-    found = {name: least_s(model, settings, purpose, lessons) for name, lessons in taught.items()}
+    purpose = purpose_of(house.settings.engine)
+    found = {name: least_s(model, purpose, lessons) for name, lessons in taught.items()}
     return {name: seconds for name, seconds in found.items() if seconds is not None}

@@ -71,5 +71,5 @@ async def _trial(
         ready_s=timed.ready_s,
         resident_bytes=timed.resident_bytes,
         planned_bytes=plan.devices[0].total_bytes,
-        request_s=request_s(timed.prepared.model, plan.settings, timed.pace, purpose.prompt, purpose.answer),
+        request_s=request_s(timed.prepared.model, timed.pace, purpose.prompt, purpose.answer),
     )
