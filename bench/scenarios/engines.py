@@ -1,9 +1,9 @@
 """Engines at hand with a model each, with weights as they are and rearranged, and what the rules would take.
 
-Every engine that could be chosen on this machine runs every model file with each order of weights, in rounds: A B C D,
-A B C D. Each is started as it is planned, answers one short prompt that does not count, then one of the profile's. What
-was learned earlier is not used, so the engine and the order that `--engine auto` takes are those of the rule table.
-`--as-measured` repeats that with what `bercail engine compare` has kept on this machine.
+Every build of llama.cpp that could be chosen on this machine runs every model file with each order of weights, in
+rounds: A B C D, A B C D. Each is started as it is planned, answers one short prompt that does not count, then one of
+the profile's. What was learned earlier is not used, so the engine and the order that `--engine auto` takes are those of
+the rule table. `--as-measured` repeats that with what `bercail engine compare` has kept on this machine.
 
     python -m bench.scenarios.engines MODEL.gguf ... [--profile chat] [--prompt N] [--answer N] [--rounds N]
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bercail.core.choice import compared
+from bercail.core.engine import Make
 from bercail.core.model import FoundModel
 from bercail.core.options import EngineOptions
 from bercail.core.pace import Timing, weights_read
@@ -131,8 +132,9 @@ async def one_model(house: House, path: str, given: argparse.Namespace) -> dict[
 
 def variants(house: House) -> Iterator[tuple[str, bool]]:
     for offer in compared([engine.offer for engine in house.engines], glance(house)):
-        yield offer.id, True
-        yield offer.id, False
+        if offer.make is not Make.LIBRARY:  # it has an order of its own, and takes few of the files
+            yield offer.id, True
+            yield offer.id, False
 
 
 async def one_run(house: House, found: FoundModel, given: argparse.Namespace, cell: Cell, turn: int) -> None:
