@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bercail.core.engine import Make
 from bercail.core.errors import SettingsError
 from bercail.core.options import Settings
 from bercail.demo import demo_path
@@ -107,18 +108,21 @@ def _engines(
 def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The program that does what ``llama-server`` would with ``arguments``, and what is worth telling of that.
 
-    It is a build made here, if there is one for this machine that could be chosen, else the engine in the box.
+    It is the server that the settings name, else a build made here that could be chosen, else the engine in the box.
 
     Raises:
         SettingsError: a file or variable is wrong.
         NotFoundError: the settings name an engine that is not there.
     """
     house = build_house(None, {})
-    choice = chosen(house, glance(house), None).choice
-    program = next((build.folder for build in house.workshop.builds() if build.id == choice.offer.id), None)
+    offer, because = (choice := chosen(house, glance(house), None).choice).offer, choice.because
+    if offer.make is Make.LIBRARY:
+        raise SettingsError(f"{offer} does not take the command line of llama-server", hint="set engine.engine to auto")
+    programs = {build.id: str(Path(build.folder) / "llama-server") for build in house.workshop.builds()}
+    found = offer.id if offer.make is Make.FOUND else programs.get(offer.id)
     said, notices = translated(arguments)
-    command = (str(Path(program) / "llama-server"),) if program else stand_in_command()
-    return (*command, *said), (f"{choice.offer}: {choice.because}", *notices)
+    command = (found,) if found else stand_in_command()
+    return (*command, *said), (f"{offer}: {because}", *notices)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

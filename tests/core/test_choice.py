@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bercail.core.build import Target, recipe_for
-from bercail.core.choice import choose, newer_instructions
+from bercail.core.choice import choose, compared, newer_instructions
 from bercail.core.engine import EMBEDDED, Make, Offer
 from bercail.core.machine import Machine
 from fakes.models import a_machine
@@ -73,6 +73,17 @@ def test_what_is_asked_for_is_taken(asked: str, offer: Offer) -> None:
 @pytest.mark.parametrize("asked", ["cuda", "cpu", "b1"])
 def test_what_is_not_there_or_not_one_is_none(asked: str) -> None:
     assert choose(ALL, a_machine(), asked) is None
+
+
+def test_a_library_is_compared_but_taken_by_name_only() -> None:
+    library = an_offer(Make.LIBRARY, "openvino")
+    fastest = choose((EMBEDDED, library), a_machine(), None, {"embedded": 2.0, "openvino": 1.0})
+    assert fastest is not None
+    assert fastest.offer is EMBEDDED
+    named = choose((EMBEDDED, library), a_machine(), "openvino")
+    assert named is not None
+    assert named.offer is library
+    assert compared((EMBEDDED, library, FOUND), a_machine()) == (EMBEDDED, library)
 
 
 def test_what_was_measured_decides() -> None:

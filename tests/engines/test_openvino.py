@@ -16,6 +16,7 @@ from bercail.demo import demo_path
 from bercail.engines import HttpUpstream, OpenVino, openvino_installed
 from bercail.engines.llama_cpp.tiny import write_llama
 from bercail.engines.openvino.parameters import Parameters
+from bercail.engines.openvino.worker import Pool
 from bercail.ports import EngineProcess
 from fakes.models import some_settings
 
@@ -49,6 +50,19 @@ def test_what_it_has_not_is_told_before_it_starts(changes: dict[str, Any], words
     if openvino_installed():
         with pytest.raises(EngineError, match=words):
             asyncio.run(OpenVino().start(spec, lambda _: None))
+
+
+def test_what_lies_in_the_cache_is_told_as_long_as_it_is_certain() -> None:
+    pool = Pool(room=100)
+    pool.add(list(range(41)))
+    assert pool.shared([*range(40), 999]) == 32  # whole blocks of 32
+    assert pool.shared(range(32)) == 0  # the last token of a prompt is always computed
+    pool.add([7] * 34)
+    assert pool.shared([7] * 64) == 32
+    pool.add([8] * 60)  # now something was thrown out, and nobody says what
+    assert (pool.shared(range(41)), pool.kept) == (0, [])
+    pool.add(list(range(41)))
+    assert pool.kept == []
 
 
 real = pytest.mark.skipif(not openvino_installed(), reason="openvino-genai is not installed (extra openvino)")

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -144,3 +145,22 @@ def test_its_version_is_the_build() -> None:
     argv = (sys.executable, "-m", stand_in.__name__, "--version")
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     assert server_flags.parse_version(done.stdout) == flags.BUILD
+
+
+@pytest.mark.parametrize("engine", ["found", "openvino"])
+def test_the_engine_that_the_settings_name_is_the_one_that_runs(tmp_path: Path, engine: str) -> None:
+    """A server that is there already, or none: OpenVINO does not speak this language."""
+    server = tmp_path / "llama-server"
+    server.write_text('#!/bin/sh\necho "it got $*"\n')
+    server.chmod(0o755)
+    named = str(server) if engine == "found" else engine
+    done = subprocess.run(
+        [Path(sys.executable).with_name("bercail-llama-server"), "--no-mmap", "-c", "512"],
+        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "BERCAIL_ENGINE_ENGINE": named},
+    )  # fmt: skip
+    if engine == "found":
+        assert (done.returncode, done.stdout) == (0, "it got -c 512 --load-mode none\n")
+    else:
+        assert done.returncode in (1, 2)  # not installed, or of no use here
+        assert "openvino" in done.stderr
+        assert done.stdout == ""

@@ -11,7 +11,7 @@ import click
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import say, show, show_json, show_sections
 from bercail.cli.tell import make_bar, warn
-from bercail.core.build import Build, Target
+from bercail.core.build import Target
 from bercail.core.document import builds_document, trials_document
 from bercail.core.engine_report import builds_section, trials_line, trials_section
 from bercail.core.launch import Progress
@@ -19,7 +19,6 @@ from bercail.core.options import EngineOptions, ModelOptions, purpose_of
 from bercail.core.units import format_bytes
 from bercail.flows import Order, built, chosen, compare, glance, use
 from bercail.flows import build as make
-from bercail.ports import House
 from bercail.wiring import build_house
 
 if TYPE_CHECKING:
@@ -153,13 +152,9 @@ def remove(*, name: str, config: str | None) -> int:
     """Delete the build NAME."""
     house = build_house(config, {})
     one = built(house, name)
-    _delete(house, one)
-    return 0
-
-
-def _delete(house: House, one: Build) -> None:
     house.workshop.remove(one)
     show(f"{one.id} deleted, {format_bytes(one.bytes)} freed")
+    return 0
 
 
 @contextmanager

@@ -39,7 +39,8 @@ def choose(
             offer for offer in offers if asked == offer.make or (asked or "") in offer.id
         ]
         return Choice(offer=named[0], because="as asked") if len(named) == 1 else None
-    able = [offer for offer in offers if _runs(offer, machine)]
+    # A library of another project lacks what clients may ask for (tools, logprobs): it is taken by name only.
+    able = [offer for offer in offers if _runs(offer, machine) and offer.make is not Make.LIBRARY]
     timed = {offer.id: (seconds or {})[offer.id] for offer in able if offer.id in (seconds or {})}
     if len(timed) > 1:
         best = min(timed, key=lambda name: timed[name])
@@ -59,7 +60,7 @@ def compared(offers: Sequence[Offer], machine: Machine, asked: str | None = None
 
 
 def _runs(offer: Offer, machine: Machine) -> bool:
-    """Whether it may be chosen without being named: for this processor, on a device that is planned for."""
+    """Whether it may be tried without being named: for this processor, on a device that is planned for."""
     if offer.make is Make.FOUND or offer.target != Target.CPU:  # somebody else's is never taken unasked
         return False
     return offer.make is not Make.NATIVE or offer.processor == recipe_for(machine, Target.CPU, portable=False).processor

@@ -48,10 +48,10 @@ def trials_line(trials: Sequence[Trial]) -> str:
     if ahead < 1 + EVEN_PERCENT / 100:
         first = f"{best.offer} with weights {_order(best)}"
         return f"no clear difference: {first} and the next are within {EVEN_PERCENT} %"
-    line = f"{best.offer} wins with weights {_order(best)}: {times:.2f} times as fast as the slowest; auto takes it now"
+    line = f"{best.offer} wins with weights {_order(best)}: {times:.2f} times as fast as the slowest"
     if best.offer.make is Make.LIBRARY:
-        return f"{line}. It is not the same quality for sure: compare its answers, or ask for --engine embedded"
-    return line
+        return f"{line}. It lacks tools and logprobs, and its quality may differ: `bercail engine use {best.offer.id}`"
+    return f"{line}; auto takes it now"
 
 
 def _order(trial: Trial) -> str:

@@ -1,8 +1,6 @@
 """(machine, model, wish) -> Fits | NoFit: every byte explained, nothing shrunk in silence."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeAlias
 
 from bercail.core.begin import begin
@@ -94,13 +92,12 @@ class _Asked:
     case: Case
     order: str
 
-    @property
-    def fixed(self) -> Callable[[EngineSettings], tuple[Reason, ...]]:
+    def fixed(self, settings: EngineSettings) -> tuple[Reason, ...]:
         """Reasons for what does not depend on the budget."""
-        return partial(
-            fixed_reasons, self.machine, self.wish, copied=self.case.repacked.copied, model=self.case.model,
-            order=self.order,
-        )  # fmt: skip
+        case = self.case
+        return fixed_reasons(
+            self.machine, self.wish, settings, copied=case.repacked.copied, model=case.model, order=self.order
+        )
 
 
 def decide(

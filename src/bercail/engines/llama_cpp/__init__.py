@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bercail.engines.llama_cpp.build import Workshop
     from bercail.engines.llama_cpp.engine import LlamaCpp
-    from bercail.engines.llama_cpp.hosts import Embedded, Host, Server, stand_in_command
+    from bercail.engines.llama_cpp.hosts import Embedded, Server, stand_in_command
     from bercail.engines.llama_cpp.old_flags import translated
 
 _HOMES = {
     "Embedded": "hosts",
-    "Host": "hosts",
     "LlamaCpp": "engine",
     "Server": "hosts",
     "Workshop": "build",
@@ -21,7 +20,6 @@ _HOMES = {
 
 __all__ = [
     "Embedded",
-    "Host",
     "LlamaCpp",
     "Server",
     "Workshop",

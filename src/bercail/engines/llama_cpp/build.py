@@ -24,6 +24,7 @@ from bercail.core.launch import Progress
 from bercail.core.units import format_bytes
 from bercail.engines.llama_cpp import flags
 from bercail.engines.llama_cpp import recipe as book
+from bercail.engines.llama_cpp.server_flags import parse_version
 from bercail.engines.process import ChildProcess, Command
 from bercail.engines.runtime import end
 
@@ -116,7 +117,7 @@ class Workshop:
             return tuple(wrong)
         lines: list[str] = []
         status = await self._run((str(folder / "llama-server"), "--version"), lines.append)
-        if status or not any(build.release.removeprefix("b") in line for line in lines):
+        if status or parse_version("\n".join(lines)) != build.release:
             wrong.append(f"llama-server --version ends with status {status} and says: {' '.join(lines)[:200]}")
         return tuple(wrong)
 

@@ -100,7 +100,6 @@ _OLDER: Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
     ("--no-mmproj-offload",): ((),),
     ("--no-mmproj",): ((),),
     ("--offline",): ((),),
-    ("--warmup",): ((),),
 }
 """What older builds say instead, the best first; nothing where that is what they do by themselves."""
 _RENAMED: Mapping[str, tuple[str, ...]] = {

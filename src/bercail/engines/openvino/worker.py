@@ -42,7 +42,7 @@ class _Running:
 
 
 @dataclass(slots=True)
-class _Pool:
+class Pool:
     """Which tokens lie in the cache, as far as is certain: as long as nothing had to be thrown out."""
 
     room: Tokens
@@ -50,15 +50,18 @@ class _Pool:
     full: bool = False
 
     def add(self, ids: list[int]) -> None:
-        self.kept.append(ids)
-        self.full = self.full or sum(map(len, self.kept)) > self.room
+        """Remember a request that was worked on to its end; of its last token nothing is in the cache."""
+        if self.full:
+            return
+        self.kept.append(ids[:-1])
+        if sum(map(len, self.kept)) > self.room:
+            self.full = True
+            self.kept.clear()
 
     def shared(self, ids: Sequence[int]) -> Tokens:
         """Of ``ids``, the whole blocks at the beginning that are there; the last token is always computed."""
-        if self.full:
-            return 0
         best = 0
-        for other in self.kept:
+        for other in tuple(self.kept):
             most = min(len(other), len(ids) - 1)
             same = next((place for place in range(most) if other[place] != ids[place]), most)
             best = max(best, same)
@@ -84,7 +87,7 @@ class Library:
             parameters.model_path, scheduler, parameters.device, parameters.properties
         )
         self._tokenizer = self._pipeline.get_tokenizer()
-        self._pool = _Pool(parameters.blocks * BLOCK_TOKENS)
+        self._pool = Pool(parameters.blocks * BLOCK_TOKENS)
         # Once, before there are threads: bindings look numpy up when it is first needed, and two threads that both do
         # so have waited for each other for ever.
         self._tensor(self.text_ids(self.text_of(self.text_ids("a"))))
@@ -201,7 +204,7 @@ class Library:
             one.hear(new, ended if over else None)
         if one.unwanted:
             one.handle.cancel()
-        if over:
+        elif over:
             self._pool.add(one.ids)
         return over
 
