@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from bercail.core import news, report
+from bercail.core import news, news_report, report
 from bercail.core.budget import Device, Part
 from bercail.core.machine import Machine
 from bercail.core.measure import Turn
@@ -148,20 +148,20 @@ def test_where_no_model_is_the_places_and_the_remedy_are_told() -> None:
         "no model found", "looked in /m: empty", "looked in /n: absent", "/p: no permission",
         "put a GGUF file there and start again, or name one: bercail up MODEL",
     )  # fmt: skip
-    assert report.news_lines(news.ModelsFound(findings=nothing)) == report.nowhere_lines(nothing)
+    assert news_report.news_lines(news.ModelsFound(findings=nothing)) == report.nowhere_lines(nothing)
 
 
 def test_the_demo_is_called_a_demo_and_the_way_to_a_real_model_is_told() -> None:
     demo = Findings(models=(FoundModel(id="bercail-demo", path="/d.gguf", source="demo", bytes=9),), looked=())
-    lines = report.news_lines(news.ModelsFound(findings=demo))
-    assert lines[-1] == report.demo_line()
+    lines = news_report.news_lines(news.ModelsFound(findings=demo))
+    assert lines[-1] == news_report.demo_line()
     assert "knows only Bercail" in lines[-1]
     assert "bercail up path/to/model.gguf" in lines[-1]
 
 
 def test_found_models_are_listed_up_to_eight() -> None:
     many = Findings(models=tuple(a_found(f"m{n}") for n in range(9)), looked=(), problems=("/p: odd",))
-    first, second = report.news_lines(news.ModelsFound(findings=many))
+    first, second = news_report.news_lines(news.ModelsFound(findings=many))
     assert first == "models   9 models: m0, m1, m2, m3, m4, m5, m6, m7, ..."
     assert second.strip() == "/p: odd"
     rows = report.findings_section(Findings(models=(a_found(), a_found("b", projector="/m/p")), looked=())).rows
@@ -187,7 +187,7 @@ LINES = {
 
 @pytest.mark.parametrize("item", EVERY_NEWS, ids=lambda item: type(item).__name__)
 def test_every_step_is_told_in_a_line_or_shown_otherwise(item: news.News) -> None:
-    lines = report.news_lines(item)
+    lines = news_report.news_lines(item)
     if isinstance(item, news.Loading | news.Ready):
         assert lines == ()
     else:
@@ -196,33 +196,33 @@ def test_every_step_is_told_in_a_line_or_shown_otherwise(item: news.News) -> Non
 
 def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
     died = news.EngineDied(model_id="tiny", error="x", log_tail=tuple("abcdefghij"), retry_s=None)
-    first, *tail = report.news_lines(died)
+    first, *tail = news_report.news_lines(died)
     assert first == "died     tiny: x; it is not started again unless asked for"
     assert [line.strip() for line in tail] == list("cdefghij")
-    assert report.news_lines(news.Stopped(cut=0)) == ("stopped",)
-    assert report.news_lines(news.Stopped(cut=1)) == ("stopped, 1 request was cut",)
+    assert news_report.news_lines(news.Stopped(cut=0)) == ("stopped",)
+    assert news_report.news_lines(news.Stopped(cut=1)) == ("stopped, 1 request was cut",)
 
 
 def test_a_ready_model_comes_with_a_line_to_try() -> None:
     ready = next(item for item in EVERY_NEWS if isinstance(item, news.Ready))
-    rows = dict(line.split(maxsplit=1) for line in report.ready_lines(ready, "http://x"))
+    rows = dict(line.split(maxsplit=1) for line in news_report.ready_lines(ready, "http://x"))
     assert rows["ready"] == "tiny after 2.5 s"
     assert rows["context"] == "8,192 tokens x 4 slots"
     assert rows["memory"].endswith(" planned, 300.0 MiB held now")
     assert rows["try"].startswith("curl http://x/v1/chat/completions")
     assert '"model":"tiny"' in rows["try"]
     embedding = replace(ready.plan, settings=replace(ready.plan.settings, embedding=True))
-    lines = report.ready_lines(replace(ready, plan=embedding, resident_bytes=None), "http://x")
+    lines = news_report.ready_lines(replace(ready, plan=embedding, resident_bytes=None), "http://x")
     assert any("/v1/embeddings" in line for line in lines)
     assert not any("held now" in line for line in lines)
-    lines = report.ready_lines(replace(ready, chat=False), "http://x")
+    lines = news_report.ready_lines(replace(ready, chat=False), "http://x")
     assert any("/v1/completions" in line and '"prompt":' in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["x'; echo hacked #", 'say "hi"', "$(id)", "é"])
 def test_the_line_to_try_is_safe_to_paste_whatever_the_file_is_named(name: str) -> None:
     ready = next(item for item in EVERY_NEWS if isinstance(item, news.Ready))
-    line = report.ready_lines(replace(ready, plan=replace(ready.plan, model_id=name)), "http://x")[-1]
+    line = news_report.ready_lines(replace(ready, plan=replace(ready.plan, model_id=name)), "http://x")[-1]
     words = shlex.split(line)
     assert words[1:3] == ["curl", "http://x/v1/chat/completions"]
     assert json.loads(words[-1])["model"] == name
@@ -231,7 +231,7 @@ def test_the_line_to_try_is_safe_to_paste_whatever_the_file_is_named(name: str) 
 
 def test_without_a_url_there_is_nothing_to_try() -> None:
     ready = next(item for item in EVERY_NEWS if isinstance(item, news.Ready))
-    assert [line.split()[0] for line in report.ready_lines(ready, "")] == ["ready", "context", "memory", "engine"]
+    assert [line.split()[0] for line in news_report.ready_lines(ready, "")] == ["ready", "context", "memory", "engine"]
 
 
 def test_a_check_says_where_the_plan_and_the_engine_differ() -> None:

@@ -13,8 +13,9 @@ from bercail.cli.tell import TerminalTeller
 from bercail.core.errors import EngineError
 from bercail.core.measure import Turn
 from bercail.core.model import DEMO_ID
+from bercail.core.news_report import demo_line
 from bercail.core.options import EngineOptions, ModelOptions, ServerOptions
-from bercail.core.report import demo_line, turn_line
+from bercail.core.report import turn_line
 from bercail.flows import Piece, Seat, ask, take_seat
 from bercail.ports import House
 from bercail.wiring import build_house, new_loop

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from bercail.cli.render import Style, make_console, say, show, show_json
 from bercail.core import news
 from bercail.core.document import news_document
-from bercail.core.report import news_lines, ready_lines
+from bercail.core.news_report import news_lines, ready_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

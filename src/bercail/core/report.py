@@ -1,12 +1,9 @@
 """Values as sections and rows for people; no colour, no terminal."""
 
-import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from bercail.core import news
 from bercail.core.budget import Device, Part, as_told
 from bercail.core.explain import Explanation
 from bercail.core.lessons import Lessons
@@ -262,8 +259,8 @@ def plan_line(verdict: Verdict) -> str:
         case Fits():
             taken = ", ".join(_taken(device) for device in verdict.devices)
             return (
-                f"fits: context {format_tokens(settings.slot_context_tokens)} x {_slots(settings.slots)}, {taken}, "
-                f"{_threads(settings.threads)}, {verdict.engine}"
+                f"fits: context {format_tokens(settings.slot_context_tokens)} x {slots_text(settings.slots)}, {taken}, "
+                f"{threads_text(settings.threads)}, {verdict.engine}"
             )
         case NoFit(why=why, contradiction=contradiction):
             return f"cannot be had: {why}" if contradiction else f"does not fit: {why}"
@@ -276,11 +273,13 @@ def _taken(device: Device) -> str:
     return f"{name}{format_bytes(device.total_bytes)} of {format_bytes(device.budget_bytes)}"
 
 
-def _slots(count: int) -> str:
+def slots_text(count: int) -> str:
+    """So many slots."""
     return f"{count} slot" if count == 1 else f"{count} slots"
 
 
-def _threads(count: int) -> str:
+def threads_text(count: int) -> str:
+    """So many threads."""
     return f"{count} thread" if count == 1 else f"{count} threads"
 
 
@@ -327,95 +326,3 @@ def findings_section(findings: Findings) -> Section:
         for found in findings.models
     )
     return Section(title="Models", rows=rows, header=("id", "size", "from", "mmproj", "path"))
-
-
-def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per kind of news
-    """A step in a line or a few; empty for what is shown otherwise."""
-    match item:
-        case news.Reconciled(ended=ended):
-            return tuple(f"left by a killed server, ended: {what}" for what in ended)
-        case news.MachineProbed(machine=machine):
-            return tuple(f"machine  {line}" for line in machine_lines(machine))
-        case news.ModelsFound(findings=findings):
-            return _found_lines(findings)
-        case news.Listening(url=url):
-            return (f"gateway  listening on {url}",)
-        case news.ModelRead(model=model):
-            return (
-                f"model    {model.id}: {model.architecture}, {format_count(model.parameter_count)} parameters, "
-                f"{model.quantization}, {format_bytes(model.file_bytes)}",
-                *(f"         {n}" for n in model.notes),
-            )
-        case news.Trying(engine=engine, repack=order):
-            return (f"trying   {engine}, weights {'rearranged' if order else 'as they are'}",)
-        case news.Warned(text=text):
-            return (f"note     {text}",)
-        case news.Planned(plan=plan):
-            return (f"plan     {plan_line(plan)}",)
-        case news.Loading() | news.Ready():
-            return ()
-        case news.LoadFailed(model_id=model_id, error=error):
-            return (f"failed   {model_id}: {error}",)
-        case news.EngineDied(model_id=model_id, error=error, log_tail=tail, retry_s=retry_s):
-            after = (
-                "it is not started again unless asked for"
-                if retry_s is None
-                else f"starting it again in {format_seconds(retry_s)}"
-            )
-            return (f"died     {model_id}: {error}; {after}", *(f"         {line}" for line in tail[-8:]))
-        case news.Unloaded(model_id=model_id):
-            return (f"unloaded {model_id}",)
-        case news.Stopping(drain_s=drain_s):
-            return (f"stopping: running requests may finish within {format_seconds(drain_s)}; Ctrl-C stops at once",)
-        case news.Stopped(cut=cut):
-            what = "1 request was cut" if cut == 1 else f"{cut} requests were cut"
-            return (f"stopped, {what}" if cut else "stopped",)
-        case _ as unreachable:
-            assert_never(unreachable)
-
-
-def _found_lines(findings: Findings) -> tuple[str, ...]:
-    if not findings.models:
-        return nowhere_lines(findings)
-    count = len(findings.models)
-    names = ", ".join(found.id for found in findings.models[:8]) + (", ..." if count > 8 else "")
-    what = "1 model" if count == 1 else f"{count} models"
-    demo = [demo_line()] if any(found.source == "demo" for found in findings.models) else []
-    return (f"models   {what}: {names}", *(f"         {problem}" for problem in findings.problems), *demo)
-
-
-def demo_line() -> str:
-    """What somebody who talks to the model in the box has to know."""
-    return (
-        "demo     this model is a demo of a few million parameters that knows only Bercail; "
-        "load a real one with: bercail up path/to/model.gguf"
-    )
-
-
-def ready_lines(item: news.Ready, url: str) -> tuple[str, ...]:
-    """What a person needs once a model answers."""
-    plan, settings = item.plan, item.plan.settings
-    planned = format_bytes(plan.devices[0].total_bytes)
-    held = f", {format_bytes(item.resident_bytes)} held now" if item.resident_bytes else ""
-    rows = (
-        ("ready", f"{plan.model_id} after {format_seconds(item.seconds)}"),
-        ("url", url),
-        ("context", f"{format_tokens(settings.slot_context_tokens)} tokens x {_slots(settings.slots)}"),
-        ("memory", f"{planned} planned{held}"),
-        ("engine", f"{plan.engine}, {_threads(settings.threads)}"),
-        ("try", _curl(plan, url, chat=item.chat)),
-    )
-    return tuple(f"{name:<8} {value}" for name, value in rows if url or name not in ("url", "try"))
-
-
-def _curl(plan: Fits, url: str, *, chat: bool) -> str:
-    body: dict[str, object] = {"model": plan.model_id}
-    if plan.settings.embedding:
-        route, body["input"] = "embeddings", "Hello"
-    elif chat:
-        route, body["messages"] = "chat/completions", [{"role": "user", "content": "Hello"}]
-    else:
-        route, body["prompt"] = "completions", "Once upon a time"
-    # Quoted, for a file may be named so that pasting the line would run something else.
-    text = shlex.quote(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
-    return f"curl {url}/v1/{route} -H 'Content-Type: application/json' -d {text}"
