@@ -41,7 +41,14 @@ def test_its_load_and_its_answers_teach_the_plan(run: Callable[..., Done], serve
     assert untimed["known_from"]["loads"] == 1
     assert untimed["known_from"]["error_bound"] < 0.01
     assert untimed["prefill"] == []
-    done = run("plan", "bercail-demo", "--measure", "--json")
+    for _ in range(3):
+        done = run("plan", "bercail-demo", "--measure", "--json")
+        if "too_noisy" not in done.err:
+            break
+        after = json.loads(run("plan", "bercail-demo", "--json").out)
+        assert after["prefill"] == [], "what says nothing of the speed was kept"
+    else:
+        pytest.skip("three times the answers differed too much to be kept: the machine is busy")
     assert done.status == 0, done.err
     told = json.loads(done.out)
     assert len(told["timed"]) == 4
