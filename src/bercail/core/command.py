@@ -1,4 +1,4 @@
-"""Programs that end in an HTTP server, and servers that run elsewhere: what is to be started, and where it will answer."""
+"""Programs that end in an HTTP server, and servers elsewhere: what is started, and where it answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
