@@ -12,6 +12,13 @@ def check(session: nox.Session) -> None:
 
 
 @nox.session
+def explore(session: nox.Session) -> None:
+    """Every property, with ten times the examples and other ones each time."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-n", "auto", "--hypothesis-profile", "explore", "-m", "not engine")
+
+
+@nox.session
 def concierge(session: nox.Session) -> None:
     """The model in the box: all held-out questions, and its making on a small scale."""
     session.install("-e", ".[dev,train]")

@@ -68,7 +68,10 @@ def test_any_model_and_plan_is_a_table_without_ragged_rows(machine: Machine, mod
         assert all(len(row) == width for row in section.rows)
         assert section.title
     line = report.plan_line(verdict)
-    assert line.startswith("fits: context" if isinstance(verdict, Fits) else "does not fit: ")
+    if isinstance(verdict, Fits):
+        assert line.startswith("fits: context")
+    else:
+        assert line.startswith("cannot be had: " if verdict.contradiction else "does not fit: ")
 
 
 def test_a_plan_is_told_in_a_line() -> None:
