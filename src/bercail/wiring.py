@@ -16,12 +16,12 @@ from bercail.engines import (
     Embedded,
     HttpUpstream,
     LlamaCpp,
+    OnnxRuntime,
     OpenVino,
     Patience,
     Server,
     Workshop,
     end_orphan,
-    openvino_installed,
     stand_in_command,
     translated,
 )
@@ -100,8 +100,10 @@ def _engines(
     found_here: list[Engine] = [
         LlamaCpp(host, runtime_dir=paths.runtime, log_dir=logs, patience=patience) for host in hosts
     ]
-    if openvino_installed():
-        found_here.append(OpenVino(runtime_dir=paths.runtime, log_dir=logs, patience=patience))
+    for library in (OpenVino, OnnxRuntime):
+        engine = library(runtime_dir=paths.runtime, log_dir=logs, patience=patience)
+        if engine.installed():
+            found_here.append(engine)
     return tuple(found_here)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,10 +23,10 @@ from bercail.engines import (
     FakeProcess,
     HttpUpstream,
     LlamaCpp,
+    OnnxRuntime,
     OpenVino,
     Server,
     Workshop,
-    openvino_installed,
 )
 from bercail.engines.llama_cpp.tiny import write_llama
 from bercail.ports import Engine, EngineProcess
@@ -78,6 +79,7 @@ class Bench:
         pytest.param("llama-server", marks=pytest.mark.engine),
         pytest.param("llama-server found", marks=pytest.mark.engine),
         pytest.param("openvino", marks=pytest.mark.engine),
+        pytest.param("onnxruntime", marks=[pytest.mark.engine, pytest.mark.shared]),
     ]
 )
 def bench(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
@@ -89,11 +91,26 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pyte
     if request.param == "fake":
         return Bench(FakeEngine(runtime_dir=runtime), tmp_path, runtime, model, kill_fake)
     if request.param == "openvino":
-        if not openvino_installed():
+        if not OpenVino().installed():
             pytest.skip("openvino-genai is not installed (extra openvino)")
         model = demo_path() or pytest.skip("the demo is not in this installation")
         return Bench(OpenVino(runtime_dir=runtime), tmp_path, runtime, model, kill_child)
+    if request.param == "onnxruntime":
+        if not OnnxRuntime().installed():
+            pytest.skip("onnxruntime-genai is not installed (extra onnxruntime)")
+        folder = with_template(request.getfixturevalue("shared") / "models" / "onnx" / "onnx-stories260K", tmp_path)
+        return Bench(OnnxRuntime(runtime_dir=runtime), tmp_path, runtime, folder, kill_child)
     return Bench(LlamaCpp(a_host(request.param), runtime_dir=runtime), tmp_path, runtime, model, kill_child)
+
+
+def with_template(folder: Path, place: Path) -> Path:
+    """A copy of a folder for ONNX Runtime, with a template of chats."""
+    copy = place / "onnx"
+    shutil.copytree(folder, copy)
+    tokenizer = json.loads((copy / "tokenizer_config.json").read_text())
+    tokenizer["chat_template"] = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    (copy / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    return copy
 
 
 def a_host(kind: str) -> Embedded | Server:
@@ -234,7 +251,7 @@ def test_killed_engine_is_seen_to_end_by_that_signal(bench: Bench) -> None:
 def test_bad_model_is_an_error_that_names_it_says_why_and_shows_the_log(bench: Bench) -> None:
     bad = bench.folder / "bad.gguf"
     bad.write_bytes(b"nothing of the kind")
-    with pytest.raises(EngineError, match=r"tiny could not be loaded: .*cannot read it as GGUF") as caught:
+    with pytest.raises(EngineError, match=r"tiny could not be loaded: .*cannot read it") as caught:
         asyncio.run(bench.engine.start(bench.spec(bad), bench.progress.append))
     assert caught.value.hint
     assert caught.value.log_tail

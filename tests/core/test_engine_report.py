@@ -1,7 +1,10 @@
+import json
+
 from bercail.core.build import Recipe, Target
 from bercail.core.document import builds_document, trials_document
 from bercail.core.engine import EMBEDDED, Make, Offer
-from bercail.core.engine_report import builds_section, trials_line, trials_section
+from bercail.core.engine_report import builds_section, offers_section, trials_line, trials_section
+from bercail.core.model import Format
 from bercail.core.options import PURPOSES
 from bercail.core.pace import Timing
 from bercail.core.trial import Trial, refused
@@ -76,3 +79,15 @@ def test_builds_as_a_table_and_as_json() -> None:
     engines = document["engines"]
     assert isinstance(engines, list)
     assert [row["id"] for row in engines] == [build.id for build in builds]
+
+
+def test_engines_at_hand_are_listed_with_what_they_read_and_lack() -> None:
+    library = Offer(
+        name="openvino", id="openvino", make=Make.LIBRARY, reads=(Format.GGUF, Format.OPENVINO), lacks=("tools", "n")
+    )
+    rows = offers_section(((EMBEDDED, "b11549"), (library, "2026.4"))).rows
+    assert rows == (
+        ("embedded", "b11549", "gguf", "nothing"), ("openvino", "2026.4", "gguf, openvino", "tools, n"),
+    )  # fmt: skip
+    told = builds_document((), ((library, "2026.4"),))
+    assert json.loads(json.dumps(told))["at_hand"][0]["lacks"] == ["tools", "n"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bercail.engines import openvino_installed
+from bercail.engines import OnnxRuntime, OpenVino
 from e2e.conftest import Done, Server
 
 
@@ -15,7 +15,12 @@ def test_without_a_build_the_one_in_the_box_is_used_and_what_it_leaves_unused_is
     assert done.status == 0
     assert "none was built here; `bercail engine build` makes one" in done.out
     assert "used     llama.cpp: in the box" in done.out
-    assert json.loads(run("engine", "list", "--json").out) == {"schema": "bercail.engines/1", "engines": []}
+    told = json.loads(run("engine", "list", "--json").out)
+    assert (told["schema"], told["engines"]) == ("bercail.engines/1", [])
+    assert (told["at_hand"][0]["id"], told["at_hand"][0]["build"], told["at_hand"][0]["reads"]) == (
+        "embedded", "b11549", ["gguf"],
+    )  # fmt: skip
+    assert "embedded" in done.out
     assert "none was built here" in run("engine", "verify").out
 
 
@@ -55,6 +60,27 @@ def test_a_source_that_is_not_the_one_is_refused(run: Callable[..., Done], tmp_p
     assert "SHA-256 is" in done.err or "which is not installed" in done.err  # without a compiler it comes to that first
 
 
+@pytest.mark.engine
+@pytest.mark.shared
+def test_a_folder_for_onnx_runtime_is_served(run: Callable[..., Done], up: Callable[..., Server], shared: Path) -> None:
+    if not OnnxRuntime().installed():
+        pytest.skip("onnxruntime-genai is not installed (extra onnxruntime)")
+    folder = str(shared / "models" / "onnx" / "onnx-stories260K")
+    assert "reads ONNX" in run("plan", folder).out
+    refused = run("plan", folder, "--engine", "embedded")
+    assert "reads gguf, and that is onnx" in refused.err
+    assert run("plan", folder, "--no-flash-attention").status == 2
+    server = up(folder)
+    server.wait_for("ready")
+    question = {"prompt": "Once upon a time", "max_tokens": 12, "temperature": 0}
+    status, answer = server.request("POST", "/v1/completions", question)
+    assert (status, answer["choices"][0]["text"]) == (200, ", there was a little girl named Lily. She")
+    (listed,) = server.request("GET", "/v1/models")[1]["data"]
+    assert (listed["format"], listed["engine"]) == ("onnx", "onnxruntime")
+    assert "logprobs" in listed["unsupported_parameters"]
+    assert "chat" not in listed["capabilities"]
+
+
 def test_what_is_chosen_by_hand_stays_chosen(run: Callable[..., Done]) -> None:
     assert "used     llama.cpp: as asked" in run("engine", "use", "embedded").out
     assert "as asked" in run("engine", "list").out
@@ -63,7 +89,7 @@ def test_what_is_chosen_by_hand_stays_chosen(run: Callable[..., Done]) -> None:
 
 @pytest.mark.engine
 def test_the_demo_on_openvino_says_what_it_says_on_llama_cpp(up: Callable[..., Server]) -> None:
-    if not openvino_installed():
+    if not OpenVino().installed():
         pytest.skip("openvino-genai is not installed (extra openvino)")
     question = {"messages": [{"role": "user", "content": "What is a KV cache?"}], "temperature": 0, "max_tokens": 60}
     said = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,12 +13,15 @@ import pytest
 
 from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec
+from bercail.core.model import Format
 from bercail.demo import demo_path
-from bercail.engines import HttpUpstream, OpenVino, openvino_installed
+from bercail.engines import HttpUpstream, OpenVino
 from bercail.engines.llama_cpp.tiny import write_llama
 from bercail.engines.openvino.parameters import Parameters
 from bercail.engines.openvino.worker import Pool
 from bercail.ports import EngineProcess
+from bercail.readers import Readers
+from engines.sockets import connections
 from fakes.models import some_settings
 
 SPEC = LaunchSpec(model_id="m", model_path=str(demo_path()), weights_bytes=1, settings=some_settings(slots=2))
@@ -47,7 +51,7 @@ def test_what_it_has_not_is_told_before_it_starts(changes: dict[str, Any], words
     spec = replace(SPEC, settings=some_settings(**changes))
     with pytest.raises(ValueError, match=words):
         Parameters.of(spec, "")
-    if openvino_installed():
+    if OpenVino().installed():
         with pytest.raises(EngineError, match=words):
             asyncio.run(OpenVino().start(spec, lambda _: None))
 
@@ -65,7 +69,7 @@ def test_what_lies_in_the_cache_is_told_as_long_as_it_is_certain() -> None:
     assert pool.kept == []
 
 
-real = pytest.mark.skipif(not openvino_installed(), reason="openvino-genai is not installed (extra openvino)")
+real = pytest.mark.skipif(not OpenVino().installed(), reason="openvino-genai is not installed (extra openvino)")
 
 
 async def post(process: EngineProcess, upstream: HttpUpstream, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -106,6 +110,53 @@ def test_it_chats_keeps_to_a_schema_reuses_what_it_read_and_reaches_nobody() -> 
     asyncio.run(story())
 
 
+def write_ir(folder: Path) -> None:
+    """The demo in OpenVINO's own format, written by OpenVINO, with the papers that an export has beside it."""
+    path = folder / "demo.gguf"
+    shutil.copy(str(demo_path()), path)
+    code = (
+        "import sys, openvino_genai as genai; save = {'enable_save_ov_model': True}; path = sys.argv[1]\n"
+        "genai.ContinuousBatchingPipeline(path, genai.SchedulerConfig(), 'CPU', save); genai.Tokenizer(path, save)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(path)], check=True, timeout=120)
+    path.unlink()
+    model = Readers({}, folder, folder).read(str(demo_path()))
+    config = {
+        "model_type": "llama", "hidden_size": model.shape.embedding, "num_hidden_layers": model.shape.layers,
+        "num_attention_heads": model.shape.heads[0], "num_key_value_heads": model.shape.kv_heads[0],
+        "intermediate_size": model.shape.feed_forward[0], "vocab_size": model.shape.vocabulary,
+        "max_position_embeddings": model.context_length,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "chat_template.jinja").write_text(model.chat_template or "")
+
+
+@real
+@pytest.mark.engine
+def test_a_folder_of_its_own_format_answers_as_the_gguf_file_does(tmp_path: Path) -> None:
+    """And it is read as what it is: as many weights, within the packing of its own."""
+    write_ir(tmp_path)
+    model = Readers({}, tmp_path, tmp_path).read(str(tmp_path))
+    original = Readers({}, tmp_path, tmp_path).read(str(demo_path()))
+    assert model.format is Format.OPENVINO
+    assert 0.9 < model.parameter_count / original.parameter_count < 1.1
+    chat = {"messages": [{"role": "user", "content": "What is a KV cache?"}], "temperature": 0, "max_tokens": 40}
+
+    async def story(path: str) -> str:
+        engine = await OpenVino().start(replace(SPEC, model_path=path), lambda _: None)
+        upstream = HttpUpstream()
+        try:
+            answer = await post(engine, upstream, "/v1/chat/completions", chat)
+            return str(answer["choices"][0]["message"]["content"])
+        finally:
+            await upstream.close()
+            await engine.stop(2)
+
+    exported = asyncio.run(story(str(tmp_path)))
+    assert "keys and values" in exported
+    assert exported == asyncio.run(story(str(demo_path())))
+
+
 @real
 @pytest.mark.engine
 def test_a_file_that_its_reader_does_not_take_is_told_with_what_to_do(tmp_path: Path) -> None:
@@ -125,18 +176,3 @@ def test_its_telemetry_cannot_be_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "cannot\n"
-
-
-def connections(pid: int) -> list[str]:
-    """Its sockets of the Internet: what the kernel lists for it that is of TCP or UDP."""
-    inodes = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(entry.readlink())
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    found = []
-    for table in ("tcp", "tcp6", "udp", "udp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            if line.split()[9] in inodes:
-                found.append(line)
-    return found

@@ -1,8 +1,9 @@
 import pytest
 
 from bercail.core.engine import Make, Offer
-from bercail.core.errors import NotFoundError
+from bercail.core.errors import NotFoundError, RefusedError
 from bercail.core.lessons import NO_LESSONS, Pace
+from bercail.core.model import Format, Model, Stored
 from bercail.core.options import EngineOptions, Settings
 from bercail.flows.choose import chosen, use
 from bercail.flows.lessons import keep
@@ -69,6 +70,48 @@ def test_an_engine_that_is_an_extra_is_told_how_to_install() -> None:
     fakes, _ = two("openvino")
     with pytest.raises(NotFoundError, match=r"openvino is not installed \(pip install 'bercail\[openvino\]'\)"):
         chosen(fakes.house(), a_machine(), a_model())
+
+
+ONNX = Offer(name="onnxruntime", id="onnxruntime", make=Make.LIBRARY, reads=(Format.ONNX,))
+
+
+def with_onnx(asked: str | None = None) -> tuple[Fakes, FakeEngine]:
+    fakes, _ = two(asked)
+    other = FakeEngine(ONNX)
+    fakes.others = (*fakes.others, other)
+    return fakes, other
+
+
+def an_export() -> Model:
+    return a_model(tensors=(), format=Format.ONNX, stored=Stored(bytes=9, weights=9))
+
+
+def test_a_model_of_another_format_goes_to_the_engine_that_reads_it() -> None:
+    fakes, other = with_onnx()
+    found = chosen(fakes.house(), a_machine(), an_export())
+    assert (found.engine, found.choice.because) == (other, "reads ONNX")
+    assert chosen(fakes.house(), a_machine(), a_model()).engine is fakes.engine
+    use(fakes.house(), "portable")  # holds for what that one reads
+    assert chosen(fakes.house(), a_machine(), an_export()).engine is other
+
+
+def test_an_engine_that_cannot_read_the_model_is_refused_with_those_that_can() -> None:
+    fakes, _ = with_onnx("embedded")
+    with pytest.raises(RefusedError, match=r"fake cannot run tiny: it reads gguf, and that is onnx") as caught:
+        chosen(fakes.house(), a_machine(), an_export())
+    assert caught.value.hint == "take --engine onnxruntime"
+    fakes, _ = with_onnx("onnxruntime")
+    with pytest.raises(RefusedError, match=r"reads onnx, and that is gguf") as caught:
+        chosen(fakes.house(), a_machine(), a_model())
+    assert caught.value.hint == "take --engine embedded, b1-cpu-portable-1"
+
+
+def test_where_nothing_reads_it_the_extra_is_named() -> None:
+    with pytest.raises(NotFoundError, match=r"no engine here reads onnx \(pip install 'bercail\[onnxruntime\]'\)"):
+        chosen(two()[0].house(), a_machine(), an_export())
+    with pytest.raises(RefusedError) as caught:
+        chosen(two("embedded")[0].house(), a_machine(), an_export())
+    assert caught.value.hint == "pip install 'bercail[onnxruntime]'"
 
 
 def test_an_unknown_engine_is_an_error_that_names_those_there_are() -> None:

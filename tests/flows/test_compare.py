@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from bercail.core.engine import Make, Offer
-from bercail.core.errors import EngineError
+from bercail.core.errors import EngineError, NotFoundError
+from bercail.core.model import Format, Stored
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.trial import Trial
 from bercail.flows import compare
@@ -85,3 +86,17 @@ def test_if_none_can_run_it_that_is_an_error() -> None:
         engine.outcomes = [EngineError("no such kernel")] * 2
     with pytest.raises(EngineError, match="no engine could run a: no such kernel"):
         compared(fakes)
+
+
+ONNX = Offer(name="onnxruntime", id="onnxruntime", make=Make.LIBRARY, reads=(Format.ONNX,))
+
+
+def test_only_engines_that_read_the_model_are_compared() -> None:
+    fakes = bench(answers(100, 400))
+    export = a_model("a", tensors=(), format=Format.ONNX, stored=Stored(bytes=9_000, weights=9_000))
+    fakes.reader.models["/m/a.gguf"] = export
+    with pytest.raises(NotFoundError, match="no engine here reads onnx"):
+        compared(fakes)
+    fakes.others = (*fakes.others, FakeEngine(ONNX))
+    (trial,) = compared(fakes)
+    assert (trial.offer, trial.repack, trial.failure) == (ONNX, False, "")

@@ -6,7 +6,7 @@ import pytest
 from bercail.core import news
 from bercail.core.budget import Part
 from bercail.core.errors import ReadError, RefusedError, StoreError
-from bercail.core.model import Role
+from bercail.core.model import Format, Role, Stored
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import Fits, NoFit
 from bercail.core.units import MIB
@@ -131,3 +131,20 @@ def test_an_account_that_cannot_be_kept_is_told() -> None:
     planned = run(lambda: plan(fakes.house(), "a"))
     run(lambda: check(fakes.house(), planned, told.append))
     assert told == [news.Warned(text="the disk is full")]
+
+
+def test_an_engine_that_reads_other_formats_is_not_asked_beforehand() -> None:
+    fakes = Fakes()
+    fakes.add("a")
+    planned = run(lambda: plan(fakes.house(), "a"))
+    other = replace(planned, model=replace(planned.model, format=Format.ONNX))
+    with pytest.raises(RefusedError, match="fake says nothing of a before it is loaded"):
+        run(lambda: check(fakes.house(), other, print))
+
+
+def test_another_machine_is_planned_for_with_gguf_alone() -> None:
+    fakes = Fakes()
+    fakes.add("a")
+    fakes.reader.models["/m/a.gguf"] = a_model("a", format=Format.ONNX, tensors=(), stored=Stored(bytes=9, weights=9))
+    with pytest.raises(RefusedError, match="a is onnx; other machines are planned for with GGUF models only"):
+        run(lambda: plan(fakes.house(), "a", a_machine()))

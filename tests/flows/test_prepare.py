@@ -4,12 +4,13 @@ from typing import Any
 import pytest
 
 from bercail.core import news
+from bercail.core.engine import Make, Offer
 from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, TemplateVerdict
-from bercail.core.model import Role
+from bercail.core.model import Format, Role, Stored
 from bercail.core.options import EngineOptions, ModelOptions, Settings
 from bercail.flows.prepare import Prepared, prepare
-from fakes.house import Fakes, run
+from fakes.house import FakeEngine, Fakes, run
 from fakes.models import a_found, a_machine, a_model, a_shape, a_tensor
 
 UNUSABLE = TemplateVerdict(usable=False, why="raises an error")
@@ -180,3 +181,14 @@ def test_a_vocabulary_that_would_abort_the_engine_is_refused() -> None:
     fakes.reader.bad_vocabulary = ReadError("token 7 is empty", path="/m/a.gguf")
     with pytest.raises(ReadError, match="token 7"):
         do(fakes)
+
+
+@pytest.mark.parametrize(("template", "refusal"), [("{{ m }}", ""), (None, "it brings no chat template")])
+def test_what_another_engine_reads_is_rendered_by_that_engine(template: str | None, refusal: str) -> None:
+    """Nothing of llama.cpp is asked, and there is no ChatML to fall back to."""
+    fakes = made(chat_template=template, format=Format.ONNX, tensors=(), stored=Stored(bytes=9, weights=9))
+    fakes.others = (FakeEngine(Offer(name="onnx", id="onnx", make=Make.LIBRARY, reads=(Format.ONNX,))),)
+    prepared, _ = do(fakes)
+    assert prepared.chat_refusal == refusal
+    assert prepared.engine is fakes.others[0]
+    assert fakes.engine.tried == []

@@ -663,3 +663,16 @@ def test_lessons_that_cannot_be_kept_are_told() -> None:
 
     warned = [item.text for item in play(story, "a").told if isinstance(item, news.Warned)]
     assert "the disk is full" in warned
+
+
+def test_what_an_engine_lacks_is_told_while_it_runs_the_model() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.offer = replace(scene.fakes.engine.offer, lacks=("logprobs", "tools"))
+        before = scene.supervisor.find("a")
+        assert (before.engine, before.lacks) == (None, ())
+        (await scene.ask("a")).release()
+        loaded = scene.supervisor.find("a")
+        assert (loaded.engine, loaded.lacks, loaded.format) == ("fake", ("logprobs", "tools"), "gguf")
+        assert Capability.TOOLS not in loaded.capabilities
+
+    play(story, "a")

@@ -90,3 +90,12 @@ def test_health_tells_of_each_model() -> None:
     assert found["models"] == [
         {"id": "a", "status": "loading", "progress": 0.2}, {"id": "b", "status": "failed", "error": "died"},
     ]  # fmt: skip
+
+
+def test_what_the_engine_lacks_is_told() -> None:
+    found = listed(format="onnx", engine="onnxruntime", lacks=("logprobs", "tools"))
+    assert (found["format"], found["engine"]) == ("onnx", "onnxruntime")
+    assert found["unsupported_parameters"] == ["logprobs", "tools"]
+    assert not {"engine", "unsupported_parameters"} & listed().keys()
+    both: Any = listing((served(format="onnx"),))
+    assert both["models"][0]["details"]["format"] == "onnx"

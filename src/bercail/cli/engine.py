@@ -13,7 +13,7 @@ from bercail.cli.render import say, show, show_json, show_sections
 from bercail.cli.tell import make_bar, warn
 from bercail.core.build import Target
 from bercail.core.document import builds_document, trials_document
-from bercail.core.engine_report import builds_section, trials_line, trials_section
+from bercail.core.engine_report import builds_section, offers_section, trials_line, trials_section
 from bercail.core.launch import Progress
 from bercail.core.options import EngineOptions, ModelOptions, purpose_of
 from bercail.core.units import format_bytes
@@ -23,6 +23,9 @@ from bercail.wiring import build_house
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from bercail.core.engine import Offer
+    from bercail.ports import House
 
 _CONFIG = click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 
@@ -79,12 +82,13 @@ def build(
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.engines/1 instead of a table.")
 @_CONFIG
 def list_(*, as_json: bool, config: str | None) -> int:
-    """List the engines that were built here, and say which is used."""
+    """List the engines at hand and those that were built here, and say which is used."""
     house = build_house(config, {})
     builds = house.workshop.builds()
     if as_json:
-        show_json(builds_document(builds))
+        show_json(builds_document(builds, _at_hand(house)))
         return 0
+    show_sections((offers_section(_at_hand(house)),))
     if builds:
         show_sections((builds_section(builds),))
     else:
@@ -92,6 +96,10 @@ def list_(*, as_json: bool, config: str | None) -> int:
     choice = chosen(house, glance(house), None).choice
     show(f"used     {choice.offer}: {choice.because}")
     return 0
+
+
+def _at_hand(house: "House") -> "tuple[tuple[Offer, str], ...]":
+    return tuple((engine.offer, engine.build) for engine in house.engines)
 
 
 @command.command("use")

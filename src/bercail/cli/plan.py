@@ -17,6 +17,7 @@ from bercail.core.elsewhere import llama_server, llama_swap
 from bercail.core.errors import UsageError
 from bercail.core.explain import explain
 from bercail.core.machine import Machine
+from bercail.core.model import Format, Model
 from bercail.core.options import EngineOptions, ModelOptions
 from bercail.core.plan import Fits, NoFit
 from bercail.core.report import check_section, explain_section, plan_line, plan_sections, timing_section
@@ -70,11 +71,7 @@ def command(
     planned = asyncio.run(plan(house, model, machine))
     verdict = planned.verdict
     if form and isinstance(verdict, Fits):
-        heads = planned.model.shape.nextn_layers
-        arguments = llama_server(
-            verdict.model_path, verdict.projector, verdict.settings, drafting_layers=heads, draft_path=verdict.draft
-        )
-        show(llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n")
+        show(_in_words_of(form, planned.model, verdict))
         return 0
     if isinstance(verdict, NoFit) and verdict.contradiction and not as_json:
         raise UsageError(f"{verdict.model_id} {plan_line(verdict)}")
@@ -94,6 +91,21 @@ def command(
         show("")
         show_sections((check_section(verdict, account),))
     return 1 if isinstance(verdict, NoFit) else 0
+
+
+def _in_words_of(form: str, model: Model, verdict: Fits) -> str:
+    """The plan as another program would be told of it.
+
+    Raises:
+        UsageError: it does not read the model.
+    """
+    if model.format is not Format.GGUF:
+        raise UsageError(f"--as {form} is for GGUF models, and {model.id} is {model.format}")
+    arguments = llama_server(
+        verdict.model_path, verdict.projector, verdict.settings, drafting_layers=model.shape.nextn_layers,
+        draft_path=verdict.draft,
+    )  # fmt: skip
+    return llama_swap(verdict.model_id, arguments) if form == "llama-swap" else f"{shlex.join(arguments)}\n"
 
 
 def _machine(text: str) -> Machine:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from bercail.core.build import Target, recipe_for
 from bercail.core.engine import Choice, Make, Offer
 from bercail.core.machine import Machine
+from bercail.core.model import Format
 from bercail.core.units import Seconds, format_seconds
 
 AUTO = "auto"
@@ -15,6 +16,9 @@ _NEWER: Mapping[str, tuple[str, ...]] = {
 """How the names of instruction sets begin that the engine in the box does not use, by architecture."""
 
 
+_WORDS = {Format.ONNX: "ONNX", Format.OPENVINO: "OpenVINO's IR"}
+
+
 def newer_instructions(machine: Machine) -> tuple[str, ...]:
     """What this processor can do and the engine in the box does not use."""
     begins = _NEWER.get(machine.cpu.architecture, ())
@@ -22,7 +26,11 @@ def newer_instructions(machine: Machine) -> tuple[str, ...]:
 
 
 def choose(
-    offers: Sequence[Offer], machine: Machine, asked: str | None = None, seconds: Mapping[str, Seconds] | None = None
+    offers: Sequence[Offer],
+    machine: Machine,
+    asked: str | None = None,
+    seconds: Mapping[str, Seconds] | None = None,
+    form: Format = Format.GGUF,
 ) -> Choice | None:
     """The engine to use, and why; None if ``asked`` names none, or more than one.
 
@@ -33,12 +41,16 @@ def choose(
             us.
         seconds: what a request of the usual shape takes with an engine, by id, as measured; those not measured are not
             in it.
+        form: of the model; an engine that was asked for is given whether it reads that or not.
     """
     if asked not in (None, AUTO):
         named = [offer for offer in offers if asked == offer.id] or [
             offer for offer in offers if asked == offer.make or (asked or "") in offer.id
         ]
         return Choice(offer=named[0], because="as asked") if len(named) == 1 else None
+    if form is not Format.GGUF:
+        able = [offer for offer in offers if form in offer.reads]
+        return Choice(offer=able[0], because=f"reads {_WORDS[form]}") if able else None
     # A library of another project lacks what clients may ask for (tools, logprobs): it is taken by name only.
     able = [offer for offer in offers if _runs(offer, machine) and offer.make is not Make.LIBRARY]
     timed = {offer.id: (seconds or {})[offer.id] for offer in able if offer.id in (seconds or {})}

@@ -11,7 +11,7 @@ from typing import TypeAlias, assert_never
 from bercail.core import capture, news
 from bercail.core.budget import Part
 from bercail.core.build import Build
-from bercail.core.engine import EngineSettings
+from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import BercailError
 from bercail.core.explain import Explanation
 from bercail.core.machine import Machine
@@ -37,6 +37,7 @@ def inspect_document(model: Model) -> dict[str, Json]:
         "id": model.id,
         "name": model.name,
         "role": model.role.value,
+        "format": model.format.value,
         "architecture": model.architecture,
         "parameter_count": model.parameter_count,
         "context_length_tokens": model.context_length,
@@ -90,9 +91,13 @@ def _explained_document(explained: Explanation) -> dict[str, Json]:
     return {"part": explained.part.name, "bytes": explained.part.bytes, "terms": terms}
 
 
-def builds_document(builds: Sequence[Build]) -> dict[str, Json]:
-    """``bercail.engines/1``: engines that were built here."""
-    return {"schema": "bercail.engines/1", "engines": [{"engine": "llama.cpp", **asdict(build)} for build in builds]}
+def builds_document(builds: Sequence[Build], at_hand: Sequence[tuple[Offer, str]] = ()) -> dict[str, Json]:
+    """``bercail.engines/1``: engines that were built here, and all that are at hand with their builds."""
+    return {
+        "schema": "bercail.engines/1",
+        "engines": [{"engine": "llama.cpp", **asdict(build)} for build in builds],
+        "at_hand": [{"build": build, **asdict(offer)} for offer, build in at_hand],
+    }
 
 
 def trials_document(model_id: str, trials: Sequence[Trial]) -> dict[str, Json]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bercail.core.model import Pooling
+from bercail.core.model import Format, Pooling
 from bercail.core.units import Bytes, Tokens
 
 
@@ -31,6 +31,8 @@ class Offer:
         id: what tells it from others: ``embedded``, the id of a build, or the path of a program.
         target: what it computes on: ``cpu``, ``cuda`` ...
         processor: what it was built for, in words; empty if it runs on others as well.
+        reads: formats of models it can load.
+        lacks: what of requests it refuses, by the names that clients use.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Offer:
     make: Make
     target: str = "cpu"
     processor: str = ""
+    reads: tuple[Format, ...] = (Format.GGUF,)
+    lacks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name if self.make in (Make.EMBEDDED, Make.LIBRARY) else f"{self.name} ({self.id})"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bercail.core.build import Build
-from bercail.core.engine import Make
+from bercail.core.engine import Make, Offer
 from bercail.core.options import Purpose
 from bercail.core.report import Section
 from bercail.core.trial import Trial
@@ -27,6 +27,14 @@ def builds_section(builds: Sequence[Build]) -> Section:
         for build in builds
     )
     return Section(title="Engines built here", rows=rows, header=("name", "for", "size", "took", "compiler", "folder"))
+
+
+def offers_section(offers: Sequence[tuple[Offer, str]]) -> Section:
+    """Engines at hand with their builds: what they read, and what of requests they refuse."""
+    rows = tuple(
+        (offer.id, build, ", ".join(offer.reads), ", ".join(offer.lacks) or "nothing") for offer, build in offers
+    )
+    return Section(title="Engines at hand", rows=rows, header=("name", "build", "reads", "lacks"))
 
 
 def trials_section(trials: Sequence[Trial], purpose: Purpose) -> Section:

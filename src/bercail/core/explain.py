@@ -6,7 +6,7 @@ from bercail.core import memory
 from bercail.core.budget import MARGIN_BYTES, MARGIN_SHARE, Part
 from bercail.core.errors import UsageError
 from bercail.core.mix import layer_mix
-from bercail.core.model import Model
+from bercail.core.model import Format, Model
 from bercail.core.plan import Verdict
 from bercail.core.units import Bytes, format_bytes, format_tokens
 
@@ -107,6 +107,11 @@ _HOW = {
 
 def _weights(model: Model) -> tuple[Term, ...]:
     """Without the blocks of a drafting head, which are a part of their own."""
+    if model.stored is not None:
+        return tuple(
+            Term(what=file.path.rpartition("/")[2], how=f"a file, mostly {model.quantization}", bytes=file.bytes)
+            for file in model.files
+        )
     model = replace(model, tensors=tuple(tensor for tensor in model.tensors if not memory.drafts(model, tensor)))
     return tuple(
         Term(what=row.tensor_class, how=f"{row.type}, layers {row.layers}" if row.layers else row.type, bytes=row.bytes)
@@ -165,4 +170,8 @@ def _output(model: Model, verdict: Verdict) -> str:
     settings = verdict.settings
     if settings.embedding:
         return f"{model.shape.embedding:,} values for each of {format_tokens(settings.batch_tokens)} tokens, f32"
+    if model.format is Format.ONNX:
+        return (
+            f"{model.shape.vocabulary:,} logits for each of {memory.logit_rows(model, settings)} tokens of a batch, f32"
+        )
     return f"{model.shape.vocabulary:,} logits for each of {settings.slots} slots, f32"

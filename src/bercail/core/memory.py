@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bercail.core.engine import EngineSettings
-from bercail.core.model import Model, Role, Shape, Tensor
+from bercail.core.model import Format, Model, Role, Shape, Tensor
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.units import MIB, Bytes, Tokens
 
@@ -339,4 +339,9 @@ def output_bytes(model: Model, settings: EngineSettings) -> Bytes:
     """The buffer that logits of all slots, or embeddings of one batch, are handed out from."""
     if settings.embedding:
         return model.shape.embedding * settings.batch_tokens * _F32
-    return model.shape.vocabulary * settings.slots * _F32
+    return model.shape.vocabulary * logit_rows(model, settings) * _F32
+
+
+def logit_rows(model: Model, settings: EngineSettings) -> int:
+    """Tokens that logits are made for at once: the last of each slot, in graphs of ONNX every token of a batch."""
+    return batch_tokens(settings) if model.format is Format.ONNX else settings.slots

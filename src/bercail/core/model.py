@@ -23,6 +23,16 @@ class Role(StrEnum):
     """A drafting head that reads another model's state and cannot be served alone."""
 
 
+class Format(StrEnum):
+    """How a model is kept on disk."""
+
+    GGUF = "gguf"
+    ONNX = "onnx"
+    """A folder with ``genai_config.json``, for ONNX Runtime GenAI."""
+    OPENVINO = "openvino"
+    """A folder with ``openvino_model.xml``: OpenVINO's intermediate representation (IR)."""
+
+
 class Capability(StrEnum):
     """What clients may ask of a model."""
 
@@ -212,13 +222,30 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Weights whose tensors are not listed one by one.
+
+    Attributes:
+        bytes: on disk, with what describes them.
+        weights: how many there are.
+        cache_type: of the KV cache, if the model was exported for one; None leaves it to the engine.
+    """
+
+    bytes: Bytes
+    weights: int
+    cache_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A readable model.
 
     Attributes:
         id: the name clients use: the file name without ``.gguf`` and without the part number.
-        path: the (first) file, absolute.
+        path: the (first) file, or the folder of a format that has one; absolute.
         files: all parts in order.
+        format: how it is kept.
+        stored: its weights, where ``tensors`` does not list them; None where it does.
         architecture: ``general.architecture``.
         name: ``general.name`` or None.
         context_length: tokens it was made for.
@@ -245,6 +272,8 @@ class Model:
     tokenizer: Tokenizer
     quantization: str
     capabilities: tuple[Capability, ...]
+    format: Format = Format.GGUF
+    stored: Stored | None = None
     chat_template: str | None = None
     license: str | None = None
     qat: bool = False
@@ -258,11 +287,15 @@ class Model:
     @property
     def parameter_count(self) -> int:
         """All weights of all tensors."""
+        if self.stored is not None:
+            return self.stored.weights
         return sum(tensor.weights for tensor in self.tensors)
 
     @property
     def weights_bytes(self) -> Bytes:
         """All tensor data, without headers and padding."""
+        if self.stored is not None:
+            return self.stored.bytes
         return sum(tensor.bytes for tensor in self.tensors)
 
     @property
@@ -288,7 +321,7 @@ def on_the_web(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundModel:
-    """A model file that a search came across; its header has not been read.
+    """A model file, or folder, that a search came across; its header has not been read.
 
     Attributes:
         id: the name clients use; unique within one search.

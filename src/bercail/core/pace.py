@@ -46,6 +46,8 @@ class Timing:
 
 def main_type(model: Model) -> str:
     """The type that most of the weights' bytes are of."""
+    if model.stored is not None:
+        return f"{model.format} {model.quantization}"
     shares = type_shares(model)
     return shares[0].type if shares else ""
 
@@ -77,6 +79,8 @@ def linear_flops(model: Model) -> float:
     """Operations of one prompt token in the matrices of the layers; logits are made for the last token only."""
     layers = model.shape.layers
     chosen, count = chosen_share(model), 0.0
+    if model.stored is not None:
+        count = max(0.0, model.stored.weights - 2 * model.shape.vocabulary * model.shape.embedding)
     for tensor in model.tensors:
         if 0 <= tensor.block < layers and len(tensor.shape) > 1:
             count += tensor.weights * (chosen if "_exps." in tensor.name else 1.0)

@@ -8,6 +8,7 @@ from bercail.core.bind import bound, within
 from bercail.core.budget import Case, Device
 from bercail.core.engine import IN_THE_BOX, Choice, EngineSettings, Make
 from bercail.core.fit import LEAST_CONTEXT, spend_the_rest, where_it_fits
+from bercail.core.foreign import its_way, reworded, unheard
 from bercail.core.legal import at_odds, illegal
 from bercail.core.lessons import NO_LESSONS, Lessons
 from bercail.core.machine import Machine
@@ -99,6 +100,10 @@ class _Asked:
             self.machine, self.wish, settings, copied=case.repacked.copied, model=case.model, order=self.order
         )
 
+    def told(self, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+        """``reasons`` as they are true of the engine."""
+        return reworded(self.case.model, reasons) if self.engine.offer.make is Make.LIBRARY else reasons
+
 
 def decide(
     machine: Machine,
@@ -118,6 +123,9 @@ def decide(
         lessons: what earlier loads on this machine have taught.
     """
     wish = settled(wish)
+    foreign = engine.offer.make is Make.LIBRARY
+    if foreign:
+        machine = replace(machine, gpus=())  # our workers run them on CPUs
     place = bound(machine, wish)
     if place.cpus:
         machine = within(machine, place)
@@ -125,12 +133,13 @@ def decide(
     case = _case(machine, model, wish, lessons)
     settings = replace(begin(machine, model, wish), cores=place.cpus, numa=place.node)
     order, because = repack(model, purpose_of(wish), lessons, engine.offer.make)
-    if engine.offer.make is Make.LIBRARY:
-        settings, because = replace(settings, repack=False), "this engine has an order of its own"
+    if foreign:
+        settings = its_way(model, settings)
     elif wish.repack is None and not machine.gpus:
         settings = replace(settings, repack=order)
     asked = _Asked(machine=machine, wish=wish, engine=engine, case=case, order=because)
-    if why := place.refusal or at_odds(machine, model, wish):  # nothing is near to what contradicts itself
+    untold = unheard(engine.offer, model, wish) if foreign else ""
+    if why := place.refusal or at_odds(machine, model, wish) or untold:  # nothing is near to what contradicts itself
         return replace(_refuse(asked, settings, asked.fixed(settings), why), alternatives=(), contradiction=True)
     if why := illegal(case, settings):
         return _refuse(asked, settings, asked.fixed(settings), why)
@@ -138,6 +147,7 @@ def decide(
     if not case.fits(settings):
         return _no_room(asked, settings)
     settings = spend_the_rest(case, settings, wish)
+    settings = its_way(model, settings) if foreign else settings
     rates = decode_rates(machine, case, settings)
     if why := _too_slow(wish, rates):
         return _no_speed(asked, settings, rates, why)
@@ -165,12 +175,14 @@ def _fits(asked: _Asked, settings: EngineSettings, rates: tuple[Rate, ...]) -> F
         engine=str(offer),
         settings=settings,
         devices=case.devices(settings),
-        reasons=(
-            context_reason(case, settings, wish),
-            Reason(setting="engine", value=str(offer), because=asked.engine.because),
-            *_placed(asked, settings),
-            *budget_reasons(case, settings, wish),
-            *speed_reasons(wish, rates),
+        reasons=asked.told(
+            (
+                context_reason(case, settings, wish),
+                Reason(setting="engine", value=str(offer), because=asked.engine.because),
+                *_placed(asked, settings),
+                *budget_reasons(case, settings, wish),
+                *speed_reasons(wish, rates),
+            )
         ),
         alternatives=more_context(case, settings),
         projector=model.projector if case.projector_bytes else None,
@@ -293,6 +305,6 @@ def _refuse(asked: _Asked, settings: EngineSettings, reasons: tuple[Reason, ...]
         why=why,
         settings=settings,
         devices=case.devices(settings),
-        reasons=reasons,
+        reasons=asked.told(reasons),
         alternatives=nearby(case, settings),
     )

@@ -42,8 +42,8 @@ class Section:
 def inspect_sections(model: Model) -> tuple[Section, ...]:
     """A model, a sensible summary first."""
     sections = [Section(title=model.name or model.id, rows=_summary(model))]
-    sections.append(_types(model))
-    sections.append(_mix(model))
+    if model.tensors:
+        sections += [_types(model), _mix(model)]
     if len(model.files) > 1:
         rows = tuple((file.path, format_bytes(file.bytes)) for file in model.files)
         sections.append(Section(title="Files", rows=rows, header=("file", "size")))
@@ -57,6 +57,7 @@ def _summary(model: Model) -> tuple[tuple[str, str], ...]:
     rows = [
         ("id", model.id),
         ("path", model.path),
+        ("format", model.format.value),
         ("architecture", f"{model.architecture}, {model.shape.layers} layers{experts}"),
         ("parameters", format_count(model.parameter_count)),
         ("context", f"{format_tokens(model.context_length)} tokens"),

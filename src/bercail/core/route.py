@@ -33,6 +33,9 @@ class ServedModel:
         chat_refusal: why chat is disabled, or empty.
         error: why it failed or cannot be loaded, or empty.
         progress: of loading, 0 to 1; None unless it is loading.
+        format: how it is kept on disk; None while its header has not been read.
+        engine: that runs it; None while none does.
+        lacks: what of requests that engine refuses.
     """
 
     id: str
@@ -50,6 +53,9 @@ class ServedModel:
     chat_refusal: str = ""
     error: str = ""
     progress: float | None = None
+    format: str | None = None
+    engine: str | None = None
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,9 @@ def weigh(model: Model, gpus: int) -> Weights:
     """The weights of ``model`` for a machine of so many GPUs; blocks of a drafting head are not loaded."""
     layers = model.shape.layers
     blocks, experts, looked_up, output = [0] * layers, [0] * layers, 0, 0
+    if model.stored is not None:
+        looked_up = int(min(1.0, _embedded(model) / max(model.stored.weights, 1)) * model.stored.bytes)
+        output = model.stored.bytes - looked_up
     for tensor in model.tensors:
         if match := _BLOCK.match(tensor.name):
             if int(match[1]) < layers:
@@ -114,6 +117,11 @@ def weigh(model: Model, gpus: int) -> Weights:
         slices=_slices(model, cuts) if cuts else (),
         cuts=tuple(cuts),
     )
+
+
+def _embedded(model: Model) -> int:
+    """Weights of the token embedding."""
+    return model.shape.vocabulary * model.shape.embedding
 
 
 def _tied_bytes(model: Model) -> Bytes:

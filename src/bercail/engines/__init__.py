@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bercail.engines.fake import Behaviour, FakeEngine, FakeProcess, FakeServer
+    from bercail.engines.library import LibraryEngine
     from bercail.engines.llama_cpp import (
         Embedded,
         LlamaCpp,
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
         stand_in_command,
         translated,
     )
+    from bercail.engines.onnxruntime import OnnxRuntime
     from bercail.engines.openvino import OpenVino
-    from bercail.engines.openvino import installed as openvino_installed
     from bercail.engines.orphans import end_orphan
     from bercail.engines.running import Patience
     from bercail.engines.upstream import HttpUpstream
@@ -31,17 +32,16 @@ _HOMES = {
     "FakeServer": "fake",
     "HttpUpstream": "upstream",
     "LlamaCpp": "llama_cpp",
+    "LibraryEngine": "library",
+    "OnnxRuntime": "onnxruntime",
     "OpenVino": "openvino",
     "Patience": "running",
     "Server": "llama_cpp",
     "Workshop": "llama_cpp",
     "end_orphan": "orphans",
-    "openvino_installed": "openvino",
     "stand_in_command": "llama_cpp",
     "translated": "llama_cpp",
 }
-
-_OTHER_NAMES = {"openvino_installed": "installed"}
 
 __all__ = [
     "Behaviour",
@@ -50,13 +50,14 @@ __all__ = [
     "FakeProcess",
     "FakeServer",
     "HttpUpstream",
+    "LibraryEngine",
     "LlamaCpp",
+    "OnnxRuntime",
     "OpenVino",
     "Patience",
     "Server",
     "Workshop",
     "end_orphan",
-    "openvino_installed",
     "stand_in_command",
     "translated",
 ]
@@ -65,5 +66,4 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module(f"{__name__}.{_HOMES[name]}")
-    return getattr(home, _OTHER_NAMES.get(name, name))
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -48,7 +48,7 @@ class Question(msgspec.Struct):
     temperature: float = 0.8
     top_p: float = 0.95
     top_k: int = 40
-    min_p: float = 0.05
+    min_p: float | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
     presence_penalty: float = 0.0
@@ -71,6 +71,11 @@ class Question(msgspec.Struct):
         return next((count for count in asked if count is not None and count >= 0), None)
 
     @property
+    def least_p(self) -> float:
+        """``min_p``, or what llama.cpp takes if nothing is said."""
+        return 0.05 if self.min_p is None else self.min_p
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """Where the answer ends."""
         found = [self.stop] if isinstance(self.stop, str) else self.stop or []
@@ -89,7 +94,8 @@ class Question(msgspec.Struct):
         """What not every library can do."""
         wants = {
             "logprobs": self.logprobs, "tools": self.tools, "grammar": self.grammar, "logit_bias": self.logit_bias,
-            "n": self.n > 1, "response_format": self.schema,
+            "n": self.n > 1, "response_format": self.schema, "min_p": self.min_p,
+            "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
         }  # fmt: skip
         return frozenset(name for name, value in wants.items() if value)
 

@@ -1,18 +1,55 @@
-"""Serving a library over HTTP from a worker, until its parent has had enough."""
+"""The life of a worker: it loads a library and serves it over HTTP until its parent has had enough.
 
+On standard input comes one line of JSON with the parameters; after that the line ``exit`` ends the process, and so does
+the end of the stream.
+"""
+
+import json
 import os
 import socket
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import uvicorn
 
 from bercail.engines.interface import Interface, Library
-from bercail.engines.words import render_listening
+from bercail.engines.leash import keep_to_place, settle, tie_to_parent
+from bercail.engines.words import render_listening, render_progress
 
+FAREWELL = b"exit\n"
+MISSING_LIBRARY = 78
+"""Exit status when the library cannot be imported (EX_CONFIG of sysexits.h)."""
 _BACKLOG = 512
+
+
+def live(load: Callable[[Mapping[str, Any]], Library]) -> NoReturn:
+    """The life of the child; ``load`` makes the library of its parameters, ``model_id`` and ``listen`` among them."""
+    tie_to_parent()
+    keep_to_place()
+    commands = os.fdopen(os.dup(0), "rb")
+    values: Mapping[str, Any] = json.loads(commands.readline())
+    settle(None)
+    words = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints is log
+    os.write(words, (render_progress("weights", 0.0) + "\n").encode())
+    try:
+        library = load(values)
+    except ImportError as error:
+        _end(MISSING_LIBRARY, f"the library cannot be imported: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the log and the status tell the parent
+        _end(1, str(error))
+    os.write(words, (render_progress("weights", 1.0) + "\n").encode())
+    serve(library, str(values["model_id"]), str(values["listen"]), commands, FAREWELL, words)
+    os._exit(0)
+
+
+def _end(status: int, why: str) -> NoReturn:
+    sys.stderr.write(f"{why}\n")
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def serve(library: Library, model_id: str, listen: str, commands: BinaryIO, farewell: bytes, words: int) -> None:

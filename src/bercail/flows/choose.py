@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 from bercail.core.choice import AUTO, choose
 from bercail.core.engine import Choice
-from bercail.core.errors import NotFoundError
+from bercail.core.errors import NotFoundError, RefusedError
 from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
-from bercail.core.model import Model
+from bercail.core.model import Format, Model
 from bercail.core.options import purpose_of
 from bercail.core.rules import least_s
 from bercail.core.units import Seconds
@@ -15,8 +15,8 @@ from bercail.flows.lessons import recall
 from bercail.ports import Engine, House
 
 _KEPT = ("engine", "use")
-_EXTRAS = frozenset(("openvino",))
-"""Engines that come with an extra of the same name."""
+_EXTRAS = {Format.OPENVINO: "openvino", Format.ONNX: "onnxruntime"}
+"""Engines that come with an extra of the same name, by what only they read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,31 +32,53 @@ def chosen(house: House, machine: Machine, model: Model | None) -> Chosen:
     """The engine for ``model`` under the wishes in the settings; None is a model of which nothing is known.
 
     Raises:
-        NotFoundError: the settings name none that is there, or more than one.
+        NotFoundError: the settings name none that is there, or more than one, or none reads the model.
+        RefusedError: the one that the settings name cannot read it.
     """
-    asked = house.settings.engine.engine or kept_choice(house)
+    form = model.format if model is not None else Format.GGUF
+    asked = house.settings.engine.engine or kept_choice(house, form)
     seconds = _seconds(house, machine, model) if model is not None else {}
-    choice = choose([engine.offer for engine in house.engines], machine, asked, seconds)
-    if choice is None and asked in _EXTRAS:
-        raise NotFoundError(
-            f"{asked} is not installed", hint=f"pip install 'bercail[{asked}]'", code="engine_not_found"
-        )
+    choice = choose([engine.offer for engine in house.engines], machine, asked, seconds, form)
     if choice is None:
-        names = ", ".join(engine.offer.id for engine in house.engines)
-        raise NotFoundError(
-            f"no engine {asked!r}, or more than one",
-            hint=f"there are: auto, {names}; `bercail engine build` makes one, and the path of a llama-server is one",
-            code="engine_not_found",
+        raise _none_such(house, asked, form)
+    if model is not None and form not in choice.offer.reads:
+        able = ", ".join(engine.offer.id for engine in house.engines if form in engine.offer.reads)
+        raise RefusedError(
+            f"{choice.offer} cannot run {model.id}: it reads {' and '.join(choice.offer.reads)}, and that is {form}",
+            hint=f"take --engine {able}" if able else _how_to_get(form),
+            code="engine_cannot_read",
         )
     engine = next(engine for engine in house.engines if engine.offer == choice.offer)
     return Chosen(engine=engine, choice=choice, lessons=recall(house, machine, engine))
 
 
-def kept_choice(house: House) -> str | None:
-    """What ``bercail engine use`` was last told, unless that is gone meanwhile."""
+def _none_such(house: House, asked: str | None, form: Format) -> NotFoundError:
+    """What to say where no engine is left to choose."""
+    if asked in (None, AUTO):
+        return NotFoundError(f"no engine here reads {form}", hint=_how_to_get(form), code="engine_not_found")
+    if asked in _EXTRAS.values():
+        return NotFoundError(
+            f"{asked} is not installed", hint=f"pip install 'bercail[{asked}]'", code="engine_not_found"
+        )
+    names = ", ".join(engine.offer.id for engine in house.engines)
+    return NotFoundError(
+        f"no engine {asked!r}, or more than one",
+        hint=f"there are: auto, {names}; `bercail engine build` makes one, and the path of a llama-server is one",
+        code="engine_not_found",
+    )
+
+
+def _how_to_get(form: Format) -> str:
+    """The engine that reads a format, and how it is installed."""
+    return f"pip install 'bercail[{_EXTRAS[form]}]'" if form in _EXTRAS else "take --engine embedded"
+
+
+def kept_choice(house: House, form: Format = Format.GGUF) -> str | None:
+    """What ``bercail engine use`` was last told, unless that is gone meanwhile or does not read ``form``."""
     kept = house.cache.get(*_KEPT)
     found = kept.get("id") if kept else None
-    return found if any(engine.offer.id == found for engine in house.engines) and isinstance(found, str) else None
+    known = [engine.offer.id for engine in house.engines if form in engine.offer.reads]
+    return found if isinstance(found, str) and found in known else None
 
 
 def use(house: House, name: str) -> Choice:

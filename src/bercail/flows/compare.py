@@ -7,8 +7,8 @@ from dataclasses import replace
 from bercail.core import news
 from bercail.core.choice import compared
 from bercail.core.engine import Make
-from bercail.core.errors import BercailError, EngineError
-from bercail.core.model import FoundModel
+from bercail.core.errors import BercailError, EngineError, NotFoundError
+from bercail.core.model import Format, FoundModel
 from bercail.core.options import purpose_of
 from bercail.core.pace import request_s
 from bercail.core.trial import Trial, refused
@@ -25,13 +25,16 @@ async def compare(house: House, name: str, tell: Callable[[news.News], None]) ->
     says is kept, so that ``--engine auto`` knows from then on.
 
     Raises:
-        NotFoundError: ``name`` is no path and no known id.
+        NotFoundError: ``name`` is no path and no known id, or no engine reads it.
         ReadError: its file cannot be read.
         EngineError: no engine could run it.
     """
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    form = (await asyncio.to_thread(house.reader.read, found.path)).format
     timed: list[Timed] = []
-    trials = [await _trial(one, found, tell, timed.append) for one in _variants(house)]
+    trials = [await _trial(one, found, tell, timed.append) for one in _variants(house, form)]
+    if not trials:
+        raise NotFoundError(f"no engine here reads {form}", hint="see `bercail engine list`", code="engine_not_found")
     for one in timed:  # only now: half a comparison would be taken for a whole one
         remember(house, one, tell)
     if all(trial.failure for trial in trials):
@@ -41,13 +44,14 @@ async def compare(house: House, name: str, tell: Callable[[news.News], None]) ->
     return tuple(sorted(trials, key=lambda trial: trial.request_s or float("inf")))
 
 
-def _variants(house: House) -> Iterator[House]:
-    """The same house with each engine, and each order of weights, asked for."""
+def _variants(house: House, form: Format) -> Iterator[House]:
+    """The same house with each engine that reads the model, and each order of weights, asked for."""
     wish = house.settings.engine
     machine = glance(house)
-    for offer in compared([engine.offer for engine in house.engines], machine, wish.engine):
+    able = [engine.offer for engine in house.engines if form in engine.offer.reads]
+    for offer in compared(able, machine, wish.engine):
         own = offer.make is Make.LIBRARY  # it has an order of its own
-        for order in (False,) if own else (True, False) if wish.repack is None else (wish.repack,):
+        for order in (None,) if own else (True, False) if wish.repack is None else (wish.repack,):
             changed = replace(wish, engine=offer.id, repack=order)
             yield replace(house, settings=replace(house.settings, engine=changed))
 

@@ -26,7 +26,8 @@ async def inspect(house: House, name: str) -> Model:
             raise RefusedError(f"{name} is on another machine, and models.offline is set", hint="name a file here")
         return await asyncio.to_thread(house.reader.read_remote, name)
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
-    return await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
+    model = await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
+    return replace(model, id=found.id)
 
 
 async def with_draft(house: House, model: Model) -> Model:

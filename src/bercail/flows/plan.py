@@ -11,7 +11,7 @@ from bercail.core.budget import Part
 from bercail.core.engine import EMBEDDED, Choice
 from bercail.core.errors import RefusedError, StoreError
 from bercail.core.machine import Machine
-from bercail.core.model import Model, Role
+from bercail.core.model import Format, Model, Role
 from bercail.core.plan import Verdict, decide
 from bercail.flows.choose import chosen
 from bercail.flows.inspect import inspect, with_draft
@@ -43,6 +43,8 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
     model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(glance, house))
     model = await with_draft(house, model)
     refuse_unservable(model)
+    if machine is not None and model.format is not Format.GGUF:
+        raise RefusedError(f"{model.id} is {model.format}; other machines are planned for with GGUF models only")
     if machine is None:
         found = chosen(house, here, model)
         verdict = decide(here, model, house.settings.engine, engine=found.choice, lessons=found.lessons)
@@ -62,7 +64,10 @@ async def check(house: House, planned: Planned, tell: Callable[[news.News], None
 
     Raises:
         EngineError: it refuses the model or the settings.
+        RefusedError: its engine cannot be asked beforehand.
     """
+    if planned.model.format is not Format.GGUF:
+        raise RefusedError(f"{planned.verdict.engine} says nothing of {planned.model.id} before it is loaded")
     settings, draft = planned.verdict.settings, planned.model.draft
     header = hashlib.sha256(
         repr([_content(model) for model in (planned.model, draft)]).encode("utf-8", "replace")

@@ -10,7 +10,7 @@ from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
 from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
-from bercail.core.model import FoundModel, Model, Role
+from bercail.core.model import Format, FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import no_fit_hint
 from bercail.flows.choose import chosen
@@ -99,6 +99,8 @@ async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], 
     """
     if model.role is not Role.GENERATE or house.settings.engine.embedding:
         return ""
+    if model.format is not Format.GGUF:  # its engine has a renderer of its own, and no template beside the model's
+        return "" if model.chat_template else "it brings no chat template"
     if model.chat_template is None:
         tell(news.Warned(text=f"{model.id} brings no chat template: chats are written as ChatML"))
         return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from bercail.core import launch, news, route
+from bercail.core.engine import Offer
 from bercail.core.errors import BercailError, EngineError, NotFoundError, RefusedError, StoppingError
 from bercail.core.landing import compare, taught
 from bercail.core.launch import Address, Life, Pause, Progress, Rest, Spawn, Stage
@@ -38,6 +39,7 @@ class _Resident:
 
     entry: _Entry
     plan: Fits
+    offer: Offer
     process: EngineProcess
     ready_at_s: float
     failure: EngineError | None = None
@@ -195,10 +197,18 @@ class Supervisor:
                 quantization=model.quantization,
                 parameter_count=model.parameter_count,
                 vocabulary=model.shape.vocabulary,
+                format=model.format.value,
             )
         if loaded and resident is not None:
             settings = resident.plan.settings
-            served = replace(served, slot_context_tokens=settings.slot_context_tokens, slots=settings.slots)
+            served = replace(
+                served,
+                slot_context_tokens=settings.slot_context_tokens,
+                slots=settings.slots,
+                engine=resident.plan.engine,
+                lacks=resident.offer.lacks,
+                capabilities=tuple(word for word in served.capabilities if word not in resident.offer.lacks),
+            )
         return served
 
     def _meet_crash(self, model_id: str) -> None:
@@ -267,7 +277,9 @@ class Supervisor:
             self._progress = None
         self._house.journal.record(process.pid)
         now_s = self._house.clock.monotonic()
-        self._resident = _Resident(entry=entry, plan=prepared.plan, process=process, ready_at_s=now_s)
+        self._resident = _Resident(
+            entry=entry, plan=prepared.plan, offer=prepared.engine.offer, process=process, ready_at_s=now_s
+        )
         if refused := self._learn(prepared, process):
             await self._end(self._resident)
             self._start_failed(entry, refused)

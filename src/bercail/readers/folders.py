@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bercail.readers.exported import SIGNS, weigh
 from bercail.readers.gguf.split import part_of, part_path
 from bercail.readers.naming import Candidate, choose_projector, is_imatrix, is_projector, model_id
 
@@ -37,11 +38,16 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """The GGUF files of one folder, by name."""
+    """The GGUF files of one folder, by name.
+
+    Attributes:
+        files: sizes in bytes.
+        exported: the folder itself is a model, for ONNX Runtime GenAI or OpenVINO.
+    """
 
     path: Path
     files: dict[str, int]
-    """Sizes in bytes."""
+    exported: bool = False
 
 
 def search(root: Path, source: str, *, flat_cache: bool = False) -> Listing:
@@ -76,7 +82,7 @@ def unusable(root: Path) -> str:
 
 
 def walk(root: Path, problems: list[str]) -> Iterator[Folder]:
-    """Every folder with GGUF files below ``root``, parents first; hidden ones below it are left out."""
+    """Every folder with models below ``root``, parents first; hidden ones below it are left out."""
     pending: list[tuple[Path, int]] = [(root, 0)]
     seen: set[tuple[int, int]] = set()
     budget = MAX_ENTRIES
@@ -88,7 +94,7 @@ def walk(root: Path, problems: list[str]) -> Iterator[Folder]:
             problems.append(f"{root}: more than {MAX_ENTRIES:,} entries; the rest was not looked at")
             return
         folder, below = _sorted(place, names, problems)
-        if folder.files:
+        if folder.files or folder.exported:
             yield folder
         if depth < MAX_DEPTH:
             pending.extend((path, depth + 1) for path in reversed(below))
@@ -121,7 +127,7 @@ def _sorted(place: Path, names: list[str], problems: list[str]) -> tuple[Folder,
             _sort_file(path, mode, size, files, problems)
         elif ".gguf" in lower and lower.endswith(_UNFINISHED):
             problems.append(f"{path}: an unfinished download")
-    return Folder(path=place, files=files), below
+    return Folder(path=place, files=files, exported=any(sign in names for sign in SIGNS)), below
 
 
 def models_in(
@@ -134,6 +140,8 @@ def models_in(
     above: Folder | None = None,
 ) -> Iterator[Candidate]:
     """The models of one folder, with their projectors (from ``above`` if the folder has none)."""
+    if folder.exported:
+        yield _export(folder, source, owner, above)
     models = [name for name in sorted(folder.files) if not is_projector(name) and not is_imatrix(name)]
     home = folder if any(is_projector(name) for name in folder.files) or above is None else above
     projectors = [name for name in sorted(home.files) if is_projector(name)]
@@ -153,6 +161,20 @@ def models_in(
             bytes=size,
             projector=str(home.path / projector) if projector else None,
         )
+
+
+def _export(folder: Folder, source: str, owner: str, above: Folder | None) -> Candidate:
+    """A folder that is a model; in a repository it is named after that, for its own name may be a digest."""
+    path = folder.path
+    below = "" if above is None or above.path == path else f"-{path.name}"
+    return Candidate(
+        id=owner.rpartition("/")[2] + below if owner else path.name,
+        path=str(path),
+        real_path=os.path.realpath(path),
+        owner=owner or path.parent.name,
+        source=source,
+        bytes=weigh(path),
+    )
 
 
 def _whole_size(folder: Folder, name: str, problems: list[str]) -> int | None:

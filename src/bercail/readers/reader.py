@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bercail.core.errors import ReadError
-from bercail.core.model import DEMO_ID, Findings, FoundModel, Model, on_the_web
-from bercail.readers import places, remote
+from bercail.core.model import DEMO_ID, Findings, Format, FoundModel, Model, on_the_web
+from bercail.readers import exported, places, remote
 from bercail.readers.folders import Folder, Listing, is_folder, models_in, search, walk
 from bercail.readers.gguf import describe, source, vocabulary
 from bercail.readers.gguf.split import part_of, part_path
@@ -14,7 +14,7 @@ from bercail.readers.naming import Candidate, unique
 
 
 class Readers:
-    """Reads GGUF models from files, folders and the stores of other tools; implements ``ports.ModelReader``."""
+    """Reads models from files, folders and the stores of other tools; implements ``ports.ModelReader``."""
 
     def __init__(
         self,
@@ -61,6 +61,8 @@ class Readers:
         """
         if on_the_web(path):
             raise _not_here(path)
+        if exported.format_of(self._absolute(path)) is not None:
+            return exported.read(self._absolute(path))
         beside = str(self._absolute(projector)) if projector is not None else None
         return describe.read_model(str(self._absolute(path)), beside)
 
@@ -80,7 +82,8 @@ class Readers:
         Raises:
             ReadError: the vocabulary would abort an engine, or the file changed since it was read.
         """
-        vocabulary.audit(model)
+        if model.format is Format.GGUF:  # of others the engine reads the vocabulary itself
+            vocabulary.audit(model)
 
     def _absolute(self, path: str) -> Path:
         if path == "~" or path.startswith("~/"):

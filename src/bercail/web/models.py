@@ -41,6 +41,9 @@ def entry(model: ServedModel) -> Json:
         "slots": model.slots,
         "arch": model.architecture,
         "quantization": model.quantization,
+        "format": model.format,
+        "engine": model.engine,
+        "unsupported_parameters": list(model.lacks) or None,
         "chat_disabled": model.chat_refusal or None,
     }
     made: Json = {"id": model.id, "object": "model", "created": model.created, "owned_by": _OWNER}
@@ -69,7 +72,7 @@ def _modalities(model: ServedModel) -> Json:
 
 def _ollama_entry(model: ServedModel) -> Json:
     details = {
-        "format": "gguf",
+        "format": model.format or "",
         "family": model.architecture or "",
         "families": [model.architecture] if model.architecture else [],
         "parameter_size": f"{model.parameter_count / 1e9:.1f}B" if model.parameter_count else "",

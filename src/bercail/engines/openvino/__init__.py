@@ -1,12 +1,12 @@
-"""OpenVINO GenAI, in a child process: continuous batching on CPUs, from GGUF files."""
+"""OpenVINO GenAI, in a child process: continuous batching on CPUs, from GGUF files and folders of its own format."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bercail.engines.openvino.engine import OpenVino, installed
+    from bercail.engines.openvino.engine import OpenVino
 
-__all__ = ["OpenVino", "installed"]
+__all__ = ["OpenVino"]
 
 
 def __getattr__(name: str) -> object:

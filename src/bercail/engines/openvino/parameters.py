@@ -15,6 +15,9 @@ BLOCK_TOKENS: Tokens = 32
 CACHE_PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16", "q8_0": "u8", "q4_0": "u4"}
 """Types of the KV cache as both name them; the groups that share a scale differ in size."""
 
+LACKS = ("logprobs", "tools", "grammar", "logit_bias", "n")
+"""What of requests is refused."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:

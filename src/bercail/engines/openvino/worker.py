@@ -1,12 +1,8 @@
-"""The child that hosts OpenVINO GenAI: reads its parameters from standard input, serves HTTP until told to end.
-
-Nothing else in the package imports ``openvino_genai``. On standard input comes one line of JSON with the parameters;
-after that the line ``exit`` ends the process, and so does the end of the stream.
+"""The child that hosts OpenVINO GenAI. Nothing else in the package imports ``openvino_genai``.
 
 Source: openvino_genai 2026.4 (``ContinuousBatchingPipeline``, ``SchedulerConfig``, ``GenerationConfig``).
 """
 
-import json
 import os
 import queue
 import sys
@@ -18,14 +14,8 @@ from typing import Any
 
 from bercail.core.units import Tokens
 from bercail.engines.interface import Question
-from bercail.engines.leash import keep_to_place, settle, tie_to_parent
-from bercail.engines.openvino.parameters import BLOCK_TOKENS, Parameters
-from bercail.engines.serving import serve
-from bercail.engines.words import render_progress
-
-FAREWELL = b"exit\n"
-MISSING_LIBRARY = 78
-"""Exit status when ``openvino_genai`` cannot be imported (EX_CONFIG of sysexits.h)."""
+from bercail.engines.openvino.parameters import BLOCK_TOKENS, LACKS, Parameters
+from bercail.engines.serving import live
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +61,7 @@ class Pool:
 class Library:
     """Implements ``interface.Library`` with a pipeline that batches whatever runs at once."""
 
-    lacks = frozenset(("logprobs", "tools", "grammar", "logit_bias", "n"))
+    lacks = frozenset(LACKS)
 
     def __init__(self, genai: Any, parameters: Parameters) -> None:
         self._genai = genai
@@ -144,7 +134,7 @@ class Library:
             config.stop_token_ids = set(self._pipeline.get_config().stop_token_ids) | {config.eos_token_id}
         config.do_sample = question.temperature > 0
         if config.do_sample:
-            config.temperature, config.top_p, config.min_p = question.temperature, question.top_p, question.min_p
+            config.temperature, config.top_p, config.min_p = question.temperature, question.top_p, question.least_p
             if question.top_k > 0:
                 config.top_k = question.top_k
             config.rng_seed = question.seed if question.seed is not None else int.from_bytes(os.urandom(4), "big")
@@ -214,33 +204,17 @@ def without_telemetry() -> None:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # this is how an import is forbidden
 
 
-def main() -> None:
-    """The life of the child."""
-    tie_to_parent()
-    keep_to_place()
+def load(values: Mapping[str, Any]) -> Library:
+    """The library with the model that the parameters name.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     without_telemetry()
-    commands = os.fdopen(os.dup(0), "rb")
-    values: Mapping[str, Any] = json.loads(commands.readline())
-    settle(None)
-    parameters = Parameters.read(values)
-    words = os.dup(1)
-    os.dup2(2, 1)  # whatever a library prints is log
-    try:
-        import openvino_genai as genai
-    except ImportError as error:
-        sys.stderr.write(f"openvino_genai cannot be imported: {error}\n")
-        sys.stderr.flush()
-        os._exit(MISSING_LIBRARY)
-    os.write(words, (render_progress("weights", 0.0) + "\n").encode())
-    try:
-        library = Library(genai, parameters)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the log and the status tell the parent
-        sys.stderr.write(f"{error}\n")
-        sys.stderr.flush()
-        os._exit(1)
-    os.write(words, (render_progress("weights", 1.0) + "\n").encode())
-    serve(library, parameters.model_id, parameters.listen, commands, FAREWELL, words)
+    import openvino_genai as genai
+
+    return Library(genai, Parameters.read(values))
 
 
 if __name__ == "__main__":
-    main()
+    live(load)

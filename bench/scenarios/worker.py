@@ -1,0 +1,203 @@
+"""What our workers add to the libraries that they host: first token and tokens/s over HTTP against direct calls.
+
+Two processes hold the same model with the same settings: our worker, asked over its socket, and one that calls the
+library as its documentation does and nothing else. They are asked in turn, each round with a prompt that neither has
+seen. A round is one request alone; answers are as long as asked, at temperature 0.
+
+    python -m bench.scenarios.worker openvino|onnxruntime MODEL [--prompt 256] [--answer 128] [--rounds 9] [--json FILE]
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bercail.core.engine import EngineSettings
+from bercail.core.launch import LaunchSpec
+from bercail.engines import HttpUpstream, OnnxRuntime, OpenVino
+from bercail.engines.library import LibraryEngine
+from bercail.ports import EngineProcess
+from tools.figures import publish
+
+ENGINES: dict[str, Callable[[], LibraryEngine]] = {"openvino": OpenVino, "onnxruntime": OnnxRuntime}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engine", choices=tuple(ENGINES))
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--prompt", type=int, default=256, help="tokens; default %(default)s")
+    parser.add_argument("--answer", type=int, default=128, help="tokens; default %(default)s")
+    parser.add_argument("--rounds", type=int, default=9, help="default %(default)s")
+    parser.add_argument("--vocabulary", type=int, default=500, help="ids that prompts are made of; default %(default)s")
+    parser.add_argument("--direct", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    given = parser.parse_args(argv)
+    if given.direct:
+        answer_directly(given.engine, spec_of(given))
+        return 0
+    rows = asyncio.run(rounds(given))
+    first = [(ours[0] - theirs[0]) * 1000 for ours, theirs in rows]
+    speed = [ours[1] / theirs[1] for ours, theirs in rows]
+    publish({
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "engine": given.engine,
+        "build": ENGINES[given.engine]().build, "model": given.model.name, "prompt_tokens": given.prompt,
+        "answer_tokens": given.answer, "rounds": given.rounds,
+        "first_token_s": statistics.median(ours[0] for ours, _ in rows),
+        "direct_first_token_s": statistics.median(theirs[0] for _, theirs in rows),
+        "tokens_per_s": statistics.median(ours[1] for ours, _ in rows),
+        "direct_tokens_per_s": statistics.median(theirs[1] for _, theirs in rows),
+        "added_to_first_token_ms": statistics.median(first), "of_direct_tokens_per_s": statistics.median(speed),
+    }, given.json)  # fmt: skip
+    return 0
+
+
+def spec_of(given: argparse.Namespace) -> LaunchSpec:
+    """The same for both: one slot, threads for every CPU."""
+    context = given.prompt + given.answer + 64
+    threads = len(os.sched_getaffinity(0))
+    settings = EngineSettings(
+        context_tokens=context, slots=1, kv_unified=False, batch_tokens=512, ubatch_tokens=512, kv_type_k="f16",
+        kv_type_v="f16", flash_attention=True, threads=threads, threads_batch=threads, mmap=False, repack=False,
+    )  # fmt: skip
+    return LaunchSpec(model_id="m", model_path=str(given.model.resolve()), weights_bytes=1, settings=settings)
+
+
+async def rounds(given: argparse.Namespace) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """First token in seconds and tokens/s of ours and of direct calls, round by round; the first one is left out."""
+    process, upstream = await ENGINES[given.engine]().start(spec_of(given), lambda _: None), HttpUpstream()
+    rows = []
+    try:
+        with direct(given) as ask_directly:
+            for turn in range(given.rounds + 1):
+                ours = await over_http(process, upstream, prompt_of(given, 2 * turn), given.answer)
+                theirs = ask_directly(prompt_of(given, 2 * turn + 1))
+                if turn:
+                    rows.append((ours, theirs))
+                    print(f"{ours[0]:.4f} s {ours[1]:.1f}; direct {theirs[0]:.4f} s {theirs[1]:.1f}", file=sys.stderr)
+    finally:
+        await upstream.close()
+        await process.stop(5)
+    return rows
+
+
+def prompt_of(given: argparse.Namespace, turn: int) -> list[int]:
+    """Ids that no other turn begins with."""
+    return [5 + (turn * 7919 + place * (turn + 3)) % (given.vocabulary - 10) for place in range(given.prompt)]
+
+
+async def over_http(
+    process: EngineProcess, upstream: HttpUpstream, prompt: list[int], count: int
+) -> tuple[float, float]:
+    """First token in seconds, then tokens/s, as a client of the worker sees them."""
+    body = {"prompt": prompt, "max_tokens": count, "temperature": 0, "ignore_eos": True, "stream": True,
+            "stream_options": {"include_usage": True}}  # fmt: skip
+    begun = time.perf_counter()
+    headers = [(b"content-type", b"application/json")]
+    response = await upstream.send(process.address, "POST", "/v1/completions", headers, json.dumps(body).encode())
+    first = last = 0.0
+    told = b""
+    async for piece in response.chunks():
+        if b"[DONE]" not in piece:
+            last = time.perf_counter()
+            first = first or last
+        told += piece
+    usage = json.loads(told.split(b"data: ")[-2])["usage"]
+    assert usage["completion_tokens"] == count, usage
+    return first - begun, (count - 1) / (last - first)
+
+
+@contextmanager
+def direct(given: argparse.Namespace) -> Iterator[Callable[[list[int]], tuple[float, float]]]:
+    """The other process."""
+    command = [sys.executable, "-m", "bench.scenarios.worker", given.engine, str(given.model), "--direct",
+               "--prompt", str(given.prompt), "--answer", str(given.answer)]  # fmt: skip
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(prompt: list[int]) -> tuple[float, float]:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(prompt) + "\n")
+        child.stdin.flush()
+        first, speed = json.loads(child.stdout.readline())
+        return float(first), float(speed)
+
+    try:
+        yield ask
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def answer_directly(engine: str, spec: LaunchSpec) -> None:
+    """Answer prompts from standard input with nothing but the library."""
+    generate = openvino_calls(spec) if engine == "openvino" else onnxruntime_calls(spec)
+    for line in sys.stdin:
+        begun = time.perf_counter()
+        times = [time.perf_counter() for _ in generate(json.loads(line))]
+        print(json.dumps([times[0] - begun, (len(times) - 1) / (times[-1] - times[0])]), flush=True)
+
+
+def openvino_calls(spec: LaunchSpec) -> Callable[[list[int]], Iterator[object]]:
+    """With its continuous batching, as our worker uses it."""
+    import numpy
+    import openvino_genai as genai
+    from openvino import Tensor
+
+    from bercail.engines.openvino.parameters import Parameters
+
+    given = Parameters.of(spec, "")
+    scheduler: Any = genai.SchedulerConfig()
+    scheduler.num_kv_blocks, scheduler.max_num_batched_tokens = given.blocks, given.batch_tokens
+    scheduler.max_num_seqs, scheduler.enable_prefix_caching = given.slots, True
+    pipeline = genai.ContinuousBatchingPipeline(given.model_path, scheduler, "CPU", dict(given.properties))
+    config = genai.GenerationConfig()
+    config.max_new_tokens = spec.settings.context_tokens - 64
+    config.ignore_eos, config.do_sample = True, False
+
+    def generate(prompt: list[int]) -> Iterator[object]:
+        config.max_new_tokens = spec.settings.context_tokens - 64 - len(prompt)
+        handle = pipeline.add_request(0, Tensor(numpy.array([prompt], dtype=numpy.int64)), config)
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+            while handle.can_read():
+                yield handle.read()
+
+    return generate
+
+
+def onnxruntime_calls(spec: LaunchSpec) -> Callable[[list[int]], Iterator[object]]:
+    """With a generator for each answer."""
+    import onnxruntime_genai as genai
+
+    from bercail.engines.onnxruntime.parameters import Parameters
+
+    given = Parameters.of(spec, "")
+    config = genai.Config(given.model_path)
+    config.overlay(json.dumps(given.overlay))
+    model = genai.Model(config)
+
+    def generate(prompt: list[int]) -> Iterator[object]:
+        count = spec.settings.context_tokens - 64 - len(prompt)
+        options = genai.GeneratorParams(model)
+        options.set_search_options(max_length=given.context_tokens, min_length=given.context_tokens, do_sample=False)
+        generator = genai.Generator(model, options)
+        generator.append_tokens(prompt)
+        for _ in range(count):
+            generator.generate_next_token()
+            yield generator.get_next_tokens()[0]
+
+    return generate
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Engines of other projects: what they cannot be told, and what the plan says of their own ways."""
+
+from dataclasses import replace
+
+import pytest
+
+from bercail.core.catalogue import machine_named
+from bercail.core.engine import Choice, Make, Offer
+from bercail.core.explain import explain
+from bercail.core.model import Format, Model, ModelFile, Stored
+from bercail.core.options import EngineOptions
+from bercail.core.pace import linear_flops, main_type
+from bercail.core.plan import Fits, NoFit, decide
+from bercail.core.units import MIB
+from fakes.models import a_machine, a_model, a_shape
+
+LIBRARY = Choice(
+    offer=Offer(name="onnxruntime", id="onnxruntime", make=Make.LIBRARY, reads=(Format.ONNX,)), because="reads ONNX"
+)
+
+
+def exported(cache: str | None = "f32") -> Model:
+    return a_model(
+        tensors=(),
+        format=Format.ONNX,
+        path="/m/phi",
+        files=(ModelFile(path="/m/phi/model.onnx", bytes=600 * MIB, data_offset=0),),
+        stored=Stored(bytes=600 * MIB, weights=1_000_000_000, cache_type=cache),
+        shape=a_shape(),
+        quantization="int4",
+    )
+
+
+def planned(wish: EngineOptions | None = None, model: Model | None = None) -> Fits:
+    verdict = decide(a_machine(), model or exported(), wish or EngineOptions(), engine=LIBRARY)
+    assert isinstance(verdict, Fits), verdict
+    return verdict
+
+
+def test_its_own_ways_are_told_as_such_and_cost_nothing_here() -> None:
+    plan = planned()
+    settings = plan.settings
+    assert (settings.repack, settings.mmap, settings.prompt_cache_bytes, settings.checkpoints) == (False, False, 0, 0)
+    assert (settings.kv_type_k, settings.kv_type_v) == ("f32", "f32")
+    reasons = {row.setting: row for row in plan.reasons}
+    assert reasons["kv_type_k"].because == "as the model was exported"
+    assert (reasons["prompt_cache"].value, reasons["prompt_cache"].because) == (
+        "own",
+        "this engine does it its own way",
+    )
+    assert reasons["engine"].because == "reads ONNX"
+    assert settings.threads == settings.threads_batch
+
+
+def test_weights_are_the_files_and_logits_those_of_a_whole_step() -> None:
+    plan = planned()
+    parts = {part.name: part.bytes for part in plan.devices[0].parts}
+    assert parts["weights"] == 600 * MIB
+    assert parts["output"] == exported().shape.vocabulary * plan.settings.ubatch_tokens * 4
+    assert "each of 128 tokens of a batch" in explain(exported(), plan, "output").terms[0].how
+    (term,) = explain(exported(), plan, "weights").terms
+    assert (term.what, term.bytes) == ("model.onnx", 600 * MIB)
+    elsewhere = replace(exported(), format=Format.OPENVINO)
+    assert {part.name: part.bytes for part in planned(model=elsewhere).devices[0].parts}["output"] < parts["output"]
+
+
+def test_its_speed_follows_from_the_bytes_read() -> None:
+    machine = replace(a_machine(), memory=replace(a_machine().memory, bandwidth_bytes_per_s=20e9))
+    plan = decide(machine, exported(), EngineOptions(), engine=LIBRARY)
+    assert isinstance(plan, Fits)
+    assert 0 < plan.rates[0].tokens_per_s < 20e9 / (500 * MIB)
+    assert main_type(exported()) == "onnx int4"
+    assert linear_flops(exported()) == 2 * (10**9 - 2 * a_shape().vocabulary * a_shape().embedding)
+
+
+def test_gpus_are_not_its_business() -> None:
+    machine = machine_named("rtx-3090 + 64gib")
+    verdict = decide(machine, exported(), EngineOptions(), engine=LIBRARY)
+    assert isinstance(verdict, Fits)
+    assert [device.name for device in verdict.devices] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (EngineOptions(flash_attention=False), "--no-flash-attention and the engine onnxruntime contradict each other"),
+        (EngineOptions(mmap=True), "--mmap and the engine"),
+        (EngineOptions(prompt_cache=0), "--prompt-cache and the engine"),
+        (EngineOptions(threads=3), "--threads-batch sets its threads"),
+        (EngineOptions(kv="q8_0"), "--kv q8_0 and tiny contradict each other: it was exported for a cache of f32"),
+    ],
+)
+def test_what_it_cannot_be_told_is_refused(wish: EngineOptions, words: str) -> None:
+    verdict = decide(a_machine(), exported(), wish, engine=LIBRARY)
+    assert isinstance(verdict, NoFit)
+    assert verdict.contradiction
+    assert words in verdict.why
+
+
+def test_an_engine_that_chooses_the_cache_may_be_told() -> None:
+    assert planned(EngineOptions(kv="q8_0"), exported(cache=None)).settings.kv_type_k == "q8_0"
