@@ -1,0 +1,84 @@
+"""What requests have taken: one entry each, and their sums. No text of prompts or answers is ever in them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bercail.core.units import Seconds, Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One request that has ended; None is unknown.
+
+    Attributes:
+        ended_s: unix seconds.
+        endpoint: the last part of its path.
+        model: its id, or empty if it came to none.
+        key_id: of the API key, or empty if none was asked for.
+        status: of the answer; 499 if the client left before there was one.
+        aborted: the client left, or the server cut it.
+        prompt_tokens: prompt tokens the engine worked through.
+        cached_tokens: prompt tokens it found in its cache.
+        generated_tokens: tokens it generated.
+        queue_s, load_s: waited for a turn; waited while the model was loaded.
+        ttft_s: from the end of the request to the first piece of its answer.
+        prefill_tokens_per_s, decode_tokens_per_s: as the engine timed itself.
+        total_s: from the end of the request to the end of its answer.
+    """
+
+    ended_s: Seconds
+    endpoint: str
+    model: str
+    key_id: str
+    status: int
+    aborted: bool = False
+    prompt_tokens: Tokens | None = None
+    cached_tokens: Tokens | None = None
+    generated_tokens: Tokens | None = None
+    queue_s: Seconds | None = None
+    load_s: Seconds | None = None
+    ttft_s: Seconds | None = None
+    prefill_tokens_per_s: float | None = None
+    decode_tokens_per_s: float | None = None
+    total_s: Seconds | None = None
+
+
+class Grouping(StrEnum):
+    """What requests are added up by."""
+
+    DAY = "day"
+    MODEL = "model"
+    KEY = "key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """Requests of one day (of this machine's calendar), one model or one key.
+
+    Attributes:
+        name: ``2026-11-21``, the model's id, or the key's; empty for none.
+        failed: answered with a status of 400 or more.
+        ttft_s, decode_tokens_per_s: means over the requests that tell, or None.
+    """
+
+    name: str
+    requests: int
+    failed: int
+    prompt_tokens: Tokens
+    cached_tokens: Tokens
+    generated_tokens: Tokens
+    ttft_s: Seconds | None
+    decode_tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Tokens that a key was charged for around one moment.
+
+    Attributes:
+        at_s: unix seconds, not before any of them was charged.
+    """
+
+    key_id: str
+    at_s: Seconds
+    tokens: Tokens

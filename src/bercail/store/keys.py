@@ -1,0 +1,192 @@
+"""API keys in one file, which a running server follows: whoever is added or revoked is so at the next request."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from bercail.core.errors import NotFoundError, StoreError
+from bercail.core.keys import Key, Limits, Scope
+from bercail.core.units import Seconds
+from bercail.store.files import make_folder, read_json, translate, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment] # its absence is asked for below
+
+_SCHEMA = "bercail.keys/1"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+_Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1)] | None
+_State: TypeAlias = tuple[int, int, int] | None
+"""What tells one version of the file from another: its inode, time and size; None if there is no file."""
+
+
+class _Row(msgspec.Struct, kw_only=True):
+    """A key in the file."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$")]
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1)]
+    models: tuple[str, ...] = ()
+    tokens_per_minute: _Limit = None
+    tokens_per_day: _Limit = None
+    concurrency: _Limit = None
+    priority: int = 0
+    created_s: float
+    expires_s: float | None = None
+    revoked_s: float | None = None
+
+
+class FileKeyring:
+    """Implements ``ports.Keyring``.
+
+    Once there was a file, its absence means that nobody has a key, not that everybody may come in.
+
+    Args:
+        path: the file; it holds hashes, never a key, and is this user's alone.
+        warn: hears in words what is wrong with a file that was sound before.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        self._path = path
+        self._warn = warn
+        self._state: _State = None
+        self._keys: Mapping[str, Key] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the keys are kept."""
+        return str(self._path)
+
+    def keys(self) -> Mapping[str, Key] | None:
+        """Every key by its id, revoked ones too, as the file says now; None if none was ever made.
+
+        A file that becomes unreadable changes nothing but is told of, once: the keys known before stay in force.
+
+        Raises:
+            StoreError: it cannot be read, and never could.
+        """
+        state = self._look()
+        if state == self._state:
+            return self._keys
+        try:
+            found = read_keys(self._path)
+        except StoreError as error:
+            if self._keys is None:
+                raise
+            self._warn(f"{error}; the API keys known before stay in force")
+            found = self._keys
+        if found is None and self._keys is not None:
+            self._warn(f"{self._path} is gone: no API key is in force; start the server again to do without keys")
+            found = {}
+        self._state, self._keys = state, found
+        return found
+
+    def add(self, key: Key) -> None:
+        """Keep a new key.
+
+        Raises:
+            StoreError: the file cannot be read or written.
+        """
+        with _alone(self._path):
+            keys = dict(read_keys(self._path) or {})
+            if key.id in keys:
+                raise StoreError(f"there is an API key {key.id} already", hint="try again, for ids are drawn by chance")
+            write_keys(self._path, keys | {key.id: key})
+
+    def revoke(self, key_id: str, wall_s: Seconds) -> Key:
+        """Put a key out of force; it stays in the file, so that its name can be told.
+
+        Raises:
+            NotFoundError: there is no such key.
+            StoreError: the file cannot be read or written.
+        """
+        with _alone(self._path):
+            keys = dict(read_keys(self._path) or {})
+            if key_id not in keys:
+                raise NotFoundError(f"there is no API key {key_id}", hint="see: bercail keys list", code="key_not_found")
+            keys[key_id] = replace(keys[key_id], revoked_s=wall_s)
+            write_keys(self._path, keys)
+        return keys[key_id]
+
+    def _look(self) -> _State:
+        try:
+            facts = self._path.stat()
+        except OSError:
+            return None
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+
+def read_keys(path: Path) -> dict[str, Key] | None:
+    """The keys in a file by their ids; None if there is no file.
+
+    Raises:
+        StoreError: it cannot be read, others could write to it, or something in it is wrong; says what.
+    """
+    document = read_json(path)
+    if document is None:
+        return None
+    if fcntl is not None and path.stat().st_mode & _OTHERS_WRITE:
+        raise StoreError(f"others may write to {path}", hint=f"chmod 600 {path}, and look whose keys are in it")
+    rows = document.get("keys")
+    if document.get("schema") != _SCHEMA or not isinstance(rows, list):
+        raise StoreError(f"{path} is no list of API keys of schema {_SCHEMA}", hint="it was made by another Bercail")
+    keys = [_read_row(row, f"{path}, key {number}") for number, row in enumerate(rows, 1)]
+    if len(found := {key.id: key for key in keys}) < len(keys):
+        raise StoreError(f"{path}: two keys have the same id", hint="remove one of them", code="damaged")
+    return found
+
+
+def write_keys(path: Path, keys: Mapping[str, Key]) -> None:
+    """Replace the file in one step; mode 0600.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    write_json(path, {"schema": _SCHEMA, "keys": [_row_of(key) for key in keys.values()]})
+
+
+def _read_row(row: object, place: str) -> Key:
+    known = _Row.__struct_fields__
+    for name in row if isinstance(row, dict) else ():
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.6) or [", ".join(known)]
+            raise StoreError(f"{place}: unknown member {name!r}", hint=f"known: {near[0]}", code="damaged")
+    try:
+        found = msgspec.convert(row, _Row)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{place}: {str(error).lower()}", hint="correct it, or remove the key", code="damaged") from error
+    members = {name: getattr(found, name) for name in known}
+    limits = Limits(**{name: members.pop(name) for name in ("tokens_per_minute", "tokens_per_day", "concurrency")})
+    return Key(limits=limits, **members)
+
+
+def _row_of(key: Key) -> dict[str, object]:
+    members = {name: getattr(key.limits if hasattr(key.limits, name) else key, name) for name in _Row.__struct_fields__}
+    made: dict[str, object] = msgspec.to_builtins(members)
+    return made
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold others off who would change the file at the same time."""
+    try:
+        make_folder(path.parent)
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise translate(error, f"{path} cannot be changed") from error
+    try:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
