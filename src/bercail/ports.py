@@ -1,18 +1,21 @@
 """The shape of every plug. Adapters implement these; flows and doors know nothing else of the world."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
+from bercail.core.keys import Key
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 from bercail.core.options import Settings
 from bercail.core.route import ServedModel
+from bercail.core.units import Seconds
 
 
 class Prober(Protocol):
@@ -234,6 +237,11 @@ class Lease(Protocol):
         """The model as loaded."""
         ...
 
+    @property
+    def load_s(self) -> Seconds:
+        """How much of the wait for this lease the model was loading; 0 if it was there."""
+        ...
+
     def release(self) -> None:
         """Give it back; a second call does nothing."""
         ...
@@ -303,6 +311,76 @@ class Journal(Protocol):
         ...
 
 
+class Keyring(Protocol):
+    """The API keys of this server."""
+
+    @property
+    def place(self) -> str:
+        """Where they are kept."""
+        ...
+
+    def keys(self) -> Mapping[str, Key] | None:
+        """Every key by its id as of now, revoked ones too; None if none was ever made. Cheap: asked at each request.
+
+        Raises:
+            StoreError: they cannot be read, and never could.
+        """
+        ...
+
+    def add(self, key: Key) -> None:
+        """Keep a new key.
+
+        Raises:
+            StoreError: it cannot be kept.
+        """
+        ...
+
+    def revoke(self, key_id: str, wall_s: Seconds) -> Key:
+        """Put a key out of force at ``wall_s`` (unix seconds).
+
+        Raises:
+            NotFoundError: there is no such key.
+            StoreError: it cannot be written.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """The record of what requests have taken."""
+
+    def open(self) -> None:
+        """Begin to record.
+
+        Raises:
+            StoreError: it cannot; nothing is recorded then.
+        """
+        ...
+
+    def note(self, entry: Entry) -> None:
+        """Record an entry soon; never waits, never fails."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        ...
+
+    def totals(self, grouping: Grouping, since_s: Seconds) -> tuple[Total, ...]:
+        """Sums of what ended since ``since_s`` (unix seconds); by day the newest first, else the most tokens first.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        ...
+
+    def spent(self, since_s: Seconds) -> tuple[Spent, ...]:
+        """What keys were charged for since, the oldest first.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        ...
+
+
 class Clock(Protocol):
     """Time as flows see it."""
 
@@ -348,6 +426,8 @@ class House:
     door: Door
     cache: Cache
     journal: Journal
+    keyring: Keyring
+    ledger: Ledger
     clock: Clock
 
     @property

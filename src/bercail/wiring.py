@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,9 +31,11 @@ from bercail.ports import Engine, House
 from bercail.probes import LocalProber
 from bercail.readers import Readers
 from bercail.store import (
+    ActivityLedger,
     Child,
     ChildJournal,
     FileCache,
+    FileKeyring,
     Paths,
     find_paths,
     load_settings,
@@ -67,6 +70,14 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
     if serving:
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
+    keyring = FileKeyring(paths.state / "keys.json", _warn)
+    ledger = ActivityLedger(
+        paths.state / "activity.db",
+        days=settings.activity.days,
+        size=settings.activity.size,
+        warn=_warn,
+        clock=time.time,
+    )
     workshop = Workshop(paths.cache / "engines", environment)
     return House(
         settings=settings,
@@ -75,9 +86,11 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
         engines=_engines(paths, settings, workshop, environment),
         workshop=workshop,
         upstream=upstream,
-        door=Gateway(settings.server, upstream),
+        door=Gateway(settings.server, upstream, keyring=keyring, ledger=ledger),
         cache=FileCache(paths.cache, _warn),
         journal=_journal(paths),
+        keyring=keyring,
+        ledger=ledger,
         clock=SystemClock(),
     )
 

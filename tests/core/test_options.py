@@ -38,8 +38,8 @@ def test_an_option_is_named_the_same_way_everywhere() -> None:
 def test_the_groups_declare_what_the_settings_hold() -> None:
     held = Settings()
     declared = {group: [spec.name for spec in options_of(group)] for group in GROUPS}
-    assert [type(held.server), type(held.models), type(held.engine)] == list(GROUPS)
-    for group in (held.server, held.models, held.engine):
+    assert [type(held.server), type(held.models), type(held.engine), type(held.activity)] == list(GROUPS)
+    for group in (held.server, held.models, held.engine, held.activity):
         for name in declared[type(group)]:
             assert BY_KEY[f"{next(options_of(type(group))).group}.{name}"].default == getattr(group, name)
 

@@ -39,6 +39,10 @@ class FakeLease:
     def model(self) -> ServedModel:
         return self._model
 
+    @property
+    def load_s(self) -> float:
+        return self._host.load_s
+
     def release(self) -> None:
         if not self._released:
             self._released = True
@@ -61,6 +65,7 @@ class FakeHost:
         granted: leases so far.
         waiting: callers that wait for a lease.
         lookups: calls that ask about models.
+        load_s: what leases say they waited for a load.
     """
 
     known: Sequence[ServedModel] = field(default_factory=lambda: (served(),))
@@ -72,6 +77,7 @@ class FakeHost:
     granted: int = 0
     waiting: int = 0
     lookups: int = 0
+    load_s: float = 0.0
 
     def models(self) -> tuple[ServedModel, ...]:
         self.lookups += 1

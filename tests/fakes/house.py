@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
 from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
+from bercail.core.keys import Key
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
@@ -310,6 +312,65 @@ class FakeJournal:
 
 
 @dataclass(slots=True, kw_only=True)
+class FakeKeyring:
+    """API keys in memory; None is that none was ever made."""
+
+    held: dict[str, Key] | None = None
+    refusal: StoreError | None = None
+    place: str = "/state/keys.json"
+
+    def keys(self) -> Mapping[str, Key] | None:
+        if self.refusal is not None:
+            raise self.refusal
+        return self.held
+
+    def add(self, key: Key) -> None:
+        self.held = {**(self.held or {}), key.id: key}
+
+    def revoke(self, key_id: str, wall_s: float) -> Key:
+        assert self.held is not None
+        self.held[key_id] = replace(self.held[key_id], revoked_s=wall_s)
+        return self.held[key_id]
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeLedger:
+    """Keeps entries, or refuses to begin.
+
+    Attributes:
+        sums: what it says of any question.
+        asked: the questions.
+    """
+
+    refusal: StoreError | None = None
+    entries: list[Entry] = field(default_factory=list)
+    sums: tuple[Total, ...] = ()
+    charged: tuple[Spent, ...] = ()
+    asked: list[tuple[Grouping, float]] = field(default_factory=list)
+    is_open: bool = False
+
+    def open(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.is_open = True
+
+    def note(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def totals(self, grouping: Grouping, since_s: float) -> tuple[Total, ...]:
+        self.asked.append((grouping, since_s))
+        return self.sums
+
+    def spent(self, since_s: float) -> tuple[Spent, ...]:
+        if self.refusal is not None:
+            raise self.refusal
+        return tuple(one for one in self.charged if one.at_s >= since_s)
+
+
+@dataclass(slots=True, kw_only=True)
 class FakeDoor:
     """A door that notes when it was opened and shut.
 
@@ -361,6 +422,8 @@ class Fakes:
     door: FakeDoor = field(default_factory=FakeDoor)
     cache: FakeCache = field(default_factory=FakeCache)
     journal: FakeJournal = field(default_factory=FakeJournal)
+    keyring: FakeKeyring = field(default_factory=FakeKeyring)
+    ledger: FakeLedger = field(default_factory=FakeLedger)
     clock: FakeClock = field(default_factory=FakeClock)
     settings: Settings = field(default_factory=Settings)
 
@@ -368,7 +431,7 @@ class Fakes:
         return House(
             settings=self.settings, prober=self.prober, reader=self.reader, engines=(self.engine, *self.others),
             workshop=self.workshop, upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal,
-            clock=self.clock,
+            keyring=self.keyring, ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
 
     def add(self, *names: str) -> tuple[FoundModel, ...]:

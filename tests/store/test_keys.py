@@ -1,19 +1,19 @@
 import json
-import os
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bercail.core.errors import NotFoundError, StoreError
-from bercail.core.keys import Key, Limits, Scope, mint
+from bercail.core.keys import Key, KeyWish, Limits, Scope, mint
 from bercail.store.keys import FileKeyring, read_keys, write_keys
 
 
 def a_key(number: int = 1, **facts: object) -> Key:
-    plain: dict[str, object] = {"scopes": (Scope.INFERENCE,), "created_s": 5.0}
-    return mint(f"key {number}", number.to_bytes(4, "big") + bytes(32), **(plain | facts))[0]
+    wish = KeyWish(name=f"key {number}", scopes=(Scope.INFERENCE,))
+    return replace(mint(wish, number.to_bytes(4, "big") + bytes(32), 5.0)[0], **facts)  # type: ignore[arg-type] # a test names what it changes
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_keys_come_back_as_they_were_kept(path: Path) -> None:
 
 
 def test_the_file_is_this_users_alone_and_holds_no_key(path: Path) -> None:
-    key, token = mint("me", bytes(range(36)), scopes=(Scope.ADMIN,), created_s=0.0)
+    key, token = mint(KeyWish(name="me"), bytes(range(36)), 0.0)
     Rings(path).ring.add(key)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert token not in path.read_text()
@@ -164,7 +164,7 @@ def test_many_who_write_at_once_lose_no_key(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(read_keys(path) or {}) == 12
-    assert not [name for name in os.listdir(path.parent) if name not in ("keys.json", "keys.lock")]
+    assert not {item.name for item in path.parent.iterdir()} - {"keys.json", "keys.lock"}
 
 
 def test_an_empty_list_of_keys_is_not_none(path: Path) -> None:

@@ -360,7 +360,7 @@ def test_the_metrics_tell_what_happened() -> None:
     bench.post(CHAT, messages(model="other"))
     lines = bench.get("/metrics").body.decode().splitlines()
     assert 'bercail_requests_total{model="tiny",endpoint="chat/completions",status="200"} 2' in lines
-    assert 'bercail_requests_total{model="",endpoint="chat/completions",status="404"} 1' in lines
+    assert 'bercail_requests_total{model="(none)",endpoint="chat/completions",status="404"} 1' in lines
     assert 'bercail_prefill_tokens_total{model="tiny"} 4' in lines
     assert 'bercail_decode_tokens_total{model="tiny"} 2' in lines
     assert 'bercail_time_to_first_token_seconds_count{model="tiny"} 2' in lines

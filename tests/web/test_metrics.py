@@ -1,11 +1,11 @@
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bercail.core.route import Phase
-from bercail.web.metrics import TTFT_BOUNDS_S, Metrics, Record
+from bercail.web.metrics import TTFT_BOUNDS_S, Metrics
+from bercail.web.record import Record
 from fakes.host import served
 
 SAMPLE = re.compile(r'[a-z_]+(\{([a-z_]+="(\\.|[^"\\])*",?)*\})? [0-9.e+]+')
@@ -54,25 +54,32 @@ def test_what_did_not_happen_is_not_counted() -> None:
     assert not [line for line in found if line.startswith(("bercail_time", "bercail_decode_tokens_total{"))]
 
 
-@pytest.mark.parametrize(
-    ("tail", "expected"),
-    [
-        (b'..."timings":{"cache_n":1,"prompt_n":7,"predicted_n":9}}\n\n', (7, 9)),
-        (b'"timings": {"prompt_n": 1, "predicted_n": 2} "timings": {"prompt_n": 3, "predicted_n": 4}', (3, 4)),
-        (b'{"text":"\\"timings\\":{\\"prompt_n\\":7,\\"predicted_n\\":9}"}', (None, None)),
-        (b'"timings":{"predicted_n":9}', (None, None)),
-        (b'"prompt_n":7,"predicted_n":9', (None, None)),
-        (b"", (None, None)),
-    ],
-)
-def test_tokens_are_read_from_the_last_timings_and_from_no_text(tail: bytes, expected: tuple[object, object]) -> None:
-    record = Record(endpoint="completions")
-    record.read_timings(tail)
-    assert (record.prefill_tokens, record.decode_tokens) == expected
+def test_speeds_waits_and_cached_tokens_are_told_by_model() -> None:
+    found = lines(
+        Record(endpoint="completions", model="a", status=200, queue_s=0.25, load_s=1.5, cached_tokens=7,
+               decode_tokens_per_s=12.0),
+        Record(endpoint="completions", model="a", status=200, queue_s=0.5, load_s=0.0, decode_tokens_per_s=5000.0),
+    )  # fmt: skip
+    assert 'bercail_queue_seconds_total{model="a"} 0.750000' in found
+    assert 'bercail_load_wait_seconds_total{model="a"} 1.500000' in found
+    assert 'bercail_cached_tokens_total{model="a"} 7' in found
+    assert 'bercail_decode_tokens_per_second_bucket{model="a",le="15"} 1' in found
+    assert 'bercail_decode_tokens_per_second_bucket{model="a",le="+Inf"} 2' in found
 
 
-@pytest.mark.parametrize("timings", [None, [], {}, {"prompt_n": "7", "predicted_n": 1}])
-def test_timings_of_another_shape_leave_the_counts_unknown(timings: object) -> None:
-    record = Record(endpoint="completions")
-    record.read_counts(timings)
-    assert (record.prefill_tokens, record.decode_tokens) == (None, None)
+def test_the_state_of_every_model_is_told_with_its_loads_and_swaps() -> None:
+    models = (served("a", planned_bytes=5, loads=3, swaps=2), served("b", phase=Phase.FAILED))
+    found = Metrics().text(models).decode().splitlines()
+    assert 'bercail_model_state{model="a",state="loaded"} 1' in found
+    assert 'bercail_model_state{model="b",state="failed"} 1' in found
+    assert sum(line.startswith("bercail_model_state{") and line.endswith(" 1") for line in found) == 2
+    assert [line for line in found if line.startswith("bercail_model_planned_bytes{")] == [
+        'bercail_model_planned_bytes{model="a"} 5'
+    ]
+    assert 'bercail_model_loads_total{model="a"} 3' in found
+    assert 'bercail_model_swaps_total{model="a"} 2' in found
+
+
+def test_requests_for_models_that_are_not_ours_share_one_label() -> None:
+    found = lines(Record(endpoint="completions", status=404), Record(endpoint="completions", status=404))
+    assert 'bercail_requests_total{model="(none)",endpoint="completions",status="404"} 2' in found

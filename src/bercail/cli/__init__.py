@@ -18,6 +18,8 @@ _COMMANDS = {
     "machine": "Say what may be used of this machine.",
     "engine": "Build engines for this machine, and look after them.",
     "models": "List the models that are found, and where was looked.",
+    "keys": "Make, list and revoke API keys.",
+    "usage": "Say what requests have taken, by day, model or key.",
 }
 
 

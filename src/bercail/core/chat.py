@@ -130,9 +130,9 @@ class ApiError:
 LOG_LINES = 12
 """Lines of an engine's log that an error carries to the client."""
 
-_KINDS = {
+KINDS: Mapping[int, str] = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
-    501: "not_supported_error", 503: "unavailable_error",
+    429: "rate_limit_error", 501: "not_supported_error", 503: "unavailable_error",
 }  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def error_from(
     return ApiError(
         status=status,
         message=f"{error.message}: {error.hint}" if error.hint else error.message,
-        kind=_KINDS.get(status, "server_error"),
+        kind=KINDS.get(status, "server_error"),
         param=param,
         code=error.code,
         extra={"log_tail": list(tail)} if tail else {},
@@ -181,7 +181,7 @@ def engine_refusal(status: int, answer: object, text: str = "") -> ApiError:
     return ApiError(
         status=status,
         message=message,
-        kind=kind or _KINDS.get(status, "server_error"),
+        kind=kind or KINDS.get(status, "server_error"),
         param=error["param"] if isinstance(error.get("param"), str) else None,
         code=code if isinstance(code, str) else None,
     )

@@ -14,7 +14,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from hmac import compare_digest
 
-from bercail.core.chat import ApiError
+from bercail.core.chat import KINDS, ApiError
 from bercail.core.errors import UsageError
 from bercail.core.quota import Window
 from bercail.core.units import Seconds, Tokens
@@ -118,17 +118,32 @@ class Usage:
         return replace(self, minute=self.minute.charged(tokens, now_s), day=self.day.charged(tokens, now_s))
 
 
-def mint(name: str, secret: bytes, **facts: object) -> tuple[Key, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyWish:
+    """What a key is to be; each member as in ``Key``."""
+
+    name: str
+    scopes: tuple[Scope, ...] = (Scope.INFERENCE, Scope.MODELS)
+    models: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    expires_s: Seconds | None = None
+
+
+def mint(wish: KeyWish, secret: bytes, wall_s: Seconds) -> tuple[Key, str]:
     """A new key and the text that its holder is given.
 
     Args:
-        name: whose it is.
+        wish: what it is to be.
         secret: 4 random bytes for its id and 32 for what nobody can guess.
-        facts: the other members of the key.
+        wall_s: unix seconds.
     """
     key_id = secret[:ID_BYTES].hex()
     token = f"{PREFIX}{key_id}-{urlsafe_b64encode(secret[ID_BYTES:]).decode().rstrip('=')}"
-    return Key(id=key_id, name=name, hash=digest(token), **facts), token  # type: ignore[arg-type] # the members of Key
+    made = Key(
+        id=key_id, name=wish.name, hash=digest(token), scopes=wish.scopes, models=wish.models, limits=wish.limits,
+        created_s=wall_s, expires_s=wish.expires_s,
+    )  # fmt: skip
+    return made, token
 
 
 def digest(token: str) -> str:
@@ -158,7 +173,9 @@ def unknown(token: str | None, keys: Mapping[str, Key] | None) -> ApiError:
         hint = "the server's owner makes one with `bercail keys create NAME`"
         return _refused(401, f"this server needs an API key, and has none: {hint}", "no_keys")
     if token is None:
-        return _refused(401, "this server needs an API key; send it as `Authorization: Bearer bk-...`", "missing_api_key")
+        return _refused(
+            401, "this server needs an API key; send it as `Authorization: Bearer bk-...`", "missing_api_key"
+        )
     why = "it is none of this server's" if token.startswith(PREFIX) else f"keys of this server begin with {PREFIX}"
     return _refused(401, f"the API key is wrong: {why}", "invalid_api_key")
 
@@ -210,11 +227,8 @@ def model_refusal(key: Key, model_id: str) -> ApiError | None:
     return _refused(403, words, "model_forbidden", param="model")
 
 
-_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-
 def _refused(status: int, message: str, code: str, *, param: str | None = None) -> ApiError:
-    return ApiError(status=status, message=message, kind=_KINDS[status], param=param, code=code)
+    return ApiError(status=status, message=message, kind=KINDS[status], param=param, code=code)
 
 
 def _counted(count: int, noun: str) -> str:

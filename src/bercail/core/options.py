@@ -107,6 +107,12 @@ class ServerOptions:
     drain: Seconds = option(
         30.0, Kind.SECONDS, "How long running requests may finish after the first Ctrl-C or SIGTERM.", minimum=0
     )
+    require_key: str = option(
+        "auto",
+        Kind.CHOICE,
+        "Whether requests need an API key: auto is once one was made, never looks at none.",
+        choices=("auto", "always", "never"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,16 +249,36 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityOptions:
+    """The record of requests: numbers, never text."""
+
+    days: int = option(
+        90, Kind.COUNT, "Days that the record of requests goes back; 0 keeps none.", minimum=0, maximum=36_500,
+        word="activity-days",
+    )  # fmt: skip
+    size: Bytes = option(
+        256 * MIB,
+        Kind.BYTES,
+        "Size of that record beyond which its oldest entries are forgotten.",
+        minimum=MIB,
+        word="activity-size",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together."""
 
     server: ServerOptions = field(default_factory=ServerOptions)
     models: ModelOptions = field(default_factory=ModelOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    activity: ActivityOptions = field(default_factory=ActivityOptions)
 
 
-GROUPS: tuple[type, ...] = (ServerOptions, ModelOptions, EngineOptions)
-_GROUP_NAMES: Mapping[type, str] = {ServerOptions: "server", ModelOptions: "models", EngineOptions: "engine"}
+GROUPS: tuple[type, ...] = (ServerOptions, ModelOptions, EngineOptions, ActivityOptions)
+_GROUP_NAMES: Mapping[type, str] = {
+    ServerOptions: "server", ModelOptions: "models", EngineOptions: "engine", ActivityOptions: "activity",
+}  # fmt: skip
 
 
 def settled(wish: EngineOptions) -> EngineOptions:

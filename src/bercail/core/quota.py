@@ -43,7 +43,10 @@ class Window:
         return replace(self, slots=(*kept, (slot, tokens)))
 
     def wait_s(self, limit: Tokens, now_s: Seconds) -> int:
-        """Whole seconds until fewer than ``limit`` tokens (1 or more) count, if none is charged meanwhile; 0 if so now."""
+        """Whole seconds until fewer than ``limit`` tokens count, if none is charged meanwhile; 0 if so now.
+
+        ``limit`` is 1 or more.
+        """
         left = self.spent(now_s)
         wait = 0
         for slot, tokens in self.slots:

@@ -36,6 +36,9 @@ class ServedModel:
         format: how it is kept on disk; None while its header has not been read.
         engine: that runs it; None while none does.
         lacks: what of requests that engine refuses.
+        planned_bytes: memory of all devices that its plan takes as loaded; None while it is not.
+        loads: how often it was loaded since the server started.
+        swaps: how often it then made room for another.
     """
 
     id: str
@@ -56,6 +59,9 @@ class ServedModel:
     format: str | None = None
     engine: str | None = None
     lacks: tuple[str, ...] = ()
+    planned_bytes: Bytes | None = None
+    loads: int = 0
+    swaps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from bercail.core.model import Capability, Findings, FoundModel, Model, Role
 from bercail.core.plan import Fits
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Grant, Load, Phase, Residency, RouteEvent, RouteState, ServedModel, Ticket, Unload
+from bercail.core.units import Seconds
 from bercail.flows.lessons import keep
 from bercail.flows.prepare import Prepared, prepare, read
 from bercail.ports import EngineProcess, House
@@ -31,6 +32,8 @@ class _Entry:
     model: Model | None = None
     chat_refusal: str = ""
     error: str = ""
+    loads: int = 0
+    swaps: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class _Resident:
     plan: Fits
     offer: Offer
     process: EngineProcess
+    started_at_s: float
     ready_at_s: float
     failure: EngineError | None = None
     leaving: bool = False
@@ -57,10 +61,13 @@ class _Waiter:
 class ResidentLease:
     """The right to send one request to the resident."""
 
-    def __init__(self, resident: _Resident, model: ServedModel, give_back: Callable[[_Resident], None]) -> None:
+    def __init__(
+        self, resident: _Resident, model: ServedModel, load_s: Seconds, give_back: Callable[[_Resident], None]
+    ) -> None:
         self._resident = resident
         self._give_back: Callable[[_Resident], None] | None = give_back
         self.model = model
+        self.load_s = load_s
 
     @property
     def address(self) -> Address:
@@ -122,6 +129,7 @@ class Supervisor:
         if self._stopping:
             raise StoppingError("the server is going down", hint="try again when it is back")
         self._meet_crash(entry.found.id)
+        asked_at_s = self._house.clock.monotonic()
         self._tickets += 1
         waiter = _Waiter(ticket=Ticket(number=self._tickets, model_id=entry.found.id))
         self._waiting[self._tickets] = waiter
@@ -133,7 +141,8 @@ class Supervisor:
             raise
         finally:
             self._waiting.pop(waiter.ticket.number, None)
-        return ResidentLease(resident, self._served(entry), self._give_back)
+        load_s = max(0.0, resident.ready_at_s - max(asked_at_s, resident.started_at_s))
+        return ResidentLease(resident, self._served(entry), load_s, self._give_back)
 
     async def read_headers(self) -> None:
         """Read what is not yet read, so that listings tell context lengths and capabilities."""
@@ -187,6 +196,8 @@ class Supervisor:
             chat_refusal=entry.chat_refusal,
             error=entry.error,
             progress=self._progress.fraction if waiting and self._progress else None,
+            loads=entry.loads,
+            swaps=entry.swaps,
         )
         if model is not None:
             served = replace(
@@ -207,6 +218,7 @@ class Supervisor:
                 slots=settings.slots,
                 engine=resident.plan.engine,
                 lacks=resident.offer.lacks,
+                planned_bytes=sum(device.total_bytes for device in resident.plan.devices),
                 capabilities=tuple(word for word in served.capabilities if word not in resident.offer.lacks),
             )
         return served
@@ -278,12 +290,18 @@ class Supervisor:
         self._house.journal.record(process.pid)
         now_s = self._house.clock.monotonic()
         self._resident = _Resident(
-            entry=entry, plan=prepared.plan, offer=prepared.engine.offer, process=process, ready_at_s=now_s
+            entry=entry,
+            plan=prepared.plan,
+            offer=prepared.engine.offer,
+            process=process,
+            started_at_s=started_s,
+            ready_at_s=now_s,
         )
         if refused := self._learn(prepared, process):
             await self._end(self._resident)
             self._start_failed(entry, refused)
             return
+        entry.loads += 1
         self._life, _ = launch.next_step(self._life, launch.BecameReady())
         self._spawn(self._watch(self._resident))
         self._tell(
@@ -368,6 +386,7 @@ class Supervisor:
         self._follow(resident.entry, step)
 
     async def _unload(self, resident: _Resident) -> None:
+        resident.entry.swaps += 1
         await self._end(resident)
         self._feed(route.Gone())
 

@@ -1,13 +1,14 @@
 """``bercail up``, the main job: probe the machine, find and read models, plan, launch, serve, stop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from bercail.core import news
-from bercail.core.errors import BercailError
+from bercail.core.errors import BercailError, StoreError
+from bercail.core.keys import required
 from bercail.core.model import Findings, FoundModel
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import look
@@ -40,6 +41,7 @@ async def up(house: House, request: Request) -> None:
 
     Raises:
         ListenError: the address cannot be used.
+        StoreError: the API keys cannot be read.
         NotFoundError: a folder was named that holds no model.
         ReadError, RefusedError, EngineError: the only model there is cannot be served.
     """
@@ -56,16 +58,37 @@ async def up(house: House, request: Request) -> None:
     if request.paths and len(findings.models) == 1:
         await read(house, findings.models[0])  # what cannot be served is told before anything is opened
     tell(news.ModelsFound(findings=findings))
+    house.keyring.keys()  # a file of keys that cannot be read is no open door
+    await _open_ledger(house, tell)
     first = await request.choose(findings)
     supervisor = Supervisor(house, findings, tell)
     tell(news.Listening(url=await house.door.open(supervisor)))
-    host = house.settings.server.host
-    if not _is_private(host):
-        tell(news.Warned(text=f"whoever can reach {host} can use the models: there is no authentication yet"))
+    for text in _openness(house):
+        tell(news.Warned(text=text))
     try:
         await _until_stopped(supervisor, first, findings, request)
     finally:
         await _shut(house, supervisor, request)
+
+
+async def _open_ledger(house: House, tell: Callable[[news.News], None]) -> None:
+    try:
+        await asyncio.to_thread(house.ledger.open)
+    except StoreError as error:
+        tell(news.Warned(text=f"{error}; requests are served, but not recorded"))
+
+
+def _openness(house: House) -> Iterator[str]:
+    """What there is to know of who may come in."""
+    server, keys = house.settings.server, house.keyring.keys()
+    if required(server.require_key, keys):
+        if not keys:
+            yield "an API key is needed and there is none, so nobody can come in: bercail keys create NAME"
+    elif not _is_private(server.host):
+        why = "server.require_key is never" if server.require_key == "never" else "no API key was made"
+        yield f"whoever can reach {server.host} can use the models: {why} (bercail keys create NAME)"
+    elif keys:
+        yield "API keys are not looked at: server.require_key is never"
 
 
 def _is_private(host: str) -> bool:
@@ -123,4 +146,5 @@ async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
         cut = await house.door.close(0)
     await supervisor.close()
     await house.upstream.close()
+    await asyncio.to_thread(house.ledger.close)
     request.tell(news.Stopped(cut=cut))

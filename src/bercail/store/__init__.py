@@ -1,7 +1,9 @@
-"""Our own files: settings, what is kept between runs, the journal of children."""
+"""Our own files: settings, API keys, the record of requests, what is kept between runs, the journal of children."""
 
+from bercail.store.activity import ActivityLedger
 from bercail.store.cache import FileCache
 from bercail.store.journal import Child, ChildJournal, Process, Scope
+from bercail.store.keys import FileKeyring
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
 from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, load_settings
@@ -9,9 +11,11 @@ from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, load_settings
 __all__ = [
     "FILE_NAME",
     "OTHER_VARIABLES",
+    "ActivityLedger",
     "Child",
     "ChildJournal",
     "FileCache",
+    "FileKeyring",
     "Paths",
     "Process",
     "Scope",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
 from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.errors import StoreError
@@ -42,7 +43,12 @@ _SHARE = 10
 
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 _COLUMNS = tuple(item.name for item in fields(Entry))
-_INSERT = f"INSERT INTO activity ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_INSERT = f"INSERT INTO activity ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own words
+_TOTALS = """
+    SELECT {group}, count(*) AS requests, sum(status >= 400), total(prompt_tokens) AS prompt, total(cached_tokens),
+        total(generated_tokens) AS generated, avg(ttft_s), avg(decode_tokens_per_s)
+    FROM activity WHERE ended_s >= ? GROUP BY 1 ORDER BY {order}
+"""
 _GROUPS = {
     Grouping.DAY: "date(ended_s, 'unixepoch', 'localtime')",
     Grouping.MODEL: "model",
@@ -124,12 +130,7 @@ class ActivityLedger:
         """
         group = _GROUPS[grouping]
         order = "1 DESC" if grouping is Grouping.DAY else "prompt + generated DESC, requests DESC, 1"
-        rows = self._read(
-            f"SELECT {group}, count(*) AS requests, sum(status >= 400), total(prompt_tokens) AS prompt,"
-            " total(cached_tokens), total(generated_tokens) AS generated, avg(ttft_s), avg(decode_tokens_per_s)"
-            f" FROM activity WHERE ended_s >= ? GROUP BY 1 ORDER BY {order}",
-            since_s,
-        )
+        rows = self._read(_TOTALS.format(group=group, order=order), since_s)
         return tuple(
             Total(
                 name=str(name), requests=requests, failed=failed, prompt_tokens=int(prompt), cached_tokens=int(cached),
@@ -151,7 +152,7 @@ class ActivityLedger:
         )
         return tuple(Spent(key_id=str(key_id), at_s=at_s, tokens=int(tokens)) for key_id, at_s, tokens in rows)
 
-    def _read(self, query: str, since_s: Seconds) -> list[tuple[str, int, int, float, float, float, float, float]]:
+    def _read(self, query: str, since_s: Seconds) -> list[Any]:
         if not self._path.is_file():
             return []
         try:
@@ -264,12 +265,11 @@ class ActivityLedger:
             [(count,)] = database.execute("SELECT count(*) FROM activity").fetchall()
             if not count:
                 break
-            oldest = "SELECT id FROM activity ORDER BY ended_s, id LIMIT ?"
+            oldest = "DELETE FROM activity WHERE id IN (SELECT id FROM activity ORDER BY ended_s, id LIMIT ?)"
             with database:
                 tenth = max(1, count // _SHARE)
-                forgotten += database.execute(f"DELETE FROM activity WHERE id IN ({oldest})", (tenth,)).rowcount
-        database.execute("PRAGMA incremental_vacuum").fetchall()
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                forgotten += database.execute(oldest, (tenth,)).rowcount
+        database.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
         if forgotten:
             limit = format_bytes(self._size)
             self._warn(f"the record of requests reached {limit}: its {forgotten} oldest entries were forgotten")

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,10 +17,8 @@ from bercail.core.keys import Key, Limits, Scope
 from bercail.core.units import Seconds
 from bercail.store.files import make_folder, read_json, translate, write_json
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment] # its absence is asked for below
 
 _SCHEMA = "bercail.keys/1"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -78,6 +77,7 @@ class FileKeyring:
         state = self._look()
         if state == self._state:
             return self._keys
+        found: Mapping[str, Key] | None
         try:
             found = read_keys(self._path)
         except StoreError as error:
@@ -113,7 +113,9 @@ class FileKeyring:
         with _alone(self._path):
             keys = dict(read_keys(self._path) or {})
             if key_id not in keys:
-                raise NotFoundError(f"there is no API key {key_id}", hint="see: bercail keys list", code="key_not_found")
+                raise NotFoundError(
+                    f"there is no API key {key_id}", hint="see: bercail keys list", code="key_not_found"
+                )
             keys[key_id] = replace(keys[key_id], revoked_s=wall_s)
             write_keys(self._path, keys)
         return keys[key_id]
@@ -135,7 +137,7 @@ def read_keys(path: Path) -> dict[str, Key] | None:
     document = read_json(path)
     if document is None:
         return None
-    if fcntl is not None and path.stat().st_mode & _OTHERS_WRITE:
+    if os.name == "posix" and path.stat().st_mode & _OTHERS_WRITE:
         raise StoreError(f"others may write to {path}", hint=f"chmod 600 {path}, and look whose keys are in it")
     rows = document.get("keys")
     if document.get("schema") != _SCHEMA or not isinstance(rows, list):
@@ -164,7 +166,9 @@ def _read_row(row: object, place: str) -> Key:
     try:
         found = msgspec.convert(row, _Row)
     except msgspec.ValidationError as error:
-        raise StoreError(f"{place}: {str(error).lower()}", hint="correct it, or remove the key", code="damaged") from error
+        raise StoreError(
+            f"{place}: {str(error).lower()}", hint="correct it, or remove the key", code="damaged"
+        ) from error
     members = {name: getattr(found, name) for name in known}
     limits = Limits(**{name: members.pop(name) for name in ("tokens_per_minute", "tokens_per_day", "concurrency")})
     return Key(limits=limits, **members)
@@ -185,7 +189,7 @@ def _alone(path: Path) -> Iterator[None]:
     except OSError as error:
         raise translate(error, f"{path} cannot be changed") from error
     try:
-        if fcntl is not None:
+        if sys.platform != "win32":
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

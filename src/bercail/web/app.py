@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec import json
 
+from bercail.core import keys
 from bercail.core.chat import ApiError, Ask, Endpoint, Json, Way, error_from, forwarded
 from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
@@ -14,9 +15,11 @@ from bercail.core.units import Seconds
 from bercail.ports import Host, Upstream
 from bercail.web.asgi import CLOSE, JSON, Headers, Receive, Scope, Send, answer
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
+from bercail.web.gate import Gate
 from bercail.web.media import check_media
-from bercail.web.metrics import CONTENT_TYPE, Metrics, Record
+from bercail.web.metrics import CONTENT_TYPE, Metrics
 from bercail.web.models import entry, health, listing
+from bercail.web.record import Record
 from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek, read_body
 from bercail.web.turn import Stream, Turn
@@ -25,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _POSTS: dict[str, Endpoint] = {f"{root}/{one.value}": one for one in Endpoint for root in ("/v1", "")}
 _GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", "/")
+_HEALTH = ("/v1/health", "/health")
 _MODEL = ("/v1/models/", "/models/")
 _ROUTES = (
     "GET /v1/models, GET /v1/models/{id}, POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, "
@@ -42,9 +46,18 @@ class App:
         stopping: no new request is taken any more.
     """
 
-    def __init__(self, host: Host, upstream: Upstream, options: ServerOptions, clock: Callable[[], Seconds]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        upstream: Upstream,
+        options: ServerOptions,
+        clock: Callable[[], Seconds],
+        gate: Gate | None = None,
+    ) -> None:
         self._host = host
         self._options = options
+        self._clock = clock
+        self._gate = gate or Gate()
         self._relay = Relay(upstream, clock)
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
@@ -57,7 +70,7 @@ class App:
         path = scope["path"].rstrip("/") or "/"
         endpoint = _POSTS.get(path)
         if endpoint is None or scope["method"] != "POST":
-            await answer(send, *self._look_up(scope["method"], path))
+            await answer(send, *self._look_up(scope, path))
         elif self.stopping:
             error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
             headers, body = written(error)
@@ -65,8 +78,15 @@ class App:
         else:
             await self._serve(endpoint, scope, receive, send)
 
-    def _look_up(self, method: str, path: str) -> tuple[int, Headers, bytes]:
-        """Everything that needs no engine."""
+    def _look_up(self, scope: Scope, path: str) -> tuple[int, Headers, bytes]:
+        """Everything that needs no engine; a preflight needs no key, and health tells little without one."""
+        method, host = scope["method"], None
+        try:
+            if method != "OPTIONS":
+                host = self._gate.admit(scope, keys.Scope.MODELS).sees(self._host)
+        except ReplyError as fault:
+            if path not in _HEALTH:
+                return _failed(fault.error)
         known = path in _GETS or path.startswith(_MODEL)
         allowed = "GET, HEAD, OPTIONS" if known else "POST, OPTIONS" if path in _POSTS else ""
         if not allowed:
@@ -80,25 +100,30 @@ class App:
             status, headers, body = _failed(ApiError(status=405, message=message, code="method_not_allowed"))
             return status, [*headers, allow], body
         try:
-            return self._get(path)
+            return self._get(path, host)
+        except ReplyError as fault:
+            return _failed(fault.error)
         except BercailError as error:
             return _failed(api_error(error, started=False))
 
-    def _get(self, path: str) -> tuple[int, Headers, bytes]:
-        models = self._host.models()
+    def _get(self, path: str, host: Host | None) -> tuple[int, Headers, bytes]:
+        """The answer for whoever sees ``host``; None is somebody without a key, who asks for the health."""
+        models = (host or self._host).models()
         match path:
             case "/v1/models" | "/models":
                 return 200, [JSON], json.encode(listing(models))
             case "/v1/health" | "/health":
                 status, found = (503, _STOPPING) if self.stopping else health(models)
-                return status, [JSON], json.encode(found)
+                return status, [JSON], json.encode(found if host else {"status": found["status"]})
+            case "/metrics" if host is not self._host:
+                return _failed(_METRICS)
             case "/metrics":
                 return 200, [(b"content-type", CONTENT_TYPE)], self.metrics.text(models)
             case "/":
                 hint = {"server": "bercail", "routes": _ROUTES, "models": [model.id for model in models]}
                 return 200, [JSON], json.encode(hint)
             case _:
-                return 200, [JSON], json.encode(entry(self._host.find(path.partition("models/")[2])))
+                return 200, [JSON], json.encode(entry((host or self._host).find(path.partition("models/")[2])))
 
     async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         turn = Turn(receive, send, Record(endpoint=endpoint.value))
@@ -116,15 +141,19 @@ class App:
             if turn.gone:
                 turn.record.aborted = True
                 turn.record.status = turn.record.status or CLIENT_GONE
+            turn.record.settle()
             self.metrics.add(turn.record)
+            self._gate.leave(turn.visit, turn.record)
 
     async def _attempt(self, turn: Turn, endpoint: Endpoint, scope: Scope) -> None:
         try:
+            turn.visit = self._gate.enter(scope, turn.record)
             body = await read_body(scope, turn, self._options.body_limit)
             turn.watch(scope.get("watch"))
+            turn.record.arrived_s = self._clock()
             turn.record.request_bytes = len(body)
             ask = peek(endpoint, body)
-            model = self._find(ask)
+            model = self._find(ask, turn.visit.sees(self._host))
             turn.record.model = model.id
             check_capability(endpoint, model)
             check_media(body, model)
@@ -145,16 +174,16 @@ class App:
             message = "the gateway failed on this request; the server's log has the details"
             await turn.fail(ApiError(status=500, message=message, kind="server_error", code="internal"))
 
-    def _find(self, ask: Ask) -> ServedModel:
+    def _find(self, ask: Ask, host: Host) -> ServedModel:
         """The model that is meant.
 
         Raises:
             ReplyError: no model at all, none of that name, or none named where there are several.
         """
         try:
-            return self._host.find(ask.model)
+            return host.find(ask.model)
         except NotFoundError as error:
-            if not self._host.models():
+            if not host.models():
                 empty = NotFoundError(error.message, hint=error.hint, code="no_model")
                 raise ReplyError(error_from(empty, 503, final=True)) from error
             if not ask.model:
@@ -164,13 +193,14 @@ class App:
 
     async def _lend(self, turn: Turn, model: ServedModel, ask: Ask) -> None:
         """Wait for the model and its turn there, then relay."""
-        metrics = self.metrics
+        metrics, asked_s = self.metrics, self._clock()
         metrics.queued += 1
         try:
             lease = await self._host.lease(model.id)
         finally:
             metrics.queued -= 1
         metrics.running += 1
+        turn.record.waited(self._clock() - asked_s, lease.load_s)
         try:
             check_capability(ask.endpoint, lease.model)
             await self._relay.run(turn, lease, ask)
@@ -180,6 +210,12 @@ class App:
 
 
 _STOPPING: Json = {"status": "stopping"}
+_METRICS = ApiError(
+    status=403,
+    message="metrics are of all models, and this API key is of some",
+    kind="permission_error",
+    code="model_forbidden",
+)
 
 
 def _failed(error: ApiError) -> tuple[int, Headers, bytes]:

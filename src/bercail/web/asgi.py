@@ -18,6 +18,7 @@ class Scope(TypedDict):
     method: str
     path: str
     headers: list[tuple[bytes, bytes]]
+    query_string: NotRequired[bytes]
     watch: NotRequired[Watch]
 
 

@@ -59,6 +59,8 @@ def written(error: ApiError) -> tuple[Headers, bytes]:
     headers: Headers = [JSON]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="bercail"'))
     if error.final:
         # Read by OpenAI's own clients, which otherwise try every 5xx again.
         headers.append((b"x-should-retry", b"false"))

@@ -16,10 +16,11 @@ from bercail.core.chat import ApiError, error_from
 from bercail.core.errors import ListenError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.units import Seconds
-from bercail.ports import Host, Upstream
+from bercail.ports import Host, Keyring, Ledger, Upstream
 from bercail.web.app import App
 from bercail.web.asgi import CLOSE
 from bercail.web.errors import STOPPING_RETRY_S, written
+from bercail.web.gate import Gate
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
@@ -31,9 +32,16 @@ class Gateway:
     """Lets HTTP clients in (``ports.Door``)."""
 
     def __init__(
-        self, options: ServerOptions, upstream: Upstream, *, clock: Callable[[], Seconds] = time.monotonic
+        self,
+        options: ServerOptions,
+        upstream: Upstream,
+        *,
+        keyring: Keyring | None = None,
+        ledger: Ledger | None = None,
+        clock: Callable[[], Seconds] = time.monotonic,
     ) -> None:
         self._options = options
+        self._gate = Gate(keyring, ledger, require=options.require_key, clock=clock)
         self._upstream = upstream
         self._clock = clock
         self._state = ServerState()
@@ -46,7 +54,8 @@ class Gateway:
         Raises:
             ListenError: the address is taken, not ours, or not allowed.
         """
-        app = App(host, self._upstream, self._options, self._clock)
+        await asyncio.to_thread(self._gate.remember)
+        app = App(host, self._upstream, self._options, self._clock, self._gate)
         listener = bind(self._options.host, self._options.port)
         config = Config(
             app, http=HttpToolsProtocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None,

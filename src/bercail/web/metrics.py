@@ -1,62 +1,50 @@
 """Counters of the gateway and their text for Prometheus (text exposition format 0.0.4)."""
 
-import re
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import accumulate
 
 from bercail.core.route import Phase, ServedModel
-from bercail.core.units import Bytes, Seconds, Tokens
+from bercail.core.units import Seconds
+from bercail.web.record import Record
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 TTFT_BOUNDS_S: tuple[Seconds, ...] = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-TAIL_BYTES: Bytes = 4096
-"""How much of the end of a stream is kept to read its timings from."""
-
-_TIMINGS = b'"timings"'
-_PROMPT = re.compile(rb'"prompt_n"\s*:\s*(\d+)')
-_PREDICTED = re.compile(rb'"predicted_n"\s*:\s*(\d+)')
+DECODE_BOUNDS: tuple[float, ...] = (1, 2, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
+"""In tokens/s."""
+NO_MODEL = "(none)"
+"""The label of requests that came to no model of ours, however many names they asked for."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Record:
-    """What is known of one request when it has ended.
+class _Histogram:
+    """Observations of one quantity by model, in fixed buckets."""
 
-    Attributes:
-        model: the id of a model of ours, or empty if it never came that far.
-        status: of the answer; 499 if the client left before there was one.
-        aborted: the client left, or the server cut it.
-        ttft_s: from the end of the request's body to the first piece of the answer, or None if none came.
-        prefill_tokens: prompt tokens the engine worked through (not those from its cache), or None.
-        decode_tokens: tokens it generated, or None.
-    """
+    def __init__(self, name: str, words: str, bounds: Sequence[float]) -> None:
+        self._name = name
+        self._words = words
+        self._bounds = bounds
+        self._buckets: dict[str, list[int]] = {}
+        self._sums: Counter[str] = Counter()
 
-    endpoint: str
-    model: str = ""
-    status: int = 0
-    aborted: bool = False
-    ttft_s: Seconds | None = None
-    prefill_tokens: Tokens | None = None
-    decode_tokens: Tokens | None = None
-    request_bytes: Bytes = 0
-    response_bytes: Bytes = 0
+    def add(self, model: str, value: float) -> None:
+        """One observation."""
+        buckets = self._buckets.setdefault(model, [0] * (len(self._bounds) + 1))
+        buckets[bisect_left(self._bounds, value)] += 1
+        self._sums[model] += value  # type: ignore[assignment] # a counter of fractions
 
-    def read_timings(self, tail: bytes) -> None:
-        """Take the token counts from the end of an engine's answer; without any they stay unknown."""
-        at = tail.rfind(_TIMINGS)
-        if at < 0:
-            return
-        prompt, predicted = _PROMPT.search(tail, at), _PREDICTED.search(tail, at)
-        if prompt and predicted:
-            self.prefill_tokens, self.decode_tokens = int(prompt[1]), int(predicted[1])
-
-    def read_counts(self, timings: object) -> None:
-        """Take the token counts from the timings of an answer; without any they stay unknown."""
-        if isinstance(timings, dict):
-            prompt, predicted = timings.get("prompt_n"), timings.get("predicted_n")
-            if isinstance(prompt, int) and isinstance(predicted, int):
-                self.prefill_tokens, self.decode_tokens = prompt, predicted
+    def lines(self) -> list[str]:
+        """Everything in Prometheus' words."""
+        name = self._name
+        lines = _head(name, "histogram", self._words)
+        for model, buckets in sorted(self._buckets.items()):
+            label = f'model="{_label(model)}"'
+            bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
+            for bound, count in zip(bounds, accumulate(buckets), strict=True):
+                lines.append(f'bercail_{name}_bucket{{{label},le="{bound}"}} {count}')
+            lines.append(f"bercail_{name}_sum{{{label}}} {self._sums[model]:.6f}")
+            lines.append(f"bercail_{name}_count{{{label}}} {sum(buckets)}")
+        return lines
 
 
 class Metrics:
@@ -66,30 +54,33 @@ class Metrics:
         self.running = 0
         self.queued = 0
         self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._sums: Counter[tuple[str, str]] = Counter()
-        self._ttft: dict[str, list[int]] = {}
-        self._ttft_s: dict[str, float] = {}
+        self._sums: dict[str, Counter[str]] = {name: Counter() for name in _SUMS}
+        self._seconds: dict[str, dict[str, Seconds]] = {name: {} for name in _SECONDS}
+        self._ttft = _Histogram("time_to_first_token_seconds", _TTFT, TTFT_BOUNDS_S)
+        self._decode = _Histogram("decode_tokens_per_second", _DECODE, DECODE_BOUNDS)
 
     def add(self, record: Record) -> None:
         """Count a request that has ended."""
-        model = record.model
+        model = record.model or NO_MODEL
         self._requests[model, record.endpoint, record.status] += 1
         sums = self._sums
-        sums["request_bytes", model] += record.request_bytes
-        sums["response_bytes", model] += record.response_bytes
+        sums["request_bytes"][model] += record.request_bytes
+        sums["response_bytes"][model] += record.response_bytes
         if record.aborted:
-            sums["requests_aborted", model] += 1
-        if record.prefill_tokens is not None:
-            sums["prefill_tokens", model] += record.prefill_tokens
-        if record.decode_tokens is not None:
-            sums["decode_tokens", model] += record.decode_tokens
+            sums["requests_aborted"][model] += 1
+        for name in ("prefill_tokens", "cached_tokens", "decode_tokens"):
+            if (tokens := getattr(record, name)) is not None:
+                sums[name][model] += tokens
+        for name, totals in self._seconds.items():
+            if (seconds := getattr(record, name)) is not None:
+                totals[model] = totals.get(model, 0.0) + seconds
         if record.ttft_s is not None:
-            buckets = self._ttft.setdefault(model, [0] * (len(TTFT_BOUNDS_S) + 1))
-            buckets[bisect_left(TTFT_BOUNDS_S, record.ttft_s)] += 1
-            self._ttft_s[model] = self._ttft_s.get(model, 0.0) + record.ttft_s
+            self._ttft.add(model, record.ttft_s)
+        if record.decode_tokens_per_s is not None:
+            self._decode.add(model, record.decode_tokens_per_s)
 
     def text(self, models: tuple[ServedModel, ...]) -> bytes:
-        """Everything in Prometheus' words."""
+        """Everything in Prometheus' words; of models, those that are given."""
         lines = _head("requests_total", "counter", "Requests that have ended.")
         for (model, endpoint, status), count in sorted(self._requests.items()):
             labels = f'model="{_label(model)}",endpoint="{endpoint}",status="{status}"'
@@ -97,36 +88,51 @@ class Metrics:
         lines += _gauge("requests_running", "Requests at an engine.", self.running)
         lines += _gauge("requests_queued", "Requests that wait for a slot or for a model to load.", self.queued)
         for name, words in _SUMS.items():
-            lines += _head(f"{name}_total", "counter", words)
-            found = sorted((model, value) for (sum_name, model), value in self._sums.items() if sum_name == name)
-            lines += [f'bercail_{name}_total{{model="{_label(model)}"}} {value}' for model, value in found]
-        lines += self._ttft_lines()
-        lines += _head("model_loaded", "gauge", "1 for a model that is loaded.")
-        lines += [
-            f'bercail_model_loaded{{model="{_label(model.id)}"}} {int(model.phase is Phase.LOADED)}' for model in models
-        ]
+            lines += _by_model(f"{name}_total", "counter", words, sorted(self._sums[name].items()))
+        for name, (title, words) in _SECONDS.items():
+            rows = [(model, f"{seconds:.6f}") for model, seconds in sorted(self._seconds[name].items())]
+            lines += _by_model(title, "counter", words, rows)
+        lines += self._ttft.lines()
+        lines += self._decode.lines()
+        lines += _state_lines(models)
         return ("\n".join(lines) + "\n").encode()
 
-    def _ttft_lines(self) -> list[str]:
-        name = "time_to_first_token_seconds"
-        lines = _head(name, "histogram", "From the end of the request to the first piece of its answer.")
-        for model, buckets in sorted(self._ttft.items()):
-            label = f'model="{_label(model)}"'
-            bounds = [*(f"{bound:g}" for bound in TTFT_BOUNDS_S), "+Inf"]
-            for bound, count in zip(bounds, accumulate(buckets), strict=True):
-                lines.append(f'bercail_{name}_bucket{{{label},le="{bound}"}} {count}')
-            lines.append(f"bercail_{name}_sum{{{label}}} {self._ttft_s[model]:.6f}")
-            lines.append(f"bercail_{name}_count{{{label}}} {sum(buckets)}")
-        return lines
 
-
+_TTFT = "From the end of the request to the first piece of its answer, queue and load included."
+_DECODE = "Tokens generated per second, as the engine timed itself, one observation per answer."
 _SUMS = {
     "prefill_tokens": "Prompt tokens worked through, without those found in the cache.",
+    "cached_tokens": "Prompt tokens found in the cache.",
     "decode_tokens": "Tokens generated.",
     "requests_aborted": "Requests whose client left, or that were cut when the server stopped.",
     "request_bytes": "Bytes of request bodies.",
     "response_bytes": "Bytes of answers.",
 }
+_SECONDS = {
+    "queue_s": ("queue_seconds_total", "Seconds that requests waited for their turn, loading not counted."),
+    "load_s": ("load_wait_seconds_total", "Seconds that requests waited while their model was loading."),
+}
+
+
+def _state_lines(models: tuple[ServedModel, ...]) -> list[str]:
+    """What is true of each model now."""
+    loaded = [(model.id, int(model.phase is Phase.LOADED)) for model in models]
+    lines = _by_model("model_loaded", "gauge", "1 for a model that is loaded.", loaded)
+    lines += _head("model_state", "gauge", "1 for the state that a model is in.")
+    for model in models:
+        for phase in Phase:
+            label = f'model="{_label(model.id)}",state="{phase.value}"'
+            lines.append(f"bercail_model_state{{{label}}} {int(model.phase is phase)}")
+    planned = [(model.id, model.planned_bytes) for model in models if model.planned_bytes is not None]
+    lines += _by_model("model_planned_bytes", "gauge", "Memory that the plan of a loaded model takes.", planned)
+    loads = [(model.id, model.loads) for model in models]
+    lines += _by_model("model_loads_total", "counter", "Times that a model was loaded.", loads)
+    swaps = [(model.id, model.swaps) for model in models]
+    return lines + _by_model("model_swaps_total", "counter", "Times that a model made room for another.", swaps)
+
+
+def _by_model(name: str, kind: str, words: str, rows: Sequence[tuple[str, int | str]]) -> list[str]:
+    return [*_head(name, kind, words), *(f'bercail_{name}{{model="{_label(model)}"}} {value}' for model, value in rows)]
 
 
 def _head(name: str, kind: str, words: str) -> list[str]:

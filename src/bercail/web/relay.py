@@ -12,7 +12,6 @@ from bercail.core.units import Bytes, Seconds
 from bercail.ports import Lease, Upstream, UpstreamResponse
 from bercail.web.asgi import JSON, Headers
 from bercail.web.errors import ReplyError, api_error
-from bercail.web.metrics import TAIL_BYTES
 from bercail.web.sse import DONE, Sieve, Splitter, is_mere_progress, parse, split
 from bercail.web.turn import Turn
 
@@ -36,7 +35,7 @@ class Relay:
         Raises:
             ReplyError: the engine refused the request, or failed.
         """
-        begun_s = self._clock()
+        begun_s = self._clock() if turn.record.arrived_s is None else turn.record.arrived_s
         try:
             await self._exchange(turn, lease, ask, begun_s)
         except EngineError as error:
@@ -69,16 +68,17 @@ class Relay:
         if stream is None:
             raise RuntimeError("a stream needs its reply before it begins")
         sieve = Sieve(drop_progress=not ask.wants_progress)
-        tail = b""
         async for chunk in chunks:
+            if record.ttft_s is None:
+                record.read_progress(chunk)
             events, error = sieve.feed(chunk)
             if events:
                 if record.ttft_s is None:
                     record.ttft_s = self._clock() - begun_s
                 record.response_bytes += len(events)
-                tail = events if len(events) >= TAIL_BYTES else (tail + events)[-TAIL_BYTES:]
+                record.read_events(events)
                 if events.endswith(DONE):
-                    record.read_timings(tail)
+                    record.settle(ask.choices)
                     return await turn.end_stream(events)
                 await stream.write(events)
             if error is not None:
@@ -89,15 +89,18 @@ class Relay:
         splitter, record = Splitter(), turn.record
         fold = Fold(ask.endpoint, choices_per_prompt=ask.choices)
         async for chunk in chunks:
+            if record.ttft_s is None:
+                record.read_progress(chunk)
             events = splitter.feed(chunk)
             for event in split(events):
                 if not is_mere_progress(event):
                     _take(fold, event)
+                    record.pieces += 1
             if record.ttft_s is None and fold.begun:
                 record.ttft_s = self._clock() - begun_s
             if events.endswith(DONE) and fold.complete:
                 answer = fold.answer()
-                record.read_counts(answer.get("timings"))
+                record.read_answer(answer)
                 return await turn.whole(200, [JSON], json.encode(answer))
         raise _incomplete()
 
@@ -106,7 +109,7 @@ class Relay:
     ) -> None:
         body = b"".join([chunk async for chunk in chunks])
         turn.record.ttft_s = self._clock() - begun_s
-        turn.record.read_timings(body[-TAIL_BYTES:])
+        turn.record.read_body(body)
         kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
         await turn.whole(200, [(b"content-type", kind)], body)
 

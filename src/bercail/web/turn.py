@@ -7,7 +7,8 @@ from bercail.core.chat import ApiError
 from bercail.core.units import Seconds
 from bercail.web.asgi import CLOSE, Headers, Message, Receive, Send, Watch, answer
 from bercail.web.errors import event, written
-from bercail.web.metrics import Record
+from bercail.web.gate import Visit
+from bercail.web.record import Record
 from bercail.web.sse import PING
 
 _STREAM_HEADERS: Headers = [
@@ -91,6 +92,7 @@ class Turn:
 
     Attributes:
         record: what the metrics get to know.
+        visit: how it came in, or None if it has not.
         payload: the body for the engine, until it has been sent.
         stream: the reply, if the client asked for a stream.
         gone: the client has left.
@@ -105,6 +107,7 @@ class Turn:
         self.task = task
         self.receive = receive
         self.record = record
+        self.visit: Visit | None = None
         self.payload = b""
         self.stream: Stream | None = None
         self.gone = False

@@ -1,0 +1,35 @@
+"""``bercail usage``."""
+
+import time
+
+import click
+
+from bercail.cli.render import show, show_json, show_sections
+from bercail.core.activity import Grouping
+from bercail.core.key_report import usage_document, usage_section
+from bercail.flows import usage
+from bercail.wiring import build_house
+
+
+@click.command("usage")
+@click.option("--days", type=click.IntRange(1), default=30, show_default=True, help="How far to look back.")
+@click.option(
+    "--by", type=click.Choice(tuple(Grouping)), default=Grouping.DAY.value, show_default=True, help="What to add up by."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print bercail.usage/1 instead of a table.")
+@click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
+def command(*, days: int, by: str, as_json: bool, config: str | None) -> int:
+    """Say what requests to this server have taken: tokens of prompts, from the cache, generated, and how fast.
+
+    The record holds numbers, never text. activity.days and activity.size say how long it is kept.
+    """
+    house, grouping = build_house(config, {}), Grouping(by)
+    totals = usage(house, grouping, days=days, wall_s=time.time())
+    if as_json:
+        show_json(usage_document(grouping, days, totals))
+    elif totals:
+        show_sections((usage_section(grouping, days, totals),))
+    else:
+        off = " (activity.days is 0: none are recorded)" if not house.settings.activity.days else ""
+        show(f"no request of the last {days} days is recorded{off}")
+    return 0

@@ -1,0 +1,194 @@
+"""Who may come in: the key of a request, what it opens, what it has used, and what is kept of the request."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from bercail.core.chat import ApiError
+from bercail.core.errors import NotFoundError, StoreError
+from bercail.core.keys import (
+    DAY_S,
+    Key,
+    Scope,
+    Usage,
+    model_refusal,
+    refusal,
+    required,
+    unknown,
+    whose,
+)
+from bercail.core.route import ServedModel
+from bercail.core.units import Seconds
+from bercail.ports import Host, Keyring, Lease, Ledger
+from bercail.web import asgi
+from bercail.web.errors import ReplyError
+from bercail.web.record import Record
+
+_log = logging.getLogger(__name__)
+
+_HEADERS = (b"authorization", b"x-api-key", b"api-key")
+_QUERY = frozenset(("key", "api_key", "api-key", "apikey", "access_token", "token"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A request that came in; its key is None where none is asked for."""
+
+    key: Key | None = None
+
+    def sees(self, host: Host) -> Host:
+        """The host as this visitor sees it."""
+        return host if self.key is None or not self.key.models else _Narrow(host, self.key)
+
+
+class Gate:
+    """Lets requests in, and keeps the books.
+
+    Args:
+        keyring: the API keys, or None for none.
+        ledger: the record of requests, or None for none.
+        require: ``server.require_key``.
+        clock: seconds that only grow.
+        wall: unix seconds.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring | None = None,
+        ledger: Ledger | None = None,
+        *,
+        require: str = "auto",
+        clock: Callable[[], Seconds] = time.monotonic,
+        wall: Callable[[], Seconds] = time.time,
+    ) -> None:
+        self._keyring = keyring
+        self._ledger = ledger
+        self._require = require
+        self._clock = clock
+        self._wall = wall
+        self._usages: dict[str, Usage] = {}
+
+    def remember(self) -> None:
+        """What keys have used within the last day, as recorded: a restart gives nobody a new quota."""
+        wall_s, now_s = self._wall(), self._clock()
+        try:
+            found = self._ledger.spent(wall_s - DAY_S) if self._ledger else ()
+        except StoreError as error:
+            _log.warning("the quotas of API keys begin anew: %s", error)
+            return
+        for spent in found:
+            at_s = now_s - max(0.0, wall_s - spent.at_s)
+            usage = self._usages.get(spent.key_id) or Usage()
+            self._usages[spent.key_id] = usage.charged(spent.tokens, at_s)
+
+    def admit(self, scope: asgi.Scope, need: Scope) -> Visit:
+        """Let a request in that is answered at once.
+
+        Raises:
+            ReplyError: 401 without a key in force, 403 with one that does not open this.
+        """
+        keys = self._keyring.keys() if self._keyring else None
+        if not required(self._require, keys):
+            return Visit()
+        token = _token(scope)
+        key = whose(token, keys or {}) if token else None
+        if key is None:
+            raise ReplyError(unknown(token, keys))
+        usage = self._usages.get(key.id) or Usage()
+        if error := refusal(key, need, usage, wall_s=self._wall(), now_s=self._clock()):
+            raise ReplyError(error)
+        return Visit(key=key)
+
+    def enter(self, scope: asgi.Scope, record: Record) -> Visit:
+        """Let a request in that works an engine; it must ``leave``.
+
+        Raises:
+            ReplyError: as ``admit``, or 429 while its key has used what it may.
+        """
+        visit = self.admit(scope, Scope.INFERENCE)
+        if visit.key is not None:
+            record.key_id = visit.key.id
+            self._usages[visit.key.id] = (self._usages.get(visit.key.id) or Usage()).entered()
+        return visit
+
+    def leave(self, visit: Visit | None, record: Record) -> None:
+        """A request has ended: charge its key, and keep what is known of it.
+
+        Args:
+            visit: None if it never came in; of those nothing is kept, for anybody could fill the record with them.
+            record: of the request.
+        """
+        if visit is None:
+            return
+        if visit.key is not None:
+            usage = self._usages[visit.key.id]
+            self._usages[visit.key.id] = usage.left(record.charged_tokens, self._clock())
+        if self._ledger is not None:
+            self._ledger.note(record.entry(self._wall(), self._clock()))
+
+
+def _token(scope: asgi.Scope) -> str | None:
+    """The key that a request shows, or None.
+
+    Raises:
+        ReplyError: it shows two, or shows one where it would be written into logs.
+    """
+    found = {
+        _bare(name, value) for name, value in scope["headers"] if name in _HEADERS
+    } - {None}  # fmt: skip
+    if len(found) > 1:
+        raise ReplyError(_unclear("the request carries two different API keys; send one", "two_api_keys"))
+    query = scope.get("query_string", b"")
+    if query and any(name in _QUERY for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)):
+        words = (
+            "an API key in the address ends up in logs; send it as `Authorization: Bearer bk-...`, and revoke this one"
+        )
+        raise ReplyError(_unclear(words, "api_key_in_address"))
+    return found.pop() if found else None
+
+
+def _bare(name: bytes, value: bytes) -> str | None:
+    """The key in a header; None if it is another kind of authorization."""
+    text = value.decode("latin-1").strip()
+    if name != b"authorization":
+        return text or None
+    kind, _, rest = text.partition(" ")
+    return rest.strip() or None if kind.lower() == "bearer" else None
+
+
+def _unclear(words: str, code: str) -> ApiError:
+    return ApiError(status=401, message=words, kind="authentication_error", code=code)
+
+
+class _Narrow:
+    """A host of which only the models that a key may use are seen (``ports.Host``)."""
+
+    def __init__(self, host: Host, key: Key) -> None:
+        self._host = host
+        self._key = key
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """Those the key may use."""
+        return tuple(model for model in self._host.models() if self._key.may_use(model.id))
+
+    def find(self, model_id: str) -> ServedModel:
+        """The model of that name.
+
+        Raises:
+            NotFoundError: there is none; names those that the key may use.
+            ReplyError: there is, but the key may not use it.
+        """
+        try:
+            found = self._host.find(model_id)
+        except NotFoundError as error:
+            names = ", ".join(model.id for model in self.models()) or "none for this API key"
+            raise NotFoundError(error.message, hint=f"there are: {names}", code=error.code) from error
+        if refused := model_refusal(self._key, found.id):
+            raise ReplyError(refused)
+        return found
+
+    async def lease(self, model_id: str) -> Lease:
+        """A lease on a model that was found."""
+        return await self._host.lease(model_id)
