@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bercail.core import news
-from bercail.core.errors import EngineError, NotFoundError, ReadError
+from bercail.core.errors import EngineError, NotFoundError, ReadError, UsageError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
 from bercail.core.model import Findings
@@ -179,6 +179,42 @@ def test_one_who_stops_listening_aborts_the_answer() -> None:
 
 def listing(*rows: dict[str, object]) -> Scripted:
     return Scripted(pieces=[json.dumps({"object": "list", "data": rows}).encode()])
+
+
+def refusing(status: int, kind: str) -> Scripted:
+    words = {"message": "this server needs an API key", "type": kind}
+    return Scripted(status=status, pieces=[json.dumps({"error": words}).encode()])
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, "authentication_error"), (403, "permission_error")])
+def test_a_server_that_wants_another_key_is_told_of_and_no_engine_is_started(status: int, kind: str) -> None:
+    fakes = Fakes(upstream=ClosingUpstream(refusing(status, kind)))
+    fakes.add("a")
+
+    async def main() -> None:
+        async with take_seat(fakes.house(), "a", lambda _: None):
+            pass
+
+    with pytest.raises(UsageError, match="needs an API key") as refused:
+        run(main)
+    assert "BERCAIL_KEY" in refused.value.hint
+    assert not fakes.engine.starts
+
+
+def test_what_refuses_in_other_words_is_none_of_our_servers() -> None:
+    found, _, _ = seat(refusing(401, "login"), "a")
+    assert not found.running
+
+
+def test_the_key_is_shown_to_the_server() -> None:
+    fakes = Fakes(upstream=ClosingUpstream(listing(A), Scripted(pieces=[STREAM])))
+
+    async def main() -> None:
+        async with take_seat(fakes.house(), "a", lambda _: None, "bk-1") as seat:
+            assert [piece async for piece in ask(fakes.house(), seat, HELLO)]
+
+    run(main)
+    assert [(b"authorization", b"Bearer bk-1") in asked.headers for asked in fakes.upstream.asked] == [True, True]
 
 
 def nobody() -> Scripted:

@@ -104,6 +104,31 @@ def test_requests_that_come_while_it_loads_wait_for_the_same_start() -> None:
     play(story, "a")
 
 
+def test_a_lease_tells_how_long_its_model_was_loading_and_the_model_how_often() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        first = scene.ask("a")
+        await settle()
+        await scene.fakes.clock.advance(3)
+        second = scene.ask("a")
+        await settle()
+        assert scene.supervisor.find("a").planned_bytes is None
+        await scene.fakes.clock.advance(2)
+        scene.fakes.engine.gate.set()
+        assert [(await task).load_s for task in (first, second)] == [5.0, 2.0]
+        await scene.fakes.clock.advance(9)
+        third = await scene.supervisor.lease("a")
+        assert third.load_s == 0.0
+        assert (third.model.loads, third.model.swaps) == (1, 0)
+        assert third.model.planned_bytes
+        for lease in (first.result(), second.result(), third):
+            lease.release()
+        (await scene.supervisor.lease("b")).release()
+        assert (scene.supervisor.find("a").loads, scene.supervisor.find("a").swaps) == (1, 1)
+
+    play(story, "a", "b")
+
+
 def test_another_model_is_loaded_only_when_the_first_is_drained() -> None:
     async def story(scene: Scene) -> None:
         lease = await scene.supervisor.lease("a")

@@ -6,6 +6,7 @@ import pytest
 
 from bercail.core import news
 from bercail.core.errors import BercailError, EngineError, ListenError, NotFoundError, ReadError, StoreError
+from bercail.core.keys import Key, KeyWish, mint
 from bercail.core.model import Findings, FoundModel
 from bercail.core.options import ServerOptions, Settings
 from bercail.core.route import Phase
@@ -301,9 +302,69 @@ def test_an_address_that_others_can_reach_is_warned_of(host: str, *, warned: boo
         scene.fakes.settings = Settings(server=ServerOptions(host=host))
         await serve_and_stop(scene)
 
-    assert [text for text in play(story, "a").warnings() if "authentication" in text] == (
-        [f"whoever can reach {host} can use the models: there is no authentication yet"] if warned else []
+    assert [text for text in play(story, "a").warnings() if "whoever" in text] == (
+        [f"whoever can reach {host} can use the models: no API key was made (bercail keys create NAME)"]
+        if warned
+        else []
     )
+
+
+KEY = mint(KeyWish(name="me"), bytes(36), 0.0)[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "require", "held", "words"),
+    [
+        ("192.0.2.1", "auto", {KEY.id: KEY}, ""),
+        ("192.0.2.1", "never", {KEY.id: KEY}, "whoever can reach 192.0.2.1 can use the models: server.require_key is"),
+        ("127.0.0.1", "never", {KEY.id: KEY}, "API keys are not looked at"),
+        ("127.0.0.1", "never", None, ""),
+        ("127.0.0.1", "auto", {}, "nobody can come in"),
+        ("127.0.0.1", "always", None, "nobody can come in"),
+        ("127.0.0.1", "always", {KEY.id: KEY}, ""),
+    ],
+)
+def test_who_may_come_in_is_told_where_it_may_surprise(
+    host: str, require: str, held: dict[str, Key] | None, words: str
+) -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.settings = Settings(server=ServerOptions(host=host, require_key=require))
+        scene.fakes.keyring.held = held
+        await serve_and_stop(scene)
+
+    warnings = play(story, "a").warnings()
+    assert [words in text for text in warnings] == ([True] if words else [])
+
+
+def test_keys_that_cannot_be_read_end_it_before_anything_is_opened() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.keyring.refusal = StoreError("the file of keys is damaged")
+        with pytest.raises(StoreError, match="damaged"):
+            await scene.start()
+        assert scene.fakes.door.host is None
+
+    play(story, "a")
+
+
+def test_requests_are_recorded_from_the_opening_to_the_end() -> None:
+    async def story(scene: Scene) -> None:
+        task = scene.start()
+        await settle()
+        assert scene.fakes.ledger.is_open
+        scene.stop.set()
+        await task
+        assert not scene.fakes.ledger.is_open
+
+    play(story, "a")
+
+
+def test_a_record_that_cannot_be_kept_is_told_and_costs_no_request() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.ledger.refusal = StoreError("the disk is full")
+        await serve_and_stop(scene)
+        assert scene.fakes.engine.starts
+
+    assert "the disk is full; requests are served, but not recorded" in play(story, "a").warnings()
 
 
 def test_a_named_file_that_cannot_be_read_ends_it_before_anything_is_opened() -> None:

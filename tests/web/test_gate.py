@@ -163,7 +163,13 @@ def test_a_key_in_the_address_is_refused_in_words() -> None:
     async def scene() -> None:
         for query in (f"key={token}".encode(), b"a=1&api_key="):
             client = Client(bench.app)
-            scope: dict[str, object] = {"type": "http", "method": "GET", "path": "/v1/models", "headers": [], "query_string": query}
+            scope: dict[str, object] = {
+                "type": "http",
+                "method": "GET",
+                "path": "/v1/models",
+                "headers": [],
+                "query_string": query,
+            }
             await client._run(scope)
             assert (client.status, client.error["code"]) == (401, "api_key_in_address")
             assert token not in client.body.decode()

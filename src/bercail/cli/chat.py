@@ -1,6 +1,7 @@
 """``bercail chat MODEL``."""
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import aclosing, suppress
@@ -32,7 +33,7 @@ def command(model: str, *, system: str | None, config: str | None, **parameters:
     """Talk to MODEL: an id of the running server, or a file, for which an engine is started and stopped again.
 
     Without MODEL, the model that the running server has loaded. After each answer: time to first token, prefill and
-    decode speed, context used. Reads lines from a pipe as well.
+    decode speed, context used. Reads lines from a pipe as well. BERCAIL_KEY is the API key for a server that needs one.
     """
     given = overrides(parameters)
     house = build_house(config, given, serving=True)
@@ -45,7 +46,7 @@ def command(model: str, *, system: str | None, config: str | None, **parameters:
 async def _sit(
     house: House, model: str, teller: TerminalTeller, opening: list[dict[str, str]], wishes: tuple[str, ...]
 ) -> None:
-    async with take_seat(house, model, teller.tell) as seat:
+    async with take_seat(house, model, teller.tell, os.environ.get("BERCAIL_KEY", "")) as seat:
         where = f"the server at {seat.address}" if seat.running else "an engine of its own"
         say(f"{seat.model_id} on {where}; {_HELP}")
         if seat.model_id == DEMO_ID:

@@ -14,7 +14,11 @@ from bercail.wiring import build_house
 @click.command("usage")
 @click.option("--days", type=click.IntRange(1), default=30, show_default=True, help="How far to look back.")
 @click.option(
-    "--by", type=click.Choice(tuple(Grouping)), default=Grouping.DAY.value, show_default=True, help="What to add up by."
+    "--by",
+    type=click.Choice([grouping.value for grouping in Grouping]),
+    default=Grouping.DAY.value,
+    show_default=True,
+    help="What to add up by.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.usage/1 instead of a table.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")

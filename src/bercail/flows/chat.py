@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from bercail.core import news
-from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError
+from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError, UsageError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
 from bercail.core.model import DEMO_ID, Findings, FoundModel
@@ -27,12 +27,14 @@ class Seat:
     Attributes:
         context_tokens: what one conversation may hold, or None if unknown.
         running: it is a server that was there before.
+        key: the API key for it, or empty.
     """
 
     address: Address
     model_id: str
     context_tokens: Tokens | None
     running: bool
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +49,18 @@ Answer: TypeAlias = Piece | Turn
 
 
 @asynccontextmanager
-async def take_seat(house: House, name: str, tell: Callable[[news.News], None]) -> AsyncIterator[Seat]:
+async def take_seat(house: House, name: str, tell: Callable[[news.News], None], key: str = "") -> AsyncIterator[Seat]:
     """A seat with the model that ``name`` means: at the running server if it serves it, else at an engine of our own.
 
+    ``key`` is the API key for that server, or empty.
+
     Raises:
+        UsageError: the running server wants another key, or one at all.
         NotFoundError, ReadError, RefusedError, EngineError: the model cannot be had.
     """
     address = Address(host=house.settings.server.host, port=house.settings.server.port)
     try:
-        rows = await _served(house, address)
+        rows = await _served(house, address, key)
         name = name or _loaded(rows or {})
         if not name:
             what = f"no server with a model at {address}, and no model named"
@@ -66,7 +71,7 @@ async def take_seat(house: House, name: str, tell: Callable[[news.News], None]) 
         if rows is not None and name in rows:
             context = rows[name].get("context_length")
             tokens = context if isinstance(context, int) else None
-            yield Seat(address=address, model_id=name, context_tokens=tokens, running=True)
+            yield Seat(address=address, model_id=name, context_tokens=tokens, running=True, key=key)
         else:
             async with _own_seat(house, await _found(house, name, rows), tell) as seat:
                 yield seat
@@ -112,14 +117,25 @@ async def _own_seat(house: House, found: FoundModel, tell: Callable[[news.News],
         await supervisor.close()
 
 
-async def _served(house: House, address: Address) -> dict[str, Any] | None:
-    """The models of the server at an address by name, or None if nothing of ours listens there."""
+async def _served(house: House, address: Address, key: str) -> dict[str, Any] | None:
+    """The models of the server at an address by name, or None if nothing of ours listens there.
+
+    Raises:
+        UsageError: it is ours, and does not take the key.
+    """
     try:
-        response = await house.upstream.send(address, "GET", "/v1/models", (), b"")
+        response = await house.upstream.send(address, "GET", "/v1/models", _shown(key), b"")
         listing = json.loads(await _whole(response))
+        if response.status in (401, 403) and listing["error"]["type"] in ("authentication_error", "permission_error"):
+            hint = "set BERCAIL_KEY to one that it takes (bercail keys create NAME)"
+            raise UsageError(f"the server at {address} says: {listing['error']['message']}", hint=hint, code="api_key")
         return {str(row["id"]): row for row in listing["data"]}
     except (EngineError, ValueError, KeyError, TypeError):
         return None
+
+
+def _shown(key: str) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"authorization", f"Bearer {key}".encode("latin-1", "replace")),) if key else ()
 
 
 async def ask(house: House, seat: Seat, messages: list[dict[str, str]]) -> AsyncGenerator[Answer, None]:
@@ -130,7 +146,9 @@ async def ask(house: House, seat: Seat, messages: list[dict[str, str]]) -> Async
     """
     body = json.dumps({"model": seat.model_id, "messages": messages, "stream": True}).encode()
     started_s = house.clock.monotonic()
-    response = await house.upstream.send(seat.address, "POST", "/v1/chat/completions", _JSON, body)
+    response = await house.upstream.send(
+        seat.address, "POST", "/v1/chat/completions", (*_JSON, *_shown(seat.key)), body
+    )
     if response.status != 200:
         raise _refusal(await _whole(response))
     ttft_s: float | None = None

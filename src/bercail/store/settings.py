@@ -11,8 +11,8 @@ FILE_NAME = "bercail.yaml"
 """The settings file in the config folder."""
 
 PREFIX = "BERCAIL_"
-OTHER_VARIABLES = ("BERCAIL_CONFIG", "BERCAIL_SHARED")
-"""Variables with our prefix that are no settings: the settings file, and material for tests."""
+OTHER_VARIABLES = ("BERCAIL_CONFIG", "BERCAIL_KEY", "BERCAIL_SHARED")
+"""Variables with our prefix that are no settings: the settings file, the API key for a chat, material for tests."""
 
 _LONGEST_BYTES = 1024 * 1024
 
