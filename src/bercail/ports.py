@@ -320,7 +320,7 @@ class Keyring(Protocol):
         ...
 
     def keys(self) -> Mapping[str, Key] | None:
-        """Every key by its id as of now, revoked ones too; None if none was ever made. Cheap: asked at each request.
+        """Every key by its id as of a moment ago, revoked ones too; None if none was ever made. Cheap.
 
         Raises:
             StoreError: they cannot be read, and never could.

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 
+from bercail.store.keys import LOOK_S
 from e2e.conftest import wait_until
 
 pytestmark = pytest.mark.engine
@@ -43,6 +45,7 @@ def test_a_server_with_keys_is_open_to_their_holders_alone(up: Up, run: Run, tin
     with client_of(server, "none") as nobody:
         assert chat(nobody).choices, "no key was made yet"
         good, lists = create(run, "laptop"), create(run, "board", "--scope", "models")
+        wait_until(lambda: server.request("GET", "/v1/models")[0] == 401)
         with pytest.raises(openai.AuthenticationError, match="wrong"):
             chat(nobody)
         with pytest.raises(openai.AuthenticationError):
@@ -58,6 +61,7 @@ def test_a_server_with_keys_is_open_to_their_holders_alone(up: Up, run: Run, tin
         for _ in chat(laptop, stream=True):
             pass
         assert run("keys", "revoke", "laptop").status == 0
+        time.sleep(LOOK_S)
         with pytest.raises(openai.AuthenticationError, match="revoked"):
             chat(laptop)
     assert server.end() == 0

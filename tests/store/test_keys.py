@@ -8,7 +8,7 @@ import pytest
 
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.keys import Key, KeyWish, Limits, Scope, mint
-from bercail.store.keys import FileKeyring, read_keys, write_keys
+from bercail.store.keys import LOOK_S, FileKeyring, read_keys, write_keys
 
 
 def a_key(number: int = 1, **facts: object) -> Key:
@@ -26,7 +26,13 @@ class Rings:
 
     def __init__(self, path: Path) -> None:
         self.warnings: list[str] = []
-        self.ring = FileKeyring(path, self.warnings.append)
+        self.now_s = 0.0
+        self.ring = FileKeyring(path, self.warnings.append, self._clock)
+
+    def _clock(self) -> float:
+        """Every look comes late enough to be one."""
+        self.now_s += LOOK_S
+        return self.now_s
 
 
 def test_keys_come_back_as_they_were_kept(path: Path) -> None:
@@ -60,6 +66,17 @@ def test_a_server_sees_what_another_process_added_and_revoked(path: Path) -> Non
     assert server.keys() == {"00000001": a_key()}
     assert owner.revoke("00000001", 8.0).revoked_s == 8.0
     assert (server.keys() or {})["00000001"].revoked_s == 8.0
+
+
+def test_the_file_is_looked_at_only_so_often(path: Path) -> None:
+    now_s = [0.0]
+    server = FileKeyring(path, print, lambda: now_s[0])
+    assert server.keys() is None
+    Rings(path).ring.add(a_key())
+    now_s[0] = LOOK_S / 2
+    assert server.keys() is None
+    now_s[0] = LOOK_S
+    assert server.keys() == {"00000001": a_key()}
 
 
 def test_an_unchanged_file_is_not_read_again(path: Path) -> None:

@@ -19,8 +19,8 @@ _CONFIG = click.option("--config", metavar="FILE", default=None, help="Settings 
 def command() -> None:
     """Make, list and revoke API keys.
 
-    As soon as there is one, every request needs one (server.require_key says otherwise). A running server follows at
-    its next request.
+    As soon as there is one, every request needs one (server.require_key says otherwise). A running server follows
+    within a second.
     """
 
 

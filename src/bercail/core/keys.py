@@ -105,17 +105,21 @@ class Usage:
 
     def entered(self) -> "Usage":
         """With one request more."""
-        return replace(self, running=self.running + 1)
+        return Usage(minute=self.minute, day=self.day, running=self.running + 1)
 
     def left(self, tokens: Tokens, now_s: Seconds) -> "Usage":
         """With one request less, which took ``tokens``."""
-        return replace(self.charged(tokens, now_s), running=self.running - 1)
+        if not tokens:
+            return Usage(minute=self.minute, day=self.day, running=self.running - 1)
+        minute, day = self.minute.charged(tokens, now_s), self.day.charged(tokens, now_s)
+        return Usage(minute=minute, day=day, running=self.running - 1)
 
     def charged(self, tokens: Tokens, now_s: Seconds) -> "Usage":
         """With ``tokens`` more."""
         if not tokens:
             return self
-        return replace(self, minute=self.minute.charged(tokens, now_s), day=self.day.charged(tokens, now_s))
+        minute, day = self.minute.charged(tokens, now_s), self.day.charged(tokens, now_s)
+        return Usage(minute=minute, day=day, running=self.running)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

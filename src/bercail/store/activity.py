@@ -5,7 +5,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import astuple, fields
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ _SHARE = 10
 
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 _COLUMNS = tuple(item.name for item in fields(Entry))
+_row = attrgetter(*_COLUMNS)
 _INSERT = f"INSERT INTO activity ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own words
 _TOTALS = """
     SELECT {group}, count(*) AS requests, sum(status >= 400), total(prompt_tokens) AS prompt, total(cached_tokens),
@@ -227,7 +229,7 @@ class ActivityLedger:
             try:
                 database = database or self._sound()
                 with database:
-                    database.executemany(_INSERT, (astuple(entry) for entry in entries))
+                    database.executemany(_INSERT, map(_row, entries))
                 rows += len(entries)
                 self._recovered()
                 if self._clock() - trimmed_s >= TRIM_S or rows >= TRIM_ROWS:

@@ -1,8 +1,9 @@
-"""API keys in one file, which a running server follows: whoever is added or revoked is so at the next request."""
+"""API keys in one file, which a running server follows: whoever is added or revoked is so a moment later."""
 
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,9 @@ if sys.platform != "win32":
 
 _SCHEMA = "bercail.keys/1"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+LOOK_S: Seconds = 0.2
+"""The file is looked at so often at most: a look is a call of the system, and requests may come by the thousand."""
 
 _Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1)] | None
 _State: TypeAlias = tuple[int, int, int] | None
@@ -53,11 +57,14 @@ class FileKeyring:
     Args:
         path: the file; it holds hashes, never a key, and is this user's alone.
         warn: hears in words what is wrong with a file that was sound before.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, warn: Callable[[str], None], clock: Callable[[], Seconds] = time.monotonic) -> None:
         self._path = path
         self._warn = warn
+        self._clock = clock
+        self._looked_s = -LOOK_S
         self._state: _State = None
         self._keys: Mapping[str, Key] | None = None
 
@@ -67,28 +74,33 @@ class FileKeyring:
         return str(self._path)
 
     def keys(self) -> Mapping[str, Key] | None:
-        """Every key by its id, revoked ones too, as the file says now; None if none was ever made.
+        """Every key by its id, revoked ones too, as the file said ``LOOK_S`` ago; None if none was ever made.
 
         A file that becomes unreadable changes nothing but is told of, once: the keys known before stay in force.
 
         Raises:
             StoreError: it cannot be read, and never could.
         """
-        state = self._look()
-        if state == self._state:
+        now_s = self._clock()
+        if now_s - self._looked_s < LOOK_S:
             return self._keys
-        found: Mapping[str, Key] | None
+        state = self._look()
+        if state != self._state:
+            self._keys, self._state = self._read(), state
+        self._looked_s = now_s
+        return self._keys
+
+    def _read(self) -> Mapping[str, Key] | None:
         try:
             found = read_keys(self._path)
         except StoreError as error:
             if self._keys is None:
                 raise
             self._warn(f"{error}; the API keys known before stay in force")
-            found = self._keys
+            return self._keys
         if found is None and self._keys is not None:
             self._warn(f"{self._path} is gone: no API key is in force; start the server again to do without keys")
-            found = {}
-        self._state, self._keys = state, found
+            return {}
         return found
 
     def add(self, key: Key) -> None:

@@ -28,7 +28,7 @@ from bercail.web.record import Record
 
 _log = logging.getLogger(__name__)
 
-_HEADERS = (b"authorization", b"x-api-key", b"api-key")
+_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 _QUERY = frozenset(("key", "api_key", "api-key", "apikey", "access_token", "token"))
 
 
@@ -135,18 +135,19 @@ def _token(scope: asgi.Scope) -> str | None:
     Raises:
         ReplyError: it shows two, or shows one where it would be written into logs.
     """
-    found = {
-        _bare(name, value) for name, value in scope["headers"] if name in _HEADERS
-    } - {None}  # fmt: skip
-    if len(found) > 1:
-        raise ReplyError(_unclear("the request carries two different API keys; send one", "two_api_keys"))
+    shown: str | None = None
+    for name, value in scope["headers"]:
+        if name in _HEADERS and (found := _bare(name, value)):
+            if shown not in (None, found):
+                raise ReplyError(_unclear("the request carries two different API keys; send one", "two_api_keys"))
+            shown = found
     query = scope.get("query_string", b"")
     if query and any(name in _QUERY for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)):
         words = (
             "an API key in the address ends up in logs; send it as `Authorization: Bearer bk-...`, and revoke this one"
         )
         raise ReplyError(_unclear(words, "api_key_in_address"))
-    return found.pop() if found else None
+    return shown
 
 
 def _bare(name: bytes, value: bytes) -> str | None:
