@@ -181,3 +181,39 @@ def test_a_wrong_wish_for_a_key_is_one_clear_error(run: Run, arguments: tuple[st
     assert (done.status, done.out) == (2, "")
     assert words in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"stream": True}, {"logprobs": True}, {"n": 2}, {"n": 2, "stream": True}, {"n": 2, "logprobs": True}],
+    ids=str,
+)
+def test_every_way_of_asking_is_charged_by_the_engines_count(
+    open_server: Any, more: dict[str, Any], tmp_path: Path
+) -> None:
+    server, count = open_server
+    before = count()
+    with client_of(server, "none") as client:
+        answer = chat(client, **more)
+        for _ in answer if more.get("stream") else ():
+            pass
+    wait_until(lambda: count() != before)
+    requests, prompt, generated = (now - then for now, then in zip(count(), before, strict=True))
+    choices = more.get("n", 1)
+    assert (requests, generated) == (1, 8 * choices)
+    assert 0 < prompt < 100
+
+
+@pytest.fixture
+def open_server(up: Up, tiny: Path, tmp_path: Path) -> tuple[Any, Callable[[], tuple[int, int, int]]]:
+    """A server and how many requests, prompt tokens (cached ones too) and generated tokens it has recorded."""
+    server = up(tiny)
+    server.wait_for("ready")
+    query = "SELECT count(*), total(prompt_tokens) + total(cached_tokens), total(generated_tokens) FROM activity"
+
+    def count() -> tuple[int, int, int]:
+        with closing(sqlite3.connect(tmp_path / "state" / "bercail" / "activity.db")) as database:
+            requests, prompt, generated = database.execute(query).fetchone()
+        return int(requests), int(prompt), int(generated)
+
+    return server, count

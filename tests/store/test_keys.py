@@ -79,6 +79,15 @@ def test_the_file_is_looked_at_only_so_often(path: Path) -> None:
     assert server.keys() == {"00000001": a_key()}
 
 
+def test_what_it_changes_itself_is_seen_at_once(path: Path) -> None:
+    ring = FileKeyring(path, print, lambda: 5.0)
+    assert ring.keys() is None
+    ring.add(a_key())
+    assert ring.keys() == {"00000001": a_key()}
+    ring.revoke("00000001", 8.0)
+    assert (ring.keys() or {})["00000001"].revoked_s == 8.0
+
+
 def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
     ring = Rings(path).ring
     ring.add(a_key())

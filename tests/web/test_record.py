@@ -130,6 +130,16 @@ def test_a_body_handed_on_with_timings_tells_them() -> None:
     assert record.prefill_tokens_per_s == 70.5
 
 
+def test_of_several_choices_handed_on_unparsed_the_one_that_is_counted_stands_for_each() -> None:
+    record = a_record()
+    record.read_body(json.dumps({"usage": {"prompt_tokens": 8, "completion_tokens": 9}, "timings": TIMED}).encode(), 3)
+    record.settle()
+    assert counts(record) == (7, 1, 27)
+    silent = a_record()
+    silent.read_body(b"{}", 3)
+    assert counts(silent) == (None, None, None)
+
+
 def test_the_speed_of_a_single_token_is_none() -> None:
     record = a_record()
     record.read_timings(TIMED | {"predicted_n": 1, "predicted_per_second": 1e6})

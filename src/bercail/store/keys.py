@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -64,7 +65,7 @@ class FileKeyring:
         self._path = path
         self._warn = warn
         self._clock = clock
-        self._looked_s = -LOOK_S
+        self._looked_s = -inf
         self._state: _State = None
         self._keys: Mapping[str, Key] | None = None
 
@@ -114,6 +115,7 @@ class FileKeyring:
             if key.id in keys:
                 raise StoreError(f"there is an API key {key.id} already", hint="try again, for ids are drawn by chance")
             write_keys(self._path, keys | {key.id: key})
+        self._looked_s = -inf
 
     def revoke(self, key_id: str, wall_s: Seconds) -> Key:
         """Put a key out of force; it stays in the file, so that its name can be told.
@@ -130,6 +132,7 @@ class FileKeyring:
                 )
             keys[key_id] = replace(keys[key_id], revoked_s=wall_s)
             write_keys(self._path, keys)
+        self._looked_s = -inf
         return keys[key_id]
 
     def _look(self) -> _State:

@@ -107,14 +107,19 @@ class Record:
         self.cached_tokens, self.prefill_tokens = cached, max(0, prompt - (cached or 0))
         self.decode_tokens = _count(usage, "completion_tokens") or 0
 
-    def read_body(self, body: bytes) -> None:
-        """Take the counts from the ends of an answer that is handed on unparsed."""
+    def read_body(self, body: bytes, choices: int = 1) -> None:
+        """Take the counts from the ends of an answer that is handed on unparsed.
+
+        Of several choices llama.cpp then counts one alone (b11549), which is taken for each of them.
+        """
         ends = body if len(body) <= 2 * TAIL_BYTES else body[:TAIL_BYTES] + body[-TAIL_BYTES:]
         found: dict[str, object] = {}
         for name, pattern in (("usage", _USAGE), ("timings", _TIMED)):
             if match := pattern.search(ends):
                 found[name] = parse(b"data: " + match[1])
         self.read_answer(found)
+        if self.decode_tokens is not None:
+            self.decode_tokens *= choices
 
     def settle(self, choices: int = 1) -> None:
         """The answer has ended: its choices share a prompt, and one that broke off is counted as far as it came."""

@@ -56,7 +56,7 @@ class Relay:
                 case Way.FOLD:
                     await self._fold(turn, ask, chunks, begun_s)
                 case Way.WHOLE:
-                    await self._whole(turn, response, chunks, begun_s)
+                    await self._whole(turn, ask, response, chunks, begun_s)
             await _drain(response, chunks)
         finally:
             response.abort()
@@ -105,11 +105,11 @@ class Relay:
         raise _incomplete()
 
     async def _whole(
-        self, turn: Turn, response: UpstreamResponse, chunks: AsyncIterator[bytes], begun_s: Seconds
+        self, turn: Turn, ask: Ask, response: UpstreamResponse, chunks: AsyncIterator[bytes], begun_s: Seconds
     ) -> None:
         body = b"".join([chunk async for chunk in chunks])
         turn.record.ttft_s = self._clock() - begun_s
-        turn.record.read_body(body)
+        turn.record.read_body(body, ask.choices)
         kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
         await turn.whole(200, [(b"content-type", kind)], body)
 
