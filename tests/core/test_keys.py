@@ -36,7 +36,7 @@ def a_key(**facts: object) -> Key:
 
 
 def check(
-    key: Key, scope: Scope = Scope.INFERENCE, usage: Usage | None = None, *, now_s: float = 0.0
+    key: Key, scope: Scope | None = Scope.INFERENCE, usage: Usage | None = None, *, now_s: float = 0.0
 ) -> ApiError | None:
     return refusal(key, scope, usage or Usage(), wall_s=NOW_S, now_s=now_s)
 
@@ -90,6 +90,8 @@ def test_who_is_unknown_is_told_what_to_do(token: str | None, code: str, *, made
         ({}, Scope.INFERENCE, None),
         ({}, Scope.MODELS, None),
         ({}, Scope.ADMIN, (403, "missing_scope")),
+        ({"scopes": (Scope.MODELS,)}, None, None),
+        ({"revoked_s": NOW_S - 9}, None, (401, "revoked_api_key")),
         ({"scopes": (Scope.MODELS,)}, Scope.INFERENCE, (403, "missing_scope")),
         ({"scopes": (Scope.ADMIN,)}, Scope.INFERENCE, None),
         ({"expires_s": NOW_S + 1}, Scope.INFERENCE, None),
@@ -98,7 +100,7 @@ def test_who_is_unknown_is_told_what_to_do(token: str | None, code: str, *, made
     ],
 )
 def test_scopes_and_force_decide_first(
-    facts: dict[str, object], scope: Scope, expected: tuple[int, str] | None
+    facts: dict[str, object], scope: Scope | None, expected: tuple[int, str] | None
 ) -> None:
     error = check(a_key(**facts), scope)
     assert (error and (error.status, error.code)) == expected

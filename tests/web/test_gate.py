@@ -196,6 +196,7 @@ def test_scopes_open_what_they_say() -> None:
     refused = bench.ask(CHAT, bearer(lists))
     assert (refused.status, refused.error["code"], refused.error["type"]) == (403, "missing_scope", "permission_error")
     assert [bench.ask(CHAT, bearer(token)).status for token in (infer, admin)] == [200, 200]
+    assert [bench.ask("/v1/nothing", bearer(token)).status for token in (infer, lists)] == [404, 404]
 
 
 def test_a_key_of_some_models_sees_and_uses_no_other() -> None:
@@ -332,6 +333,8 @@ def test_the_key_reaches_no_engine() -> None:
 def test_keys_that_cannot_be_read_let_nobody_in() -> None:
     bench = Bench(keyring=FakeKeyring(refusal=StoreError("the file of keys is damaged")))
     assert bench.ask().status == 500
+    assert bench.get("/v1/models").status == 500
+    assert (bench.get("/health").status, bench.get("/health").json) == (200, {"status": "ok"})
     assert bench.host.granted == 0
 
 

@@ -184,7 +184,7 @@ def unknown(token: str | None, keys: Mapping[str, Key] | None) -> ApiError:
     return _refused(401, f"the API key is wrong: {why}", "invalid_api_key")
 
 
-def refusal(key: Key, scope: Scope, usage: Usage, *, wall_s: Seconds, now_s: Seconds) -> ApiError | None:
+def refusal(key: Key, scope: Scope | None, usage: Usage, *, wall_s: Seconds, now_s: Seconds) -> ApiError | None:
     """Why the holder of ``key`` may not come in now; None if nothing is against it.
 
     Tokens are charged when an answer has ended, so a request comes in as long as anything is left: a limit is passed by
@@ -192,7 +192,7 @@ def refusal(key: Key, scope: Scope, usage: Usage, *, wall_s: Seconds, now_s: Sec
 
     Args:
         key: the holder's.
-        scope: what the request needs.
+        scope: what the request needs, or None if any key will do.
         usage: of this key so far.
         wall_s: unix seconds.
         now_s: on the clock of ``usage``.
@@ -201,7 +201,7 @@ def refusal(key: Key, scope: Scope, usage: Usage, *, wall_s: Seconds, now_s: Sec
         what = "was revoked" if key.revoked_s is not None else f"expired on {format_moment(key.expires_s or 0.0)}"
         code = "revoked_api_key" if key.revoked_s is not None else "expired_api_key"
         return _refused(401, f"the API key {key.id} {what}; ask the server's owner for another", code)
-    if not key.may(scope):
+    if scope is not None and not key.may(scope):
         has = ", ".join(key.scopes)
         return _refused(403, f"this needs the scope {scope}; the API key {key.id} has {has}", "missing_scope")
     return _spent(key, usage, now_s) if scope is Scope.INFERENCE else None

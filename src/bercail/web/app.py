@@ -81,13 +81,13 @@ class App:
     def _look_up(self, scope: Scope, path: str) -> tuple[int, Headers, bytes]:
         """Everything that needs no engine; a preflight needs no key, and health tells little without one."""
         method, host = scope["method"], None
+        known = path in _GETS or path.startswith(_MODEL)
         try:
             if method != "OPTIONS":
-                host = self._gate.admit(scope, keys.Scope.MODELS).sees(self._host)
-        except ReplyError as fault:
+                host = self._gate.admit(scope, keys.Scope.MODELS if known else None).sees(self._host)
+        except (ReplyError, BercailError) as fault:
             if path not in _HEALTH:
-                return _failed(fault.error)
-        known = path in _GETS or path.startswith(_MODEL)
+                return _failed(_told(fault))
         allowed = "GET, HEAD, OPTIONS" if known else "POST, OPTIONS" if path in _POSTS else ""
         if not allowed:
             message = f"there is no {path[:200]} here; there are {_ROUTES}"
@@ -101,10 +101,8 @@ class App:
             return status, [*headers, allow], body
         try:
             return self._get(path, host)
-        except ReplyError as fault:
-            return _failed(fault.error)
-        except BercailError as error:
-            return _failed(api_error(error, started=False))
+        except (ReplyError, BercailError) as fault:
+            return _failed(_told(fault))
 
     def _get(self, path: str, host: Host | None) -> tuple[int, Headers, bytes]:
         """The answer for whoever sees ``host``; None is somebody without a key, who asks for the health."""
@@ -216,6 +214,10 @@ _METRICS = ApiError(
     kind="permission_error",
     code="model_forbidden",
 )
+
+
+def _told(fault: ReplyError | BercailError) -> ApiError:
+    return fault.error if isinstance(fault, ReplyError) else api_error(fault, started=False)
 
 
 def _failed(error: ApiError) -> tuple[int, Headers, bytes]:

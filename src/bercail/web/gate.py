@@ -83,8 +83,8 @@ class Gate:
             usage = self._usages.get(spent.key_id) or Usage()
             self._usages[spent.key_id] = usage.charged(spent.tokens, at_s)
 
-    def admit(self, scope: asgi.Scope, need: Scope) -> Visit:
-        """Let a request in that is answered at once.
+    def admit(self, scope: asgi.Scope, need: Scope | None) -> Visit:
+        """Let a request in that is answered at once; where ``need`` is None, any key in force will do.
 
         Raises:
             ReplyError: 401 without a key in force, 403 with one that does not open this.
