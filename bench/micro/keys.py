@@ -70,6 +70,14 @@ def reading_us(requests: int) -> float:
     return (time.process_time() - cpu_s) / requests * 1e6
 
 
+def loop_ms() -> float:
+    """CPU ms of a fixed loop: how fast the machine happens to be."""
+    cpu_s = time.process_time()
+    for _ in range(1_000_000):
+        pass
+    return (time.process_time() - cpu_s) * 1e3
+
+
 def figures(values: list[float]) -> dict[str, float]:
     return {
         "median": round(statistics.median(values), 2), "min": round(min(values), 2), "max": round(max(values), 2)
@@ -92,7 +100,9 @@ def measure(folder: Path, rounds: int, requests: int) -> dict[str, object]:
     gates = {"open": Gate(clock=clock), "keys": Gate(keyring, ledger, clock=clock)}
     cpu: dict[str, list[float]] = {name: [] for name in gates}
     held: dict[str, list[float]] = {name: [] for name in gates}
+    loops = []
     for number in range(rounds + 1):
+        loops.append(loop_ms())
         for name, gate in gates.items():
             cpu_us, held_us = round_us(gate, asked, requests, 0.6)
             if number:
@@ -106,6 +116,7 @@ def measure(folder: Path, rounds: int, requests: int) -> dict[str, object]:
         "added_us_in_the_event_loop": figures(loop),
         "cpu_us_per_request": {name: figures(values) for name, values in cpu.items()},
         "cpu_us_to_read_the_counts_of_an_answer": figures([reading_us(requests) for _ in range(rounds)]),
+        "cpu_ms_of_a_fixed_loop": figures(loops),
         "recorded": len(ledger.spent(0.0)) > 0,
     }
 

@@ -212,11 +212,15 @@ def _spent(key: Key, usage: Usage, now_s: Seconds) -> ApiError | None:
     if limits.concurrency is not None and usage.running >= limits.concurrency:
         words = f"the API key {key.id} may run {_counted(limits.concurrency, 'request')} at once, and does"
         return _refused(429, f"{words}; try again when one has ended", "concurrency_exceeded")
-    windows = ((usage.minute, limits.tokens_per_minute, "minute"), (usage.day, limits.tokens_per_day, "day"))
-    waits = [(window.wait_s(limit, now_s), window, limit, span) for window, limit, span in windows if limit is not None]
-    wait_s, window, limit, span = max(waits, key=lambda row: row[0], default=(0, usage.minute, 0, ""))
-    if not wait_s:
+    minute, day = usage.minute, usage.day
+    minute_s = 0 if limits.tokens_per_minute is None else minute.wait_s(limits.tokens_per_minute, now_s)
+    day_s = 0 if limits.tokens_per_day is None else day.wait_s(limits.tokens_per_day, now_s)
+    if not minute_s and not day_s:
         return None
+    span, window, limit = ("day", day, limits.tokens_per_day) if day_s > minute_s else (
+        "minute", minute, limits.tokens_per_minute
+    )  # fmt: skip
+    wait_s = max(minute_s, day_s)
     spent = f"{_counted(window.spent(now_s), 'token')} of {limit:,} a {span}"
     words = f"the API key {key.id} has used {spent}; there is room again in {wait_s:,} s"
     made = _refused(429, words, f"tokens_per_{span}_exceeded")
