@@ -67,6 +67,7 @@ class Ticket:
 
     address: Address
     model: ServedModel
+    load_s: float = 0.0
 
     def release(self) -> None:
         """Nothing to give back."""
