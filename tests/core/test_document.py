@@ -21,7 +21,7 @@ INSPECT = {
     "quantization", "bits_per_weight", "tensor_types", "layer_mix", "capabilities", "tokenizer", "chat_template",
     "license", "qat", "files", "metadata",
 }  # fmt: skip
-INSPECT_ADDED = {"id", "name", "role", "pooling", "projector", "notes"}
+INSPECT_ADDED = {"id", "name", "role", "format", "pooling", "projector", "notes"}
 PLAN = {
     "schema", "verdict", "model", "context_tokens", "slots", "engine", "devices", "settings", "reasons", "alternatives",
 }  # fmt: skip
