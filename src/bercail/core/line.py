@@ -112,7 +112,7 @@ class Line:
         return Line(lanes=lanes, order=_inserted(order, (next_tag, rest[0].number, name)))
 
     def position(self, ticket: Ticket) -> int:
-        """Which in the order of service it will be, 1 for the next, if all requests take as long and the lanes alternate."""
+        """Which in the order of service it will be, 1 for the next, if all take as long and the lanes alternate."""
         mine = (ticket.key, ticket.priority)
         depth = _place(self.lanes[mine], ticket)
         ahead, before = depth, 1

@@ -152,9 +152,7 @@ def schedule(state: Schedule, event: Event, now_s: Seconds) -> tuple[Schedule, t
     return turn.end()
 
 
-def _to_model(
-    turn: Turn, event: Ready | StartFailed | Died | Stopped | Unload | Preload | Reload
-) -> None:
+def _to_model(turn: Turn, event: Ready | StartFailed | Died | Stopped | Unload | Preload | Reload) -> None:
     match event:
         case Ready():
             _ready(turn, event)
@@ -177,7 +175,7 @@ def _to_model(
 
 def _asked(turn: Turn, ticket: Ticket) -> None:
     ticket = _substituted(turn, ticket)
-    model, policy = ticket.model, turn.terms.policy
+    model = ticket.model
     if model not in turn.terms.needs:
         turn.actions.append(Refuse(ticket=ticket, status=503, reason=f"{model} is not configured"))
         return
@@ -262,7 +260,9 @@ def _ready(turn: Turn, event: Ready) -> None:
     if event.bytes is not None:
         left, thought = room.beside_pinned(turn.terms, turn.seats, model), required(need, seat)
         # What runs can run again: it is never said to need more than it can be given.
-        learned = {name: min(count, max(left.get(name, 0), thought.get(name, 0))) for name, count in event.bytes.items()}
+        learned = {
+            name: min(count, max(left.get(name, 0), thought.get(name, 0))) for name, count in event.bytes.items()
+        }
         past = replace(past, held=event.bytes, learned=learned)
     turn.seats[model] = replace(seat, used_s=turn.now_s)
     turn.move(model, Stand.READY, past)
@@ -326,12 +326,11 @@ def _send_out(turn: Turn, model: str, *, wanted: bool) -> None:
 
 def _terms_changed(turn: Turn, event: TermsChanged) -> None:
     before, turn.terms = turn.terms, event.terms
-    for model in tuple(turn.seats):
-        if model not in event.terms.needs:
-            turn.refuse_all(model, f"{model} is no longer configured")
-            _send_out(turn, model, wanted=False)
-            if turn.seats[model].stand is Stand.OUT:
-                del turn.seats[model]
+    for model in sorted(turn.seats.keys() - event.terms.needs.keys()):
+        turn.refuse_all(model, f"{model} is no longer configured")
+        _send_out(turn, model, wanted=False)
+        if turn.seats[model].stand is Stand.OUT:
+            del turn.seats[model]
     for model, need in event.terms.needs.items():
         if model not in turn.seats:
             turn.seats[model] = Seat()
@@ -341,12 +340,17 @@ def _terms_changed(turn: Turn, event: TermsChanged) -> None:
         if model in event.reload:
             _send_out(turn, model, wanted=True)
     _rule_out(turn)
-    for model, need in event.terms.needs.items():
+    _welcome(turn)
+    turn.due = True
+
+
+def _welcome(turn: Turn) -> None:
+    """There may be more slots; and whoever is to come by itself, but cannot, is told of."""
+    for model, need in turn.terms.needs.items():
         if turn.seats[model].stand is Stand.READY:
-            turn.serve(model)  # there may be more slots
+            turn.serve(model)
         elif need.keep in (Keep.PINNED, Keep.WARM) and (reason := room.never(turn.terms, turn.seats, model)):
             turn.actions.append(Decline(model=model, reason=reason))
-    turn.due = True
 
 
 def _rule_out(turn: Turn) -> None:
