@@ -4,6 +4,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from bercail.core import route
@@ -11,10 +12,11 @@ from bercail.core.line import Ticket
 from bercail.core.need import Terms
 from bercail.core.schedule import (
     Asked,
+    Died,
     Event,
+    Left,
     Ready,
     Released,
-    Schedule,
     StartFailed,
     Stopped,
     TermsChanged,
@@ -22,7 +24,7 @@ from bercail.core.schedule import (
     schedule,
 )
 from bercail.core.seat import Stand
-from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Start, Stop, WakeAt
+from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 
 
 class Policy(Protocol):
@@ -38,8 +40,8 @@ class Policy(Protocol):
 class Scheduled:
     """The scheduler itself."""
 
-    def __init__(self, terms: Terms) -> None:
-        self.state, _ = schedule(Schedule(), TermsChanged(terms=terms), 0.0)
+    def __init__(self) -> None:
+        self.state = Schedule()
 
     def feed(self, event: Event, now_s: float) -> tuple[Action, ...]:
         """One step."""
@@ -111,8 +113,14 @@ class Told:
     granted_s: float | None = None
     ended_s: float | None = None
     refused: Refuse | None = None
+    left: bool = False
     out_since_s: float | None = None
     longest_out_s: float = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether it waits."""
+        return self.granted_s is None and self.refused is None and not self.left
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,7 +132,9 @@ class World:
         takes: bytes by model and device that a process really takes; the needs by default.
         answer_s: how long an answer takes.
         done: called at the end of each answer or refusal.
-        swap_waits_s: how long requests waited, out of memory, until their model was called.
+        starts: every start so far, with its time.
+        told: every request by its number.
+        spoilt: how the next start of a model fails.
     """
 
     terms: Terms
@@ -139,12 +149,16 @@ class World:
     engines: dict[str, Engine] = field(default_factory=dict)
     told: dict[int, Told] = field(default_factory=dict)
     declined: list[Decline] = field(default_factory=list)
-    _agenda: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    spoilt: dict[str, StartFailed] = field(default_factory=dict)
+    _agenda: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
     _alarm_s: float = math.inf
     _count: int = 0
     _number: int = 0
 
-    def at(self, at_s: float, act: Callable[[], None]) -> None:
+    def __post_init__(self) -> None:
+        self.feed(TermsChanged(terms=self.terms))
+
+    def at(self, at_s: float, act: Callable[[], object]) -> None:
         """Do something then."""
         self._count += 1
         heapq.heappush(self._agenda, (max(at_s, self.now_s), self._count, act))
@@ -159,6 +173,24 @@ class World:
         self.told[ticket.number] = Told(ticket=ticket, out_since_s=self.now_s)
         self.feed(Asked(ticket=ticket))
         return ticket
+
+    def leave(self, number: int) -> None:
+        """The client of a request is gone."""
+        told = self.told[number]
+        told.left = True
+        for engine in self.engines.values():
+            engine.inside = [ticket for ticket in engine.inside if ticket.number != number]
+            engine.queued = [ticket for ticket in engine.queued if ticket.number != number]
+            self._fill(engine)
+        self.feed(Left(ticket=told.ticket))
+
+    def die(self, model: str, retry_s: float | None) -> None:
+        """A process ends by itself."""
+        engine = self.engines.pop(model)
+        for ticket in (*engine.inside, *engine.queued):
+            self.told[ticket.number].ended_s = self.now_s
+        engine.inside, engine.queued = [], []
+        self.feed(Died(model=model, reason=f"{model} died", retry_s=retry_s))
 
     def run(self, until_s: float = math.inf) -> None:
         """Let time pass until nothing is left to do, or until then."""
@@ -191,17 +223,17 @@ class World:
                 self.engines[model] = Engine()
                 self.starts.append((self.now_s, model))
                 engine = self.engines[model]
-                self.at(self.now_s + self.load_s[model], lambda: self._loaded(model, engine))
+                self.at(self.now_s + self.load_s[model], partial(self._loaded, model, engine))
             case Stop(model=model):
                 engine = self.engines[model]
                 assert not engine.stopping, "stopped twice"
                 assert not engine.inside, "stopped under a request"
                 engine.stopping = True
-                self.at(self.now_s + self.stop_s, lambda: self._stopped(model, engine))
+                self.at(self.now_s + self.stop_s, partial(self._stopped, model, engine))
             case WakeAt(at_s=at_s):
                 assert at_s > self.now_s, "woken in the past"
                 self._alarm_s = at_s
-                self.at(at_s, lambda: self._ring(at_s))
+                self.at(at_s, partial(self._ring, at_s))
             case Decline():
                 self.declined.append(action)
             case Drain(model=model) | Resume(model=model):
@@ -219,6 +251,7 @@ class World:
         told = self.told[ticket.number]
         assert told.granted_s is None, "granted twice"
         assert told.refused is None, "granted after it was refused"
+        assert not told.left, "granted to a client that is gone"
         told.granted_s = self.now_s
         engine.queued.append(ticket)
         self._fill(engine)
@@ -227,7 +260,7 @@ class World:
         while engine.queued and len(engine.inside) < self.terms.needs[engine.queued[0].model].slots:
             ticket = engine.queued.pop(0)
             engine.inside.append(ticket)
-            self.at(self.now_s + self.answer_s(ticket), lambda ticket=ticket: self._answered(engine, ticket))
+            self.at(self.now_s + self.answer_s(ticket), partial(self._answered, engine, ticket))
 
     def _answered(self, engine: Engine, ticket: Ticket) -> None:
         if ticket not in engine.inside:
@@ -240,6 +273,10 @@ class World:
 
     def _loaded(self, model: str, engine: Engine) -> None:
         if engine.stopping or self.engines.get(model) is not engine:
+            return
+        if (failure := self.spoilt.pop(model, None)) is not None:
+            del self.engines[model]
+            self.feed(failure)
             return
         real = self.takes.get(model)
         if real is not None and any(self._lacks(model, device) for device in real):
@@ -274,7 +311,7 @@ class World:
         """How long each open request has now waited for its model to be called."""
         coming = self.policy.coming()
         for told in self.told.values():
-            if told.granted_s is not None or told.refused is not None:
+            if not told.open:
                 continue
             if told.ticket.model in coming:
                 self._count_out(told)

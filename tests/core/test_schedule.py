@@ -470,8 +470,8 @@ def test_a_rule_against_a_pinned_model_refuses() -> None:
 
 
 def test_a_rule_of_one_direction_does_not_lock_those_who_are_called() -> None:
-    apart = {"a": Need(bytes={"other": 1}), "b": need(10), "c": need(10)}
-    story = Story(terms(leaves=b_sends_a_away, **apart)).up(0, "c")
+    rule = b_sends_a_away
+    story = Story(terms(leaves=rule, a=Need(bytes={"other": 1}), b=need(10), c=need(10))).up(0, "c")
     assert story.ask(20, 1, "b") == ["stop c"]
     assert story.ask(21, 2, "a") == ["start a"]
     assert story.at(22, Stopped(model="c")) == []
