@@ -53,9 +53,8 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scheduled = Scheduled()
-        self.world = World(
-            terms=TERMS, policy=self.scheduled, load_s=LOADS_S, stop_s=2.0, answer_s=answer_s
-        )  # fmt: skip
+        self.world = World(terms=TERMS, policy=self.scheduled, load_s=LOADS_S, stop_s=2.0, answer_s=answer_s)
+        self.sent_out: set[str] = set()
 
     @rule(model=MODELS, key=st.sampled_from("xyz"), priority=st.integers(0, 1), also=st.none() | MODELS)
     def ask(self, model: str, key: str, priority: int, also: str | None) -> None:
@@ -88,12 +87,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(event=st.sampled_from([Unload, Preload, Reload]), model=MODELS)
     def by_hand(self, event: type[Unload | Preload | Reload], model: str) -> None:
+        self.sent_out.add(model)
         self.world.feed(event(model=model))
 
     @rule(reload=st.frozensets(MODELS, max_size=2), slots=st.integers(1, 3))
     def configure(self, reload: frozenset[str], slots: int) -> None:
         needs = {**TERMS.needs, "small": replace(TERMS.needs["small"], slots=slots)}
         self.world.terms = replace(TERMS, needs=needs)
+        self.sent_out |= reload
         self.world.feed(TermsChanged(terms=self.world.terms, reload=reload))
 
     def unfinished(self) -> list[int]:
@@ -112,6 +113,11 @@ class Machine(RuleBasedStateMachine):
         assert sum(use.waiting for use in uses) == waiting
         assert sum(use.running for use in uses) == sum(len(seat.running) for seat in seats.values())
         assert all(use.waiting >= 0 <= use.running for use in uses)
+
+    @invariant()
+    def pinned_models_are_never_evicted(self) -> None:
+        leaving = self.scheduled.state.seats["pinned"].stand in (Stand.DRAINING, Stand.STOPPING)
+        assert not leaving or "pinned" in self.sent_out
 
     @invariant()
     def a_free_slot_serves_at_once(self) -> None:

@@ -184,15 +184,13 @@ def _asked(turn: Turn, ticket: Ticket) -> None:
     if not ready and (reason := room.never(turn.terms, turn.seats, model)):
         turn.actions.append(Refuse(ticket=ticket, status=503, reason=reason))
         return
-    at_once = ready and not seat.line and len(seat.running) < turn.terms.needs[model].slots
-    if not at_once and (refusal := _full(turn, ticket)):
+    if ready and not seat.line and len(seat.running) < turn.terms.needs[model].slots:
+        turn.admit(ticket)
+    elif refusal := _full(turn, ticket):
         turn.actions.append(refusal)
-        return
-    turn.push(ticket)
-    if ready:
-        turn.serve(model)
-    elif not seat.line:
-        turn.due = True
+    else:
+        turn.push(ticket)
+        turn.due = turn.due or not (ready or seat.line)
 
 
 def _substituted(turn: Turn, ticket: Ticket) -> Ticket:

@@ -52,9 +52,13 @@ class Shares:
 
     def arrived(self, key: str, credit_s: Seconds) -> "Shares":
         """One more waits. A key that was away is owed no more than ``credit_s``, a new one nothing."""
-        use = self.uses.get(key) or Use(had_s=self.floor_s)
-        had_s = use.had_s if use.waiting or use.running else max(use.had_s, self.floor_s - credit_s)
-        return self._with(key, Use(had_s=had_s, waiting=use.waiting + 1, running=use.running))
+        use = self._present(key, credit_s)
+        return self._with(key, Use(had_s=use.had_s, waiting=use.waiting + 1, running=use.running))
+
+    def admitted(self, key: str, charge_s: float, credit_s: Seconds) -> "Shares":
+        """One more is served at once: ``arrived`` and ``begun`` in one."""
+        use = self._present(key, credit_s)
+        return self._with(key, Use(had_s=use.had_s + charge_s, waiting=use.waiting, running=use.running + 1))
 
     def left(self, key: str) -> "Shares":
         """One less waits."""
@@ -70,6 +74,14 @@ class Shares:
         """One that was served is done; it took so much more than it was charged."""
         use = self.uses[key]
         return self._with(key, Use(had_s=use.had_s + correction_s, waiting=use.waiting, running=use.running - 1))
+
+    def _present(self, key: str, credit_s: Seconds) -> Use:
+        use = self.uses.get(key)
+        if use is None:
+            return Use(had_s=self.floor_s)
+        if use.waiting or use.running or use.had_s >= self.floor_s - credit_s:
+            return use
+        return Use(had_s=self.floor_s - credit_s)
 
     def _with(self, key: str, use: Use) -> "Shares":
         before = self.uses.get(key)

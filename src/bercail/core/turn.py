@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from bercail.core import room
-from bercail.core.line import Ticket
+from bercail.core.line import Line, Ticket
 from bercail.core.need import Need, Terms
 from bercail.core.seat import Past, Seat, Service, Stand, averaged, expires_s, required, service_s
 from bercail.core.share import Shares
@@ -197,21 +197,32 @@ class Turn:
         """Let those through whose turn it is, as far as the slots of a ready model go."""
         need, seat = self.terms.needs[model], self.seats[model]
         while seat.line and len(seat.running) < need.slots:
-            seat = self._granted(seat, need)
+            ticket, turn_s = seat.line.first, seat.line.first_tag
+            charged_s = self._charge_s(need, seat, ticket)
+            self.shares = self.shares.begun(ticket.key, charged_s)
+            self.waiting -= 1
+            seat = self._granted(seat, seat.line.without(ticket, self.tag(ticket)), ticket, turn_s, charged_s)
         self.seats[model] = seat
 
-    def _granted(self, seat: Seat, need: Need) -> Seat:
-        ticket, turn_s = seat.line.first, seat.line.first_tag
+    def admit(self, ticket: Ticket) -> None:
+        """Let a request through that has just come, for there is a slot and nobody before it."""
+        need, seat = self.terms.needs[ticket.model], self.seats[ticket.model]
+        charged_s = self._charge_s(need, seat, ticket)
+        self.shares = self.shares.admitted(ticket.key, charged_s, self.terms.policy.fair_lag_s)
+        turn_s = self.tag(ticket) - charged_s
+        self.seats[ticket.model] = self._granted(seat, seat.line, ticket, turn_s, charged_s)
+
+    def _charge_s(self, need: Need, seat: Seat, ticket: Ticket) -> float:
         policy = self.terms.policy
-        weight = need.slots * policy.weights.get(ticket.key, 1.0)
-        charged_s = service_s(policy, seat) / weight
-        self.shares = self.shares.begun(ticket.key, charged_s)
-        self.waiting -= 1
+        return service_s(policy, seat) / (need.slots * policy.weights.get(ticket.key, 1.0))
+
+    def _granted(self, seat: Seat, line: Line, ticket: Ticket, turn_s: float, charged_s: float) -> Seat:
         self.actions.append(Grant(ticket=ticket))
+        service = Service(key=ticket.key, begun_s=self.now_s, charged_s=charged_s)
         return Seat(
             stand=seat.stand,
-            line=seat.line.without(ticket, self.tag(ticket)),
-            running={**seat.running, ticket.number: Service(key=ticket.key, begun_s=self.now_s, charged_s=charged_s)},
+            line=line,
+            running={**seat.running, ticket.number: service},
             used_s=self.now_s,
             turn_s=turn_s,
             service_s=seat.service_s,
