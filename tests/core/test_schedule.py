@@ -11,6 +11,7 @@ from bercail.core.schedule import (
     Died,
     Event,
     Left,
+    Outlook,
     Preload,
     Ready,
     Released,
@@ -20,6 +21,7 @@ from bercail.core.schedule import (
     TermsChanged,
     Tick,
     Unload,
+    outlook,
     schedule,
 )
 from bercail.core.seat import Stand
@@ -583,6 +585,15 @@ def test_loading_is_no_reason_to_refuse() -> None:
     assert story.at(1001, Ready(model="a")) == ["grant 1 a"]
 
 
+def test_the_time_of_a_load_does_not_count_for_the_longest_wait_allowed() -> None:
+    story = Story(terms(replace(POLICY, wait_limit_s=30.0), a=need()))
+    story.ask(0, 1, "a")
+    story.ask(0, 2, "a")
+    assert story.at(100, Ready(model="a")) == ["grant 1 a"]
+    assert story.at(129, Tick()) == []
+    assert story.at(130, Tick()) == ["refuse 2 503 2 1"]
+
+
 def test_who_waits_too_long_is_refused() -> None:
     story = Story(terms(replace(POLICY, wait_limit_s=30.0), a=need())).up(0, "a")
     story.ask(1, 1, "a")
@@ -653,6 +664,34 @@ def test_a_preload_that_is_called_off_or_fails_with_a_pause() -> None:
     assert story.at(22, Preload(model="b")) == ["start b"]
     assert story.at(23, StartFailed(model="b", reason="busy", retry_s=5.0)) == []
     assert story.at(28, Tick()) == ["start b"]
+
+
+def test_a_preload_is_not_lost_while_the_model_still_leaves() -> None:
+    story = Story(terms(a=need())).up(0, "a")
+    assert story.at(20, Unload(model="a")) == ["stop a"]
+    assert story.at(20, Preload(model="a"), Reload(model="a")) == []
+    assert story.at(21, Stopped(model="a")) == ["start a"]
+
+
+def test_a_request_that_waits_can_be_told_what_to_expect() -> None:
+    story = Story(terms(a=need(), b=need())).up(0, "a")
+    story.ask(20, 1, "a")
+    story.ask(20, 2, "b")
+    story.ask(20, 3, "b", "", 0, "a")
+    waiting = Ticket(number=3, model="b", substitutes=("a",))
+    assert outlook(story.state, waiting, 20) == Outlook(stand=Stand.READY, position=1, wait_s=2.0)
+    assert outlook(story.state, story.tickets[2], 21) == Outlook(stand=Stand.OUT, position=1, wait_s=59 + 2 + 8 + 2)
+    assert outlook(story.state, story.tickets[1], 21) is None
+    assert outlook(story.state, Ticket(number=9, model="nobody"), 21) is None
+
+
+def test_two_that_fit_together_need_not_begin_one_after_the_other() -> None:
+    story = Story(terms(a=need(10), b=need(5), c=need(5))).up(0, "a")
+    story.ask(20, 1, "a")
+    story.ask(21, 2, "b")
+    story.ask(22, 3, "c")
+    assert story.at(80.9, Tick()) == []
+    assert story.at(81, Tick()) == ["drain a"]
 
 
 def test_small_requests_may_be_answered_by_a_substitute_that_is_ready() -> None:

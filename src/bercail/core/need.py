@@ -69,7 +69,7 @@ class Policy:
             less than so long before its own. The others are passed by no more than that, which is their ageing.
         queue_per_key: requests of one key that may wait.
         queue_length: requests that may wait in all.
-        wait_limit_s: a request that waited as long is refused, unless its model is just loading.
+        wait_limit_s: a request that waited as long is refused; the time that its model took to load does not count.
         first_service_s: how long an answer is taken to last before one was seen.
         weights: shares of the keys; 1 for those not named.
     """

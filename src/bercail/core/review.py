@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 
 from bercail.core import room
 from bercail.core.evict import Candidate, cheapest
+from bercail.core.line import Ticket
 from bercail.core.need import Keep
 from bercail.core.seat import (
     HOLDING,
     STAYING,
+    Seat,
     Stand,
     comes_back,
     entered_s,
     expires_s,
     held_until_s,
     idle_from_s,
+    limited_from_s,
     load_s,
     required,
     service_s,
@@ -68,12 +71,16 @@ def review(turn: Turn) -> None:
 def _expire(turn: Turn) -> None:
     limit_s = turn.terms.policy.wait_limit_s
     for model, seat in tuple(turn.seats.items()):
-        if seat.stand is Stand.STARTING or not seat.line or seat.line.oldest.arrived_s + limit_s > turn.now_s:
+        if seat.stand is Stand.STARTING or not seat.line or _limit_s(turn, seat, seat.line.oldest) > turn.now_s:
             continue
         for ticket in seat.line:
-            if ticket.arrived_s + limit_s <= turn.now_s:
+            if _limit_s(turn, seat, ticket) <= turn.now_s:
                 reason = f"waited {limit_s:.0f} s for {model}, the most that is allowed"
                 turn.refuse(ticket, reason, retry_after_s=turn.retry_s(model, len(seat.line)))
+
+
+def _limit_s(turn: Turn, seat: Seat, ticket: Ticket) -> Seconds:
+    return limited_from_s(seat, ticket) + turn.terms.policy.wait_limit_s
 
 
 def _outlived(turn: Turn) -> None:
@@ -129,12 +136,11 @@ def _in_time(turn: Turn, claims: Sequence[Claim]) -> list[Claim]:
 
 
 def _rivals(turn: Turn, one: Claim, other: Claim) -> bool:
-    """Whether two models want some of the same memory, or may not be in memory together."""
-    leaves = turn.terms.leaves
-    needs = (required(turn.terms.needs[claim.model], turn.seats[claim.model]) for claim in (one, other))
-    first, second = (frozenset(device for device, count in need.items() if count) for need in needs)
+    """Whether two models cannot be in memory together."""
+    leaves, budget = turn.terms.leaves, turn.terms.budget
+    first, second = (required(turn.terms.needs[claim.model], turn.seats[claim.model]) for claim in (one, other))
     return (
-        bool(first & second)
+        any(first[device] + second[device] > budget.get(device, 0) for device in first.keys() & second.keys())
         or other.model in leaves(one.model, frozenset({other.model}))
         or one.model in leaves(other.model, frozenset({one.model}))
     )
@@ -255,7 +261,7 @@ def _set_alarm(turn: Turn, left: Sequence[Claim]) -> None:
             continue
         need = turn.terms.needs[model]
         if seat.line and seat.stand is not Stand.STARTING:
-            times.append(seat.line.oldest.arrived_s + policy.wait_limit_s)
+            times.append(_limit_s(turn, seat, seat.line.oldest))
         if seat.stand is Stand.OUT and (seat.line or comes_back(need, seat)):
             times.append(seat.past.not_before_s)
         if seat.stand is Stand.READY and not seat.busy:

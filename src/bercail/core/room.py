@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from typing import assert_never
 
 from bercail.core.need import Keep, Terms
 from bercail.core.seat import HOLDING, Seat, Stand, entered_s, load_s, required, service_s
@@ -93,6 +94,8 @@ def wait_s(terms: Terms, seats: Seats, model: str, position: int, now_s: Seconds
             since_s = entered_s(seat) if seat.line else now_s
             swap_s = 0.0 if fits else max(0.0, since_s + policy.max_wait_s - now_s) + each_s
             before_s = max(swap_s, seat.past.not_before_s - now_s) + loading_s
+        case _ as unreachable:
+            assert_never(unreachable)
     return before_s + math.ceil(position / need.slots) * each_s
 
 

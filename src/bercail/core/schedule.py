@@ -127,6 +127,31 @@ Event: TypeAlias = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a request that waits can expect.
+
+    Attributes:
+        position: in its line, 1 for the next.
+        wait_s: until it is served, estimated as ``room.wait_s`` says.
+    """
+
+    stand: Stand
+    position: int
+    wait_s: Seconds
+
+
+def outlook(state: Schedule, ticket: Ticket, now_s: Seconds) -> Outlook | None:
+    """What a request can expect, or None if it does not wait."""
+    for model in (ticket.model, *ticket.substitutes):
+        seat = state.seats.get(model)
+        if seat is not None and seat.line.has(ticket):
+            position = seat.line.position(ticket)
+            wait_s = room.wait_s(state.terms, state.seats, model, position, now_s)
+            return Outlook(stand=seat.stand, position=position, wait_s=wait_s)
+    return None
+
+
 def schedule(state: Schedule, event: Event, now_s: Seconds) -> tuple[Schedule, tuple[Action, ...]]:
     """What follows from an event at a time that never runs backwards.
 
@@ -306,14 +331,15 @@ def _preload(turn: Turn, model: str) -> None:
         turn.actions.append(Decline(model=model, reason=f"{model} is not configured"))
     elif reason := room.never(turn.terms, turn.seats, model):
         turn.actions.append(Decline(model=model, reason=reason))
-    elif seat.stand in (Stand.OUT, Stand.DRAINING, Stand.STOPPING):
+    elif seat.stand not in (Stand.STARTING, Stand.READY):
         turn.move(model, seat.stand, replace(seat.past, wanted=True, resting=False))
 
 
 def _send_out(turn: Turn, model: str, *, wanted: bool) -> None:
     """Out of memory, or out of the way into it; ``wanted`` if it is to come again."""
     stand = turn.seats[model].stand
-    again = wanted and stand in (Stand.CALLED, Stand.STARTING, Stand.READY, Stand.DRAINING)
+    is_in = stand in (Stand.CALLED, Stand.STARTING, Stand.READY, Stand.DRAINING)
+    again = wanted and (is_in or turn.past(model).wanted)
     past = replace(turn.past(model), wanted=again, resting=not wanted, retried=False, going=stand is Stand.DRAINING)
     turn.move(model, Stand.OUT if stand is Stand.CALLED else stand, past)
     if stand is Stand.READY:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bercail.core.line import Line
+from bercail.core.line import Line, Ticket
 from bercail.core.need import Keep, Need, Policy
 from bercail.core.units import Bytes, Seconds
 
@@ -60,7 +60,7 @@ class Past:
     held: Mapping[str, Bytes] = field(default_factory=dict)
     learned: Mapping[str, Bytes] | None = None
     began_s: Seconds = 0.0
-    ready_s: Seconds = 0.0
+    ready_s: Seconds = -math.inf
     out_s: Seconds = -math.inf
     load_s: Seconds | None = None
     not_before_s: Seconds = -math.inf
@@ -135,6 +135,11 @@ def expires_s(need: Need, seat: Seat) -> Seconds:
 def entered_s(seat: Seat) -> Seconds:
     """Since when its oldest request waits for it to come in; somebody must wait."""
     return max(seat.line.oldest.arrived_s, seat.past.out_s)
+
+
+def limited_from_s(seat: Seat, ticket: Ticket) -> Seconds:
+    """From when the longest wait that is allowed counts for a request: loading does not."""
+    return max(ticket.arrived_s, seat.past.ready_s)
 
 
 def comes_back(need: Need, seat: Seat) -> bool:
