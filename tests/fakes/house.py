@@ -189,9 +189,10 @@ BOXED = Offer(name="fake", id="embedded", make=Make.EMBEDDED)
 
 
 class FakeEngine:
-    """Starts processes that do nothing; fails as told; never lets two live at once.
+    """Starts processes that do nothing; fails as told; never lets more live at once than it may.
 
     Attributes:
+        most_alive: as many may.
         outcomes: errors that the next starts raise; None is success.
         gate: starts wait for it.
         stop_gate: stops wait for it.
@@ -214,6 +215,7 @@ class FakeEngine:
         self.says: tuple[Part, ...] = ()
         self.landed: tuple[Landed, ...] = ()
         self.cancelled = 0
+        self.most_alive = 99
         self.alive: set[int] = set()
 
     async def account(
@@ -241,7 +243,7 @@ class FakeEngine:
         outcome = self.outcomes.pop(0) if self.outcomes else None
         if outcome is not None:
             raise outcome
-        assert not self.alive, "two engines at once"
+        assert len(self.alive) < self.most_alive, f"{self.most_alive + 1} engines at once"
         process = FakeProcess(self, 100 + len(self.processes), spec)
         self.processes.append(process)
         self.alive.add(process.pid)

@@ -124,6 +124,23 @@ class RefusedError(BercailError):
     code = "does_not_fit"
 
 
+class BusyError(BercailError):
+    """Too many requests wait, or one waited too long.
+
+    Attributes:
+        status: as HTTP: 429 if the client itself has too many waiting, otherwise 503.
+        retry_after_s: when it is worth asking again, or None.
+    """
+
+    code = "busy"
+    exit_code = 3
+
+    def __init__(self, message: str, *, status: int = 503, retry_after_s: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
 class StoppingError(BercailError):
     """The server is going down and takes no new work."""
 

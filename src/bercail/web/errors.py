@@ -5,6 +5,7 @@ from msgspec import json
 from bercail.core.chat import ApiError, Endpoint, error_from
 from bercail.core.errors import (
     BercailError,
+    BusyError,
     EngineError,
     NotFoundError,
     ReadError,
@@ -46,6 +47,8 @@ def api_error(error: BercailError, *, started: bool) -> ApiError:
             return error_from(error, 400)
         case StoppingError():
             return error_from(error, 503, retry_after_s=STOPPING_RETRY_S)
+        case BusyError(status=status, retry_after_s=retry_after_s):
+            return error_from(error, status, retry_after_s=retry_after_s)
         case RefusedError() | ReadError():
             return error_from(error, 503, final=True)
         case EngineError():
