@@ -265,7 +265,6 @@ def _settle(turn: Turn, model: str) -> None:
     if seat.stand is Stand.READY:
         turn.serve(model)
         if not turn.seats[model].busy:
-            turn.due = turn.due or turn.claimed
             turn.expect_idle(model)
     elif seat.stand is Stand.DRAINING and not seat.running:
         turn.stop(model)
