@@ -222,7 +222,7 @@ def _substituted(turn: Turn, ticket: Ticket) -> Ticket:
     """For the first of its substitutes that is ready, if its own model is not."""
     for model in (ticket.model, *ticket.substitutes):
         if model in turn.seats and turn.seats[model].stand is Stand.READY:
-            return replace(ticket, model=model)
+            return ticket if model == ticket.model else replace(ticket, model=model)
     return ticket
 
 
