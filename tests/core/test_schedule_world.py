@@ -31,6 +31,7 @@ TERMS = Terms(
         "pinned": Need(bytes={"x": 3}, keep=Keep.PINNED, slots=2, reload_s=4.0),
         "warm": Need(bytes={"y": 4}, keep=Keep.WARM, slots=2, reload_s=3.0),
         "wide": Need(bytes={"x": 3, "y": 3}, slots=2, reload_s=8.0),
+        "slim": Need(bytes={"x": 3}, reload_s=60.0),
         "tall": Need(bytes={"x": 7}, priority=1, ttl_s=20.0, reload_s=6.0),
         "small": Need(bytes={"y": 3}, keep=Keep.EVICTABLE, slots=3, ttl_s=50.0, reload_s=2.0),
         "other": Need(bytes={"y": 7}, reload_s=9.0),

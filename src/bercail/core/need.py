@@ -63,8 +63,9 @@ class Policy:
             could have been done with knowledge of the future; 10 s bounds it for models that load slowly.
         linger_s: who was just served may ask again: idle begins so long after the last answer, at most a quarter of
             a load.
-        fair_lag_s: a key that is behind by more service than this need not wait until ``max_wait_s``; and as much
-            of what it is owed is kept for a key that pauses.
+        fair_lag_s: a key that is behind by more service than this, and than twice a load of the model it waits for,
+            need not wait until ``max_wait_s``: so no more than a third of the time goes into loads for the sake of
+            fairness. As much of what it is owed is kept for a key that pauses.
         priority_s: a step of priority is worth so much service: such a request goes before those whose turn came
             less than so long before its own. The others are passed by no more than that, which is their ageing.
         queue_per_key: requests of one key that may wait.

@@ -124,14 +124,15 @@ def _in_time(turn: Turn, claims: Sequence[Claim]) -> list[Claim]:
         if claim.rank == 0
     }
     for claim in sorted(claims, key=lambda claim: (-claim.late_s, claim.model)):
-        rivals = {other.model for other in claims if other.model in spent_s and _rivals(turn, claim, other)}
         if claim.model not in spent_s:
             timely.append(claim)
             continue
+        others = (other for other in claims if other is not claim and other.model in spent_s)
+        rivals = {other.model for other in others if _rivals(turn, claim, other)}
         after_s = min((other.due_s for other in timely if other.model in rivals), default=math.inf)
-        crowded = len(rivals) > 1 and sum(spent_s[model] for model in rivals) > policy.max_wait_s
+        together_s = spent_s[claim.model] + sum(spent_s[model] for model in rivals)
         due_s = min(claim.late_s, after_s - spent_s[claim.model])
-        timely.append(replace(claim, due_s=due_s, crowded=crowded))
+        timely.append(replace(claim, due_s=due_s, crowded=bool(rivals) and together_s > policy.max_wait_s))
     return timely
 
 
@@ -215,7 +216,8 @@ def _may_go(turn: Turn, claim: Claim, model: str) -> bool:
     if claim.due_s <= turn.now_s:
         return True
     if seat.busy or turn.now_s < idle_from_s(policy, need, seat):
-        return claim.rank == 0 and seat.turn_s - claim.turn_s > policy.fair_lag_s
+        worth_s = max(policy.fair_lag_s, 2 * load_s(turn.terms.needs[claim.model], turn.seats[claim.model]))
+        return claim.rank == 0 and seat.turn_s - claim.turn_s > worth_s
     return True
 
 

@@ -222,7 +222,7 @@ def _substituted(turn: Turn, ticket: Ticket) -> Ticket:
     """For the first of its substitutes that is ready, if its own model is not."""
     for model in (ticket.model, *ticket.substitutes):
         if model in turn.seats and turn.seats[model].stand is Stand.READY:
-            return replace(ticket, model=model)
+            return ticket if model == ticket.model else replace(ticket, model=model)
     return ticket
 
 
@@ -265,7 +265,6 @@ def _settle(turn: Turn, model: str) -> None:
     if seat.stand is Stand.READY:
         turn.serve(model)
         if not turn.seats[model].busy:
-            turn.due = turn.due or turn.claimed
             turn.expect_idle(model)
     elif seat.stand is Stand.DRAINING and not seat.running:
         turn.stop(model)

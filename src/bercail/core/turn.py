@@ -8,7 +8,18 @@ from typing import TypeAlias
 from bercail.core import room
 from bercail.core.line import Line, Ticket
 from bercail.core.need import Need, Terms
-from bercail.core.seat import Past, Seat, Service, Stand, averaged, expires_s, required, service_s
+from bercail.core.seat import (
+    Past,
+    Seat,
+    Service,
+    Stand,
+    averaged,
+    expires_s,
+    held_until_s,
+    idle_from_s,
+    required,
+    service_s,
+)
 from bercail.core.share import Shares
 from bercail.core.units import Seconds
 
@@ -302,8 +313,11 @@ class Turn:
             del self.seats[model]
 
     def expect_idle(self, model: str) -> None:
-        """Wake when a model that has nothing to do has outlived its time."""
-        self.wake_by(expires_s(self.terms.needs[model], self.seats[model]))
+        """Review when a ready model that has nothing to do may go for another, or has outlived its time."""
+        need, seat, policy = self.terms.needs[model], self.seats[model], self.terms.policy
+        idle_s = max(idle_from_s(policy, need, seat), held_until_s(policy, need, seat)) if self.claimed else math.inf
+        self.wake_by(min(idle_s, expires_s(need, seat)))
+        self.due = self.due or self.wake_s <= self.now_s
 
     def retry_s(self, model: str, position: int) -> int:
         """When it is worth asking for a model again."""
