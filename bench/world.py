@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from bercail.core import route
+from bench import first_come
 from bercail.core.line import Ticket
 from bercail.core.need import Terms
 from bercail.core.schedule import (
@@ -55,10 +55,10 @@ class Scheduled:
 
 
 class FirstComeFirstServed:
-    """One model at a time and strictly in order of arrival: ``core.route``."""
+    """One model at a time and strictly in order of arrival: ``bench.first_come``."""
 
     def __init__(self) -> None:
-        self._state = route.RouteState()
+        self._state = first_come.RouteState()
         self._tickets: dict[int, Ticket] = {}
 
     def feed(self, event: Event, now_s: float) -> tuple[Action, ...]:
@@ -66,31 +66,33 @@ class FirstComeFirstServed:
         match event:
             case Asked(ticket=ticket):
                 self._tickets[ticket.number] = ticket
-                asked: route.RouteEvent = route.Asked(ticket=route.Ticket(number=ticket.number, model_id=ticket.model))
+                asked: first_come.RouteEvent = first_come.Asked(
+                    ticket=first_come.Ticket(number=ticket.number, model_id=ticket.model)
+                )
             case Released():
-                asked = route.Released()
+                asked = first_come.Released()
             case Ready():
-                asked = route.Loaded()
+                asked = first_come.Loaded()
             case Stopped():
-                asked = route.Gone()
+                asked = first_come.Gone()
             case _:
                 return ()
         before = self._state.resident
-        self._state, actions = route.route(self._state, asked)
+        self._state, actions = first_come.route(self._state, asked)
         return tuple(self._told(action, before) for action in actions)
 
     def coming(self) -> frozenset[str]:
         """What is in or on its way in."""
-        resident, leaving = self._state.resident, self._state.residency is route.Residency.UNLOADING
+        resident, leaving = self._state.resident, self._state.residency is first_come.Residency.UNLOADING
         return frozenset() if resident is None or leaving else frozenset({resident})
 
-    def _told(self, action: route.RouteAction, before: str | None) -> Action:
+    def _told(self, action: first_come.RouteAction, before: str | None) -> Action:
         match action:
-            case route.Grant(ticket=ticket):
+            case first_come.Grant(ticket=ticket):
                 return Grant(ticket=self._tickets[ticket.number])
-            case route.Load(model_id=model):
+            case first_come.Load(model_id=model):
                 return Start(model=model)
-            case route.Unload():
+            case first_come.Unload():
                 assert before is not None
                 return Stop(model=before)
 

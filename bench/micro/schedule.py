@@ -1,7 +1,7 @@
 """One step of the scheduler: a request that comes and one that goes, on a model that is ready.
 
 Two cases: one model and nobody waiting, and 20 models with 1,000 requests waiting, of 50 keys, half of them for models
-that are out. The baseline of both is `core.route` with one model and nobody waiting; for the second also `core.route`
+that are out. The baseline of both is `bench.first_come` with one model and nobody waiting; for the second also the same
 with 1,000 waiting. All in one process, interleaved, one round thrown away.
 
     python -m bench.micro.schedule [--runs N] [--json FILE]
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bercail.core import route
+from bench import first_come
 from bercail.core.line import Ticket
 from bercail.core.need import Need, Policy, Terms
 from bercail.core.schedule import Asked, Event, Ready, Released, TermsChanged, schedule
@@ -59,16 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def routed(waiting: int) -> Callable[[], None]:
     """One request comes and one goes, on the resident; so many wait for another model."""
-    full = route.RouteState(residency=route.Residency.READY, resident="a", running=1)
+    full = first_come.RouteState(residency=first_come.Residency.READY, resident="a", running=1)
     for number in range(waiting):
-        full, _ = route.route(full, route.Asked(ticket=route.Ticket(number=number, model_id="b")))
+        full, _ = first_come.route(full, first_come.Asked(ticket=first_come.Ticket(number=number, model_id="b")))
 
     def steps() -> None:
         state = full
         for number in range(waiting, waiting + STEPS):
-            ticket = route.Ticket(number=number, model_id="a")
-            state, _ = route.route(state, route.Asked(ticket=ticket))
-            state, _ = route.route(state, route.Left(ticket=ticket) if waiting else route.Released())
+            ticket = first_come.Ticket(number=number, model_id="a")
+            state, _ = first_come.route(state, first_come.Asked(ticket=ticket))
+            state, _ = first_come.route(state, first_come.Left(ticket=ticket) if waiting else first_come.Released())
 
     return steps
 

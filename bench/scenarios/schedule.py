@@ -1,7 +1,7 @@
 """Many models, little memory: the scheduler against first come, first served, in one simulated world.
 
 Nothing here is timed: engines, requests and their clock are simulated (`bench/world.py`), so that every figure comes
-out the same each time. The baseline is `core.route`: one model in memory, strictly in order of arrival, everything
+out the same each time. The baseline is `bench.first_come`: one model in memory, strictly in order of arrival, all of it
 granted at once to an engine that queues by itself.
 
 1. Two clients, each asking two models in turn that cannot be in memory together, 100 requests each, one every 2 s
