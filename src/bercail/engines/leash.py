@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,9 @@ PARENT_VARIABLE = "BERCAIL_PARENT_PID"
 
 PLACE_VARIABLE = "BERCAIL_PLACE"
 """Tells the child where to run: CPUs by commas, then `@` and a NUMA node if its memory is to come from there alone."""
+
+LATER_VARIABLE = "BERCAIL_LATER"
+"""Variables, as JSON, of the program that a child becomes: our interpreter would not survive some of them."""
 
 UNBOUND = 80
 """Exit status when the child could not be kept where it was told to run."""
@@ -55,6 +58,30 @@ def settle(memory_limit_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file of a 40 GiB model fills the disk
         if memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+
+
+def later(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variable that adds to the environment of the program that a child becomes; none if nothing is added."""
+    import json
+
+    return {LATER_VARIABLE: json.dumps(dict(variables))} if variables else {}
+
+
+def take_later() -> dict[str, str]:
+    """What the parent adds to the environment of the program that we become."""
+    text = os.environ.pop(LATER_VARIABLE, "")
+    if not text:
+        return {}
+    import json
+
+    return {str(name): str(value) for name, value in json.loads(text).items()}
+
+
+def take_signals_back() -> None:
+    """Leave to a program that we become the signals which we ignore: in a session of its own, no Ctrl-C reaches it."""
+    for name in ("SIGINT", "SIGPIPE", "SIGXFSZ"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def place_of(cpus: Sequence[int], node: int | None) -> dict[str, str]:

@@ -265,7 +265,7 @@ class Supervisor:
             return
         finally:
             self._progress = None
-        self._house.journal.record(process.pid)
+        self._house.journal.record(process.pid, stop_argv=process.stop_argv)
         now_s = self._house.clock.monotonic()
         self._resident = _Resident(entry=entry, plan=prepared.plan, process=process, ready_at_s=now_s)
         if refused := self._learn(prepared, process):
