@@ -262,6 +262,7 @@ def test_no_program_is_an_error_with_what_there_is(tmp_path: Path, name: str, wo
     (tmp_path / "llama-server").chmod(0o755)
     error = failure(a_spec(argv=(name.format(folder=tmp_path),)), Commands({"PATH": str(tmp_path)}))
     assert error.code == "no_such_program"
+    assert error.message.startswith("m could not be loaded: ")
     assert words.format(folder=tmp_path) in str(error)
 
 

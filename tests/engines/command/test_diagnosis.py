@@ -69,6 +69,13 @@ SERVER = ("/opt/llama-server", "--port", "1")
             "no program vlm",
         ),
         ("docker: invalid reference format: repository name must be lowercase", "missing_image", "cannot be one"),
+        # podman
+        (
+            "Error: initializing source docker://nope:latest: reading manifest latest in docker.io/library/nope: "
+            "requested access to the resource is denied",
+            "missing_image",
+            "there is no image nope:latest",
+        ),
         # llama-server
         ("error: invalid argument: --ctx-sze", "unknown_flag", "it does not know --ctx-sze"),
         ('error while handling argument "--ctx-size": stoi', "bad_value", "what --ctx-size is given"),

@@ -1,9 +1,10 @@
 """Programs that end in an HTTP server are started, and servers elsewhere are reached."""
 
 import asyncio
+import contextlib
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -71,16 +72,21 @@ class Commands:
         Raises:
             EngineError: it did not become ready; carries the last lines of its log.
         """
-        check_target(spec.check_path)
-        if not spec.argv:
-            return Elsewhere(spec, parse_url(spec.url, spec.headers), self._trust)
+        with _told_of(spec.model_id):
+            check_target(spec.check_path)
+            return await self._begin(spec, on_progress) if spec.argv else self._reach(spec)
+
+    def _reach(self, spec: CommandSpec) -> Elsewhere:
+        return Elsewhere(spec, parse_url(spec.url, spec.headers), self._trust)
+
+    async def _begin(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> Program:
         _check_words(spec)
         file = find_program(spec.argv[0], spec.environment.get("PATH", self._environment.get("PATH", "")))
         port = self._choose_port(spec) if spec.takes_port else None
         placed = spec if port is None else spec.at(port)
         try:
             address = parse_url(placed.url, placed.headers, ours=True)
-            await self._check_free(placed, address)
+            await _check_free(address)
             child = await self._spawn(placed, file, on_progress)
         except BaseException:
             self._release(port)
@@ -100,20 +106,6 @@ class Commands:
             self._note(f"{spec.model_id}: port {spec.port} is taken by {holder}; it gets {port}")
         self._held.add(port)
         return port
-
-    async def _check_free(self, spec: CommandSpec, address: Address) -> None:
-        """See that nobody else would answer in the program's place."""
-        loop = asyncio.get_running_loop()
-        patient_until_s = loop.time() + _LINGER_S
-        while await is_taken(address.host, address.port):
-            if loop.time() > patient_until_s:
-                holder = who_listens(address.port)
-                raise EngineError(
-                    f"{spec.model_id} could not be loaded: {holder or 'somebody'} answers at {address} already",
-                    hint="end that, or give the program another port: ${PORT} stands for one that is free",
-                    code="port_taken",
-                )
-            await asyncio.sleep(_LOOK_S)
 
     async def _spawn(self, spec: CommandSpec, file: str, on_progress: Callable[[Progress], None]) -> ChildProcess:
         command = Command(
@@ -157,9 +149,9 @@ class Commands:
         try:
             await asyncio.wait(both, timeout=spec.ready_s, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                raise _failed(spec, program, diagnose(spec.argv, ended.result().log_tail, ended.result().code))
+                raise _failed(program, diagnose(spec.argv, ended.result().log_tail, ended.result().code))
             if not ready.done():
-                raise _failed(spec, program, diagnose_silence(spec, program.log_tail(), knocking.last))
+                raise _failed(program, diagnose_silence(spec, program.log_tail(), knocking.last))
             ready.result()
         finally:
             ready.cancel()
@@ -167,13 +159,32 @@ class Commands:
             await asyncio.wait(both)
 
 
-def _failed(spec: CommandSpec, program: Program, found: Diagnosis) -> EngineError:
-    return EngineError(
-        f"{spec.model_id} could not be loaded: {found.sentence}",
-        hint=found.hint,
-        code=found.code,
-        log_tail=program.log_tail(),
-    )
+@contextlib.contextmanager
+def _told_of(model_id: str) -> Iterator[None]:
+    """Whatever fails in it is told as a failure of that model."""
+    try:
+        yield
+    except EngineError as error:
+        message = f"{model_id} could not be loaded: {error.message}"
+        raise EngineError(message, hint=error.hint, code=error.code, log_tail=error.log_tail) from error
+
+
+async def _check_free(address: Address) -> None:
+    """See that nobody else would answer in a program's place."""
+    loop = asyncio.get_running_loop()
+    patient_until_s = loop.time() + _LINGER_S
+    while await is_taken(address.host, address.port):
+        if loop.time() > patient_until_s:
+            raise EngineError(
+                f"{who_listens(address.port) or 'somebody'} answers at {address} already",
+                hint="end that, or give the program another port: ${PORT} stands for one that is free",
+                code="port_taken",
+            )
+        await asyncio.sleep(_LOOK_S)
+
+
+def _failed(program: Program, found: Diagnosis) -> EngineError:
+    return EngineError(found.sentence, hint=found.hint, code=found.code, log_tail=program.log_tail())
 
 
 def _overhear(on_progress: Callable[[Progress], None], line: str) -> None:
@@ -187,7 +198,7 @@ def _check_words(spec: CommandSpec) -> None:
     words = (*spec.argv, *spec.stop_argv, *spec.environment, *spec.environment.values())
     if any("\0" in word for word in words) or any(not name or "=" in name for name in spec.environment):
         raise EngineError(
-            f"{spec.model_id} could not be loaded: its command or environment holds what no program can be given",
+            "its command or environment holds what no program can be given",
             hint="leave out NUL characters, and = from the names of variables",
             code="bad_command",
         )
