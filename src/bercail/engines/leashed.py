@@ -7,7 +7,7 @@ that a program which knows nothing of its parent ends with it all the same.
 import os
 import sys
 
-from bercail.engines.leash import keep_to_place, settle, take_later, take_signals_back, tie_to_parent
+from bercail.engines.leash import keep_to_place, leave_watch, settle, take_later, take_signals_back, tie_to_parent
 
 NOT_STARTED = 127
 """Exit status when there is no such program, or it is none, as of shells."""
@@ -20,6 +20,7 @@ def main() -> None:
     settle(None)
     take_signals_back()
     added = take_later()
+    leave_watch(added)
     try:
         os.execve(sys.argv[1], sys.argv[1:], {**os.environ, **added})  # noqa: S606 - no shell is wanted
     except OSError as error:

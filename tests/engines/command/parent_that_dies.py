@@ -1,10 +1,10 @@
-"""Run by a test: starts the program ``argv[1]``, says when it runs and when it is ready, and waits to be killed."""
+"""Run by a test: starts the command ``argv[1:]``, says when it runs and when it is ready, and waits to be killed."""
 
 import asyncio
 import os
 import sys
 
-from bercail.core.command import PORT, CommandSpec
+from bercail.core.command import CommandSpec
 from bercail.engines import Commands
 
 
@@ -25,8 +25,9 @@ def say(text: str) -> None:
 
 
 async def main() -> None:
-    spec = CommandSpec(model_id="m", argv=(sys.executable, sys.argv[1], PORT, f"busy={sys.argv[2]}"))
+    spec = CommandSpec(model_id="m", argv=tuple(sys.argv[1:]))
     process = await Commands(os.environ, journal=Journal()).start(spec, lambda _: None)
+    say("\n".join(process.log_tail()))
     say(f"ready {process.pid}")
     await asyncio.get_running_loop().create_future()
 

@@ -1,6 +1,7 @@
 """Programs that are started, seen to be ready, and ended: real children."""
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -217,6 +218,13 @@ def test_a_stranger_at_a_fixed_port_is_never_taken_for_the_program() -> None:
 
 
 # What fails
+
+
+def test_what_happened_is_found_far_above_the_end_of_a_long_log(tmp_path: Path) -> None:
+    lines = "import sys; print('CUDA out of memory.'); [print('Traceback', i) for i in range(150)]; sys.exit(1)"
+    error = failure(a_spec(argv=(sys.executable, "-c", lines, PORT)))
+    assert error.code == "out_of_memory"
+    assert error.log_tail[-1] == "Traceback 149"
 
 
 def test_a_program_that_ends_is_an_error_with_its_words() -> None:
@@ -436,17 +444,51 @@ def test_a_journal_hears_of_it_long_before_it_is_ready() -> None:
     assert (born, gone, pid, stop) == ("record", "forget", same, ("true",))
 
 
+WRAPPED = ("/bin/sh", "-c", '"$@"; true', "sh", sys.executable, str(PROGRAM), PORT)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-@pytest.mark.parametrize("until", ["loading", "ready"])
-def test_a_program_does_not_outlive_a_killed_parent(until: str) -> None:
-    script = Path(__file__).with_name("parent_that_dies.py")
-    argv: list[str | Path] = [sys.executable, script, PROGRAM, "999" if until == "loading" else "0"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ((sys.executable, str(PROGRAM), PORT, "busy=999"), "loading"),
+        ((sys.executable, str(PROGRAM), PORT), "ready"),
+        (WRAPPED, "pid"),
+        ((*WRAPPED, "child=1"), "child"),
+    ],
+    ids=["loading", "ready", "behind a shell", "its own child"],
+)
+def test_nothing_outlives_a_killed_parent(argv: tuple[str, ...], told: str) -> None:
+    script = str(Path(__file__).with_name("parent_that_dies.py"))
+    with subprocess.Popen([sys.executable, script, *argv], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        pid = next(int(words[1]) for line in parent.stdout if (words := line.split())[0] == until)
+        said_by = (line.split() for line in parent.stdout)
+        pid = next(int(words[1]) for words in said_by if words and words[0] == told)
         watch = os.pidfd_open(pid)
         parent.kill()
-        assert has_ended(watch), "the program lives on"
+        assert has_ended(watch), "it lives on"
+
+
+def test_whoever_watches_over_a_program_goes_with_it() -> None:
+    def session(leader: int) -> list[str]:
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                name, _, rest = stat.read_text().rpartition(")")
+                words = rest.split()
+                if words[3] == str(leader) and words[0] not in "ZX":
+                    found.append(name.partition("(")[2])
+        return found
+
+    async def whole() -> None:
+        process = await start(a_spec())
+        assert len(session(process.pid)) == 2
+        os.killpg(process.pid, signal.SIGTERM)
+        await process.wait()
+        while session(process.pid):  # noqa: ASYNC110 - the kernel ends a group one after the other
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(whole(), 30))
 
 
 def test_life_is_the_same_on_uvloop() -> None:

@@ -5,6 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,20 +137,39 @@ def journal():
 async def main():
     argv = ("docker", "run", "--name", "x", "image", "${PORT}")
     spec = CommandSpec(model_id="m", argv=argv, stop_argv=("docker", "stop", "x"))
-    await Commands(os.environ, journal=journal()).start(spec, lambda _: None)
-    print("ready", flush=True)
+    process = await Commands(os.environ, journal=journal()).start(spec, lambda _: None)
+    print("ready", process.pid, flush=True)
     await asyncio.get_running_loop().create_future()
 
 asyncio.run(main())
 """
 
 
-def test_the_next_start_stops_what_a_killed_server_left(docker: Docker, tmp_path: Path) -> None:
-    folder = tmp_path / "journal"
-    argv = [sys.executable, "-c", PARENT, str(folder)]
+@contextmanager
+def server(docker: Docker, journal: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """A server with a container, and the process id of its client."""
+    argv = [sys.executable, "-c", PARENT, str(journal)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, env=docker.environment) as parent:
         assert parent.stdout is not None
-        assert parent.stdout.readline() == b"ready\n"
+        yield parent, int(parent.stdout.readline().removeprefix(b"ready "))
+
+
+def test_a_container_ends_when_the_server_is_killed(docker: Docker, tmp_path: Path) -> None:
+    with server(docker, tmp_path / "journal") as (parent, _):
+        container = docker.container()
+        parent.kill()
+    deadline_s = time.monotonic() + 20.0
+    while (runs(container) or list(docker.containers.iterdir())) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert not runs(container)
+    assert list(docker.containers.iterdir()) == []
+
+
+def test_the_next_start_stops_what_was_left_when_all_were_killed_at_once(docker: Docker, tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with server(docker, folder) as (parent, client):
+        parent.send_signal(signal.SIGSTOP)
+        os.killpg(client, signal.SIGKILL)
         parent.kill()
     container = docker.container()
     assert runs(container)

@@ -21,9 +21,9 @@ from bercail.engines.command.listening import free_port, is_taken, who_listens
 from bercail.engines.command.program import Program
 from bercail.engines.command.site import check_target, parse_url
 from bercail.engines.failure import Diagnosis
-from bercail.engines.leash import later
+from bercail.engines.leash import last_will, later
 from bercail.engines.orphans import STOP_COMMAND_S
-from bercail.engines.process import ChildProcess, Command
+from bercail.engines.process import LOG_LINES, ChildProcess, Command
 from bercail.engines.runtime import log_path
 from bercail.engines.words import parse_line
 from bercail.ports import Journal
@@ -110,7 +110,7 @@ class Commands:
     async def _spawn(self, spec: CommandSpec, file: str, on_progress: Callable[[Progress], None]) -> ChildProcess:
         command = Command(
             argv=(sys.executable, "-P", "-m", leashed.__name__, file, *spec.argv[1:]),
-            environment={**self._environment, **later(spec.environment)},
+            environment={**self._environment, **later(spec.environment), **last_will(spec.cleanup_argv)},
             log_path=log_path(self._log_dir, spec.model_id),
             one_log=True,
         )
@@ -148,10 +148,11 @@ class Commands:
         both: set[asyncio.Future[None] | asyncio.Future[Exit]] = {ready, ended}
         try:
             await asyncio.wait(both, timeout=spec.ready_s, return_when=asyncio.FIRST_COMPLETED)
+            log = program.log_tail(LOG_LINES)  # what went wrong may be told long before the end
             if ended.done():
-                raise _failed(program, diagnose(spec.argv, ended.result().log_tail, ended.result().code))
+                raise _failed(program, diagnose(spec.argv, log, ended.result().code))
             if not ready.done():
-                raise _failed(program, diagnose_silence(spec, program.log_tail(), knocking.last))
+                raise _failed(program, diagnose_silence(spec, log, knocking.last))
             ready.result()
         finally:
             ready.cancel()
