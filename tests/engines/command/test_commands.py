@@ -239,14 +239,14 @@ def test_a_program_that_ends_is_an_error_with_its_words() -> None:
     [
         (("status=404",), {}, "GET /health gives 404"),
         (("busy=999",), {}, "GET /health gives 503"),
-        (("hang=1",), {"ready_s": 3.0}, "no answer to GET /health within 2 s"),
-        (("bind=0",), {}, "does not answer: Connection refused"),
+        (("hang=1",), {"ready_s": 4.0}, "no answer to GET /health within 2 s"),
+        (("bind=0",), {"ready_s": 1.0}, "does not answer: Connection refused"),
     ],
 )
 def test_a_program_that_is_never_ready_is_ended_and_told(
     words: tuple[str, ...], more: dict[str, object], expected: str
 ) -> None:
-    error = failure(a_spec(*words, **{"ready_s": 1.5, **more}))
+    error = failure(a_spec(*words, **{"ready_s": 3.0, **more}))
     assert error.code == "engine_timeout"
     assert expected in error.message
     assert error.log_tail

@@ -37,6 +37,8 @@ def test_a_url_says_where(url: str, host: str, port: int, shown: str) -> None:
         ("http://a:99999", "no number from 1"),
         ("http://a:b", "no number from 1"),
         ("http://[::1", "Invalid IPv6"),
+        ("http://a..b", "its host is no name"),
+        (f"http://{64 * 'a'}.example", "its host is no name"),
         ("http://a/x?y=1", "query"),
         ("http://a/x#y", "query"),
         ("http://a/x y", "blanks"),

@@ -72,6 +72,10 @@ def _split(url: str) -> SplitResult:
 def _host(url: str, parts: SplitResult) -> str:
     if not parts.hostname:
         raise _wrong(url, "it names no host", "write it as http://host:port")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise _wrong(url, "its host is no name", "parts of a name have 1 to 63 letters, with dots between") from error
     return parts.hostname
 
 
