@@ -371,7 +371,7 @@ def test_a_seed_makes_dice_fall_alike(bench: Bench) -> None:
 def test_requests_at_once_are_worked_on_at_once(bench: Bench) -> None:
     """As many as there are slots: each has its first piece before the first has ended."""
     question: dict[str, object] = {
-        "max_tokens": 100, "temperature": 0, "stream": True, "ignore_eos": True, "fake": {"delay_s": 0.005},
+        "max_tokens": 200, "temperature": 0, "stream": True, "ignore_eos": True, "fake": {"delay_s": 0.0025},
     }  # fmt: skip
 
     async def one(upstream: HttpUpstream, process: EngineProcess, name: str, order: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Connections towards engines and servers elsewhere: sockets, names, TLS, and why there is none."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -33,7 +34,7 @@ async def dial(address: Address, make: Callable[[], P], trust: ssl.SSLContext | 
     """
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S if address.site is None else SITE_TIMEOUT_S):
-            plug = await _plug(address) if address.site is None else await _reach(address)
+            plug = await (_plug(address) if address.site is None or _is_number(address.host) else _reach(address))
             try:
                 return await _speak(plug, address, make, trust)
             except BaseException:
@@ -84,6 +85,14 @@ async def _plug(address: Address) -> socket.socket:
     except BaseException:
         plug.close()
         raise
+
+
+def _is_number(host: str) -> bool:
+    """Whether it is an address already: to look one up takes a thread."""
+    with contextlib.suppress(OSError):
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+        return True
+    return False
 
 
 async def _reach(address: Address) -> socket.socket:
