@@ -76,7 +76,12 @@ class EngineProcess(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Its process id; 0 for a server elsewhere."""
+        ...
+
+    @property
+    def stop_argv(self) -> tuple[str, ...]:
+        """A command that ends what its process alone does not (``docker stop NAME``); empty if there is none."""
         ...
 
     async def wait(self) -> Exit:
@@ -290,8 +295,8 @@ class Cache(Protocol):
 class Journal(Protocol):
     """Remembers children on disk, so that the next start can end what outlived a killed server."""
 
-    def record(self, pid: int) -> None:
-        """A child runs."""
+    def record(self, pid: int, *, stop_argv: tuple[str, ...] = ()) -> None:
+        """A child runs; ``stop_argv`` ends what its process alone does not."""
         ...
 
     def forget(self, pid: int) -> None:

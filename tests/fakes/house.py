@@ -158,6 +158,7 @@ class FakeProcess:
         self.pid = pid
         self.spec = spec
         self.address = Address(port=pid)
+        self.stop_argv: tuple[str, ...] = ("end", "it")
         self.stopped_within_s: float | None = None
 
     async def wait(self) -> Exit:
@@ -299,10 +300,12 @@ class FakeJournal:
     """Remembers who runs."""
 
     running: set[int] = field(default_factory=set)
+    stops: dict[int, tuple[str, ...]] = field(default_factory=dict)
     ended: tuple[str, ...] = ()
 
-    def record(self, pid: int) -> None:
+    def record(self, pid: int, *, stop_argv: tuple[str, ...] = ()) -> None:
         self.running.add(pid)
+        self.stops[pid] = stop_argv
 
     def forget(self, pid: int) -> None:
         self.running.discard(pid)

@@ -99,6 +99,7 @@ def test_the_first_lease_loads_and_later_ones_share_it() -> None:
         assert first.failure() is None
         assert len(scene.fakes.engine.starts) == 1
         assert scene.fakes.journal.running == {100}
+        assert scene.fakes.journal.stops == {100: ("end", "it")}
 
     scene = play(story, "a")
     assert [type(item) for item in scene.told] == [

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bercail.engines.command import Commands
     from bercail.engines.fake import Behaviour, FakeEngine, FakeProcess, FakeServer
     from bercail.engines.library import LibraryEngine
     from bercail.engines.llama_cpp import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Behaviour": "fake",
+    "Commands": "command",
     "Embedded": "llama_cpp",
     "FakeEngine": "fake",
     "FakeProcess": "fake",
@@ -45,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "Behaviour",
+    "Commands",
     "Embedded",
     "FakeEngine",
     "FakeProcess",

@@ -83,7 +83,7 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
         tell(news.Loading(model_id=entry.found.id, progress=progress))
 
     process = await prepared.engine.start(prepared.spec, hear)
-    house.journal.record(process.pid)
+    house.journal.record(process.pid, stop_argv=process.stop_argv)
     now_s = house.clock.monotonic()
     if refused := _learn(house, prepared, process, tell):
         await process.stop(STOP_GRACE_S)
