@@ -39,7 +39,7 @@ def test_the_groups_declare_what_the_settings_hold() -> None:
     held = Settings()
     declared = {group: [spec.name for spec in options_of(group)] for group in GROUPS}
     assert [type(held.server), type(held.library), type(held.engine)] == list(GROUPS)
-    for group in (held.server, held.models, held.engine):
+    for group in (held.server, held.library, held.engine):
         for name in declared[type(group)]:
             assert BY_KEY[f"{next(options_of(type(group))).group}.{name}"].default == getattr(group, name)
 
