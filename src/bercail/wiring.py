@@ -66,6 +66,10 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
         home=home,
     )
     settings = loaded.settings
+    if serving and loaded.configuration.models:
+        _warn(
+            "models that the settings file declares are not served yet: name files or folders, or set library.folders"
+        )
     if serving:
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()

@@ -186,6 +186,7 @@ WRONG = [
     (TWO + "matrix: {sets: {s: a | b}}\nselectors: {s: {strategy: spillover, targets: [a, b]}}\n", 5,
      "may not be in memory together", ""),
     # our own files
+    ("models:\n  folders: [/a]\n", 2, "unknown setting 'models.folders'", "it is called library.folders now"),
     ("server: {}\nmodles: {}\n", 2, "unknown setting 'modles'", "did you mean models?"),
     ("server: {}\nserve: {}\n", 2, "unknown setting 'serve'", "did you mean server?"),
     ("server: {}\nmodels:\n  m: {cmd: run, prxy: http://h}\n", 3, "unknown setting 'prxy' in models.m", "proxy"),

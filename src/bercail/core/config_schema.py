@@ -42,8 +42,6 @@ def _keys(keys: Keys) -> dict[str, Json]:
 
 
 def _key(key: Key) -> dict[str, Json]:
-    if key.shape is Shape.OPTION:
-        return _option(_OPTIONS[key.name])
     return {"description": key.help, **_shape(key)}
 
 
@@ -69,7 +67,7 @@ def _shape(key: Key) -> dict[str, Json]:  # noqa: C901 - one branch per shape
         case Shape.OBJECTS:
             return {"type": ("object", "null"), "additionalProperties": _entry(key)}
         case Shape.OPTION:
-            raise LookupError(key.name)
+            return _option(_OPTIONS[key.name])
         case _ as unreachable:
             assert_never(unreachable)
 

@@ -115,8 +115,6 @@ class Table:
     def scalars(self, name: str) -> tuple[Scalar, ...]:
         """The texts of a list, with their lines."""
         node = self.node(name)
-        if isinstance(node, Scalar):
-            return (node,)
         return tuple(item for item in node.items if isinstance(item, Scalar)) if isinstance(node, Items) else ()
 
     def texts(self, name: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bercail.core.tree import Entry, Fields, Items, Node, Reading, Scalar, Value, kind_of, nearest, text_scalar
+from bercail.core.tree import Entry, Fields, Items, Node, Reading, Scalar, Value, kind_of, nearest
 
 LONGEST_NAME = 63
 LONGEST_TEXT = 1024 * 1024
@@ -164,8 +164,10 @@ def expand(node: Node, values: Values, reading: Reading, where: str, *, left: fr
     """
     match node:
         case Scalar(value=str() as text):
-            _check(text, values, reading, node.line, where, left)
+            _check(_uses(text), values, reading, node.line, where, left)
             value = _replaced(text, values, reading, node.line)
+            # A macro may hold a reserved name that its place does not know.
+            _check([use for use in _uses(value) if use in RESERVED], values, reading, node.line, where, left)
             return node if value == text else Scalar(value=value, text=as_text(value), line=node.line)
         case Items():
             items = (
@@ -184,17 +186,6 @@ def expand(node: Node, values: Values, reading: Reading, where: str, *, left: fr
             return Fields(entries=tuple(entries), line=node.line)
         case _:
             return node
-
-
-def expand_text(text: str, values: Values, reading: Reading, line: int, where: str) -> str:
-    """A text with every macro replaced.
-
-    Raises:
-        SettingsError: as ``expand``.
-    """
-    node = expand(text_scalar(text, line), values, reading, where)
-    assert isinstance(node, Scalar)
-    return node.text
 
 
 def mentions(text: str, name: str) -> bool:
@@ -218,8 +209,8 @@ def _uses(value: Value) -> list[str]:
     return _USE.findall(value) if isinstance(value, str) else []
 
 
-def _check(text: str, values: Values, reading: Reading, line: int, where: str, left: frozenset[str]) -> None:
-    for use in _USE.findall(text):
+def _check(uses: list[str], values: Values, reading: Reading, line: int, where: str, left: frozenset[str]) -> None:
+    for use in uses:
         if use not in values and use not in left:
             raise _unknown(use, tuple(values), reading, line, where)
 

@@ -156,10 +156,8 @@ class Reading:
         return SettingsError(f"{self.origin}, line {line}: {message}", hint=hint, code=code)
 
     def note(self, line: int, kind: NoteKind, text: str) -> None:
-        """Keep a note; one that was made already is not repeated."""
-        note = Note(line=line, kind=kind, text=text)
-        if note not in self.notes:
-            self.notes.append(note)
+        """Keep a note."""
+        self.notes.append(Note(line=line, kind=kind, text=text))
 
     def unknown(self, line: int, message: str, name: str, known: tuple[str, ...]) -> SettingsError:
         """The error for a name that means nothing here, with the nearest that does."""
