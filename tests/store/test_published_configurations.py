@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Target, Way
+from bercail.core.elsewhere import llama_swap
 from bercail.core.tree import Dialect
 from bercail.store.contents import read_contents
 
@@ -112,3 +113,11 @@ def test_the_machine_with_four_cards(shared: Path) -> None:
     }
     assert dict(found.routes()) == {name: Target(way=Way.MODEL, id=name) for name in RTX}
     assert all((model.ttl_s, model.concurrency_limit) == (None, 10) for model in found.models)
+
+
+def test_what_a_plan_writes_for_llama_swap_is_read_as_it_was_meant() -> None:
+    arguments = ("llama-server", "--model", '/my models/it\'s "one".gguf', "--alias", "a\\b #c", "--jinja")
+    text = llama_swap("my: model", arguments)
+    found = read_contents(text, origin="c.yaml", environment={}).configuration
+    assert found.dialect is Dialect.LLAMA_SWAP
+    assert started(found)["my: model"].argv == (*arguments, "--host", "127.0.0.1", "--port", "5800")

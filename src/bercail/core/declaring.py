@@ -80,9 +80,15 @@ def declare(entry: Entry, macros: Macros, general: General, port: int, reading: 
     else:
         _refuse_wishes(table, reading)
         source = _command(entry.name, table, general, port, reading)
+    declared = _declared(entry, table, source, general, reading)
+    return _for_comfyui(declared) if entry.name == COMFYUI else declared
+
+
+def _declared(entry: Entry, table: Table, source: Source, general: General, reading: Reading) -> Declared:
+    """What every model may say of itself, whatever starts it."""
     filters, names = read_filters(table, reading)
     compat = open_table(table.node("compat"), COMPAT, reading, table.at("compat"))
-    declared = Declared(
+    return Declared(
         id=entry.name,
         line=entry.line,
         source=source,
@@ -102,7 +108,6 @@ def declare(entry: Entry, macros: Macros, general: General, port: int, reading: 
         loading_state=table.flag("sendLoadingState", default=general.loading_state),
         ignore_websockets=compat.flag("ignoreWebsockets", default=False),
     )
-    return _for_comfyui(declared) if entry.name == COMFYUI else declared
 
 
 def takes_port(declared: Declared) -> bool:

@@ -83,7 +83,7 @@ def read_text(path: Path, *, must_exist: bool) -> str | None:
     except FileNotFoundError as error:
         if not must_exist:
             return None
-        hint = "check --config and BERCAIL_CONFIG, or leave both out"
+        hint = "check its name; --config and BERCAIL_CONFIG name one, and may be left out"
         raise SettingsError(f"the settings file {path} does not exist", hint=hint, code="no_settings_file") from error
     except OSError as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
