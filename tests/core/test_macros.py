@@ -239,7 +239,12 @@ def test_an_unknown_macro_is_refused_anywhere(text: str, message: str, hint: str
 def test_macros_that_multiply_are_stopped() -> None:
     doubling = "\n".join(f"  m{number}: '{f'${{m{number - 1}}}' * 8}'" for number in range(1, 12))
     error = refused(f"macros:\n  m0: 0123456789\n{doubling}\nmodels: {{}}\n")
-    assert "longer than 1 MiB" in error.message
+    assert "longer than 16 MiB" in error.message
+    many = "\n".join(f"  m{number}: 'x${{m}}'" for number in range(400))
+    error = refused(
+        f"macros: {{m: {'y' * 50_000}}}\nmodels: {{}}\nhooks: {{on_startup: {{preload: []}}}}\nprofiles:\n{many}\n"
+    )
+    assert "longer than 16 MiB" in error.message
 
 
 def test_names_of_parameters_take_macros_and_may_not_meet() -> None:

@@ -10,10 +10,9 @@ from bercail.core.config_keys import TOP
 from bercail.core.configuration import ASSETS, SESSION_HEADERS, Configuration, Gateway, Rule
 from bercail.core.declared import Declared
 from bercail.core.declaring import LEAST_READY_S, General, declare, takes_port
-from bercail.core.groups import read_groups
+from bercail.core.grouping import read_groups, read_matrix
 from bercail.core.keys import Table, as_count, named, open_table
 from bercail.core.macros import Macros, expand, read_macros, resolve
-from bercail.core.matrix import read_matrix
 from bercail.core.naming import Names, preloaded, read_peers, read_profiles, read_selectors, take_names
 from bercail.core.options import MOVED, Settings
 from bercail.core.tree import (

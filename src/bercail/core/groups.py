@@ -1,11 +1,7 @@
 """Groups of models: who leaves memory when another comes, by llama-swap's rules."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-
-from bercail.core.config_keys import GROUP
-from bercail.core.keys import Table, named, open_table
-from bercail.core.tree import Node, Reading
 
 DEFAULT = "(default)"
 """The group of every model that is in no other."""
@@ -57,40 +53,3 @@ class Groups:
         """Whether all of them may be in memory at once for good: they share a group that does not swap."""
         groups = {self.group_of(model).name: self.group_of(model) for model in models}
         return len(set(models)) < 2 or (len(groups) == 1 and not any(group.swap for group in groups.values()))
-
-
-def read_groups(node: Node | None, models: tuple[str, ...], reading: Reading, where: str) -> Groups:
-    """The groups of a configuration, with the default group for models in no other.
-
-    Raises:
-        SettingsError: a model is in two groups, twice in one, or does not exist.
-    """
-    found: list[Group] = []
-    places: dict[str, str] = {}
-    for entry, place in named(node, reading, where):
-        if entry.name == DEFAULT:
-            raise reading.error(entry.line, f"{where}: the name {DEFAULT} is reserved", "take another name")
-        table = open_table(entry.node, GROUP, reading, place)
-        found.append(
-            Group(
-                name=entry.name,
-                members=tuple(_members(table, models, places, reading)),
-                swap=table.flag("swap", default=True),
-                exclusive=table.flag("exclusive", default=True),
-                persistent=table.flag("persistent", default=False),
-            )
-        )
-    rest = tuple(sorted(set(models) - set(places)))
-    return Groups(groups=(*found, Group(name=DEFAULT, members=rest)) if rest else tuple(found))
-
-
-def _members(table: Table, models: tuple[str, ...], places: dict[str, str], reading: Reading) -> Iterator[str]:
-    for item in table.scalars("members"):
-        name = item.text
-        if name not in models:
-            raise reading.unknown(item.line, f"{table.where}: no model {name!r}", name, models)
-        if name in places:
-            again = "twice" if places[name] == table.where else f"in {places[name]} as well"
-            raise reading.error(item.line, f"{table.where}: {name} is a member {again}", "name it once")
-        places[name] = table.where
-        yield name

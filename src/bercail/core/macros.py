@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from bercail.core.tree import Entry, Fields, Items, Node, Reading, Scalar, Value, kind_of, nearest
 
 LONGEST_NAME = 63
-LONGEST_TEXT = 1024 * 1024
-"""Characters that one value may have once its macros are replaced."""
+LARGEST = 16 * 1024 * 1024
+"""Characters that all values of a file may have together once their macros are replaced."""
 
 RESERVED = ("PORT", "MODEL_ID", "PID")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -160,7 +160,7 @@ def expand(node: Node, values: Values, reading: Reading, where: str, *, left: fr
         left: names that stay as they are.
 
     Raises:
-        SettingsError: a macro does not exist, or a value becomes longer than a MiB.
+        SettingsError: a macro does not exist, or the file becomes too large.
     """
     match node:
         case Scalar(value=str() as text):
@@ -236,11 +236,11 @@ def _replaced(value: Value, values: Values, reading: Reading, line: int) -> Valu
     whole = _USE.fullmatch(value)
     if whole and whole[1] in values:
         return values[whole[1]]
-    size, parts, end = 0, [], 0
+    parts, end = [], 0
     for use in _USE.finditer(value):
         parts += [value[end : use.start()], as_text(values[use[1]]) if use[1] in values else use[0]]
         end = use.end()
-        size += len(parts[-1])
-        if size > LONGEST_TEXT:
-            raise reading.error(line, "its macros make this longer than 1 MiB", "use fewer of them")
+        reading.grown += len(parts[-2]) + len(parts[-1])
+        if reading.grown > LARGEST:
+            raise reading.error(line, "with its macros replaced the file is longer than 16 MiB", "use fewer of them")
     return "".join((*parts, value[end:]))

@@ -140,11 +140,13 @@ class Reading:
     Attributes:
         origin: the file, as errors name it.
         notes: what was found on the way.
+        grown: characters that replaced macros have made.
     """
 
     origin: str
     dialect: Dialect = Dialect.BERCAIL
     notes: list[Note] = field(default_factory=list)
+    grown: int = 0
 
     @property
     def strict(self) -> bool:
