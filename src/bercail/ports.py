@@ -1,11 +1,12 @@
 """The shape of every plug. Adapters implement these; flows and doors know nothing else of the world."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
+from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
@@ -336,12 +337,41 @@ class Door(Protocol):
         ...
 
 
+class Configurations(Protocol):
+    """Reads configurations, and looks for what they name."""
+
+    def read_text(self, file: str) -> str:
+        """The text of a file.
+
+        Raises:
+            SettingsError: it cannot be read.
+        """
+        ...
+
+    def read(self, text: str, file: str) -> Configuration:
+        """The configuration that the text of ``file`` holds, settings beside it checked as well.
+
+        Raises:
+            SettingsError: something in it is wrong; tells the line and what to do.
+        """
+        ...
+
+    def has_file(self, path: str, file: str) -> bool:
+        """Whether a path that ``file`` names leads to a file or folder; it may begin where ``file`` lies."""
+        ...
+
+    def has_program(self, name: str, path: str | None) -> bool:
+        """Whether a program can be started; ``path`` are the folders searched, or None for those of this process."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
     """Every plug, filled: what the flows work with.
 
     Attributes:
         engines: all that are at hand; the one in the box first.
+        configuration: models that the settings file declares, and what belongs to them.
     """
 
     settings: Settings
@@ -354,6 +384,7 @@ class House:
     cache: Cache
     journal: Journal
     clock: Clock
+    configuration: Configuration = field(default_factory=Configuration)
 
     @property
     def engine(self) -> Engine:

@@ -26,12 +26,13 @@ from bercail.engines import (
     translated,
 )
 from bercail.flows import chosen, glance
-from bercail.ports import Engine, House
+from bercail.ports import Configurations, Engine, House
 from bercail.probes import LocalProber
 from bercail.readers import Readers
 from bercail.store import (
     Child,
     ChildJournal,
+    ConfigurationFiles,
     FileCache,
     Paths,
     find_paths,
@@ -57,13 +58,18 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
     """
     environment, home = os.environ, Path.home()
     paths = find_paths(environment, home=home, system=platform.system(), user_id=_user_id())
-    settings = load_settings(
+    loaded = load_settings(
         file=Path(config) if config else None,
         default_file=paths.config / "bercail.yaml",
         environment=environment,
         given=given,
         home=home,
     )
+    settings = loaded.settings
+    if serving and loaded.configuration.models:
+        _warn(
+            "models that the settings file declares are not served yet: name files or folders, or set library.folders"
+        )
     if serving:
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
@@ -79,7 +85,13 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
         cache=FileCache(paths.cache, _warn),
         journal=_journal(paths),
         clock=SystemClock(),
+        configuration=loaded.configuration,
     )
+
+
+def build_configurations() -> Configurations:
+    """What reads configurations, for commands that must work where the usual one is wrong."""
+    return ConfigurationFiles(os.environ, Path.home())
 
 
 def _engines(

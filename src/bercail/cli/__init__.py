@@ -17,6 +17,7 @@ _COMMANDS = {
     "inspect": "Say what a model file holds.",
     "machine": "Say what may be used of this machine.",
     "engine": "Build engines for this machine, and look after them.",
+    "config": "Look through configurations: bercail.yaml, or llama-swap's.",
     "models": "List the models that are found, and where was looked.",
 }
 

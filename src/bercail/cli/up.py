@@ -9,7 +9,7 @@ import click
 from bercail.cli.options import overrides, with_options
 from bercail.cli.tell import JsonTeller, Teller, TerminalTeller
 from bercail.core.model import Findings, FoundModel
-from bercail.core.options import EngineOptions, ModelOptions, ServerOptions
+from bercail.core.options import EngineOptions, LibraryOptions, ServerOptions
 from bercail.core.units import format_bytes
 from bercail.flows import Request, up
 from bercail.ports import House
@@ -20,7 +20,7 @@ from bercail.wiring import build_house, new_loop
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--json-log", is_flag=True, help="Tell every step as a line of JSON on stdout.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(ServerOptions, EngineOptions, ModelOptions)
+@with_options(ServerOptions, EngineOptions, LibraryOptions)
 def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **parameters: object) -> None:
     """Serve MODELs (GGUF files or folders) to OpenAI-compatible clients on this machine.
 

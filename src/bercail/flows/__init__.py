@@ -3,6 +3,8 @@
 from bercail.flows.chat import Answer, Piece, Seat, ask, take_seat
 from bercail.flows.choose import chosen, use
 from bercail.flows.compare import compare
+from bercail.flows.config import Checked
+from bercail.flows.config import check as check_configuration
 from bercail.flows.engine import Order, build, built
 from bercail.flows.inspect import inspect
 from bercail.flows.machine import glance, look
@@ -11,6 +13,7 @@ from bercail.flows.plan import Planned, check, plan
 from bercail.flows.up import Request, up
 
 __all__ = [
-    "Answer", "Order", "Piece", "Planned", "Request", "Seat", "ask", "build", "built", "check", "chosen", "compare",
-    "glance", "inspect", "look", "measure", "plan", "take_seat", "up", "use",
+    "Answer", "Checked", "Order", "Piece", "Planned", "Request", "Seat", "ask", "build", "built", "check",
+    "check_configuration", "chosen", "compare", "glance",
+    "inspect", "look", "measure", "plan", "take_seat", "up", "use",
 ]  # fmt: skip

@@ -87,7 +87,7 @@ async def _found(house: House, name: str, rows: Mapping[str, object] | None) -> 
         NotFoundError, ReadError: there is none, or its file cannot be read.
     """
     try:
-        return await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+        return await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     except (NotFoundError, ReadError) as error:
         if rows is None or looks_like_path(name):
             raise

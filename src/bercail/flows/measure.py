@@ -60,7 +60,7 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
         RefusedError: it does not fit, or generates nothing.
         EngineError: it did not start, or broke off.
     """
-    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     timed = await time(house, found, tell)
     remember(house, timed, tell)
     return timed.timings

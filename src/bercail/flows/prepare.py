@@ -133,7 +133,7 @@ async def _verdict(house: House, template: str, tell: Callable[[news.News], None
             usable=bool(kept.get("usable")), why=str(kept.get("why", "")), malformed=bool(kept.get("malformed"))
         )
     try:
-        verdict = await house.engine.try_template(template, house.settings.models.template_timeout)
+        verdict = await house.engine.try_template(template, house.settings.library.template_timeout)
     except EngineError as error:
         return TemplateVerdict(usable=False, why=f"it could not be tried: {error}", lasting=False)
     if verdict.lasting:

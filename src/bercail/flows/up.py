@@ -48,7 +48,7 @@ async def up(house: House, request: Request) -> None:
         tell(news.Reconciled(ended=ended))
     machine, findings = await asyncio.gather(
         asyncio.to_thread(look, house, tell),
-        asyncio.to_thread(house.reader.find, request.paths, house.settings.models.folders),
+        asyncio.to_thread(house.reader.find, request.paths, house.settings.library.folders),
     )
     tell(news.MachineProbed(machine=machine))
     if request.paths and not findings.models:

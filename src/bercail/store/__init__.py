@@ -1,17 +1,20 @@
 """Our own files: settings, what is kept between runs, the journal of children."""
 
 from bercail.store.cache import FileCache
+from bercail.store.configuration import ConfigurationFiles
 from bercail.store.journal import Child, ChildJournal, Process, Scope
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
-from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, load_settings
+from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, Loaded, load_settings
 
 __all__ = [
     "FILE_NAME",
     "OTHER_VARIABLES",
     "Child",
     "ChildJournal",
+    "ConfigurationFiles",
     "FileCache",
+    "Loaded",
     "Paths",
     "Process",
     "Scope",
