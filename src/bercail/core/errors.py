@@ -11,6 +11,7 @@
     |- ListenError          the address is taken or not ours                    exit 3
     |- EngineError          an engine did not start, broke or was killed        exit 3
     |- RefusedError         a plan does not fit                                 exit 1
+    |- BusyError            too many requests wait, or one waited too long      exit 3
     `- StoppingError        the server is going down                            exit 3
 """
 
