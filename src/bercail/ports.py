@@ -6,6 +6,7 @@ from typing import Protocol
 
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
+from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
@@ -152,6 +153,18 @@ class Engine(Protocol):
         ...
 
 
+class Commands(Protocol):
+    """Starts programs that end in an HTTP server, and reaches servers elsewhere."""
+
+    async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> EngineProcess:
+        """A program that is ready, or a server elsewhere, of which only the address is checked.
+
+        Raises:
+            EngineError: it did not become ready; carries the last lines of its log.
+        """
+        ...
+
+
 class Workshop(Protocol):
     """Makes engines from source, and keeps them."""
 
@@ -240,6 +253,10 @@ class Lease(Protocol):
         """The model as loaded."""
         ...
 
+    def rewrite(self, body: bytes) -> bytes:
+        """A JSON object for it, with what a configuration changes in it."""
+        ...
+
     def release(self) -> None:
         """Give it back; a second call does nothing."""
         ...
@@ -261,6 +278,23 @@ class Host(Protocol):
 
         Raises:
             NotFoundError: there is none; says which there are, or where was looked if there is no model at all.
+        """
+        ...
+
+    async def load(self, model_id: str) -> None:
+        """Bring a model in without a request, where those that are idle make room; returns when it is ready.
+
+        Raises:
+            BusyError: there is no room that could be made now.
+            BercailError: it cannot be loaded; see ``lease``.
+        """
+        ...
+
+    async def unload(self, model_id: str) -> None:
+        """Let a model finish what it serves and leave memory; returns when it has.
+
+        Raises:
+            NotFoundError: there is none.
         """
         ...
 
@@ -378,6 +412,7 @@ class House:
     prober: Prober
     reader: ModelReader
     engines: tuple[Engine, ...]
+    commands: Commands
     workshop: Workshop
     upstream: Upstream
     door: Door

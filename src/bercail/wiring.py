@@ -13,6 +13,7 @@ from bercail.core.errors import SettingsError
 from bercail.core.options import Settings
 from bercail.demo import demo_path
 from bercail.engines import (
+    Commands,
     Embedded,
     HttpUpstream,
     LlamaCpp,
@@ -66,24 +67,22 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
         home=home,
     )
     settings = loaded.settings
-    if serving and loaded.configuration.models:
-        _warn(
-            "models that the settings file declares are not served yet: name files or folders, or set library.folders"
-        )
     if serving:
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
+    journal = _journal(paths)
     workshop = Workshop(paths.cache / "engines", environment)
     return House(
         settings=settings,
         prober=LocalProber(),
         reader=Readers(environment, home, Path.cwd(), demo_path(), paths.cache / "headers"),
         engines=_engines(paths, settings, workshop, environment),
+        commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal),
         workshop=workshop,
         upstream=upstream,
         door=Gateway(settings.server, upstream),
         cache=FileCache(paths.cache, _warn),
-        journal=_journal(paths),
+        journal=journal,
         clock=SystemClock(),
         configuration=loaded.configuration,
     )

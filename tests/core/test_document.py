@@ -112,6 +112,8 @@ FACTS = {
     news.Warned: ("warned", {"text"}),
     news.Planned: ("planned", {"plan"}),
     news.Loading: ("loading", {"model", "stage", "fraction"}),
+    news.CommandReady: ("command_ready", {"model", "seconds", "address", "resident_bytes"}),
+    news.Reloaded: ("reloaded", {"changed", "added", "gone"}),
     news.Ready: ("ready", {"model", "seconds", "resident_bytes"}),
     news.LoadFailed: ("load_failed", {"model", "error"}),
     news.EngineDied: ("engine_died", {"model", "error", "log_tail", "retry_s"}),

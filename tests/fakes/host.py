@@ -1,7 +1,7 @@
 """A host whose models, waits and failures a test decides, and which counts its leases."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bercail.core.errors import BercailError, EngineError, NotFoundError
@@ -47,6 +47,9 @@ class FakeLease:
     def failure(self) -> EngineError | None:
         return self._host.death
 
+    def rewrite(self, body: bytes) -> bytes:
+        return self._host.rewrites(body)
+
 
 @dataclass(slots=True, kw_only=True)
 class FakeHost:
@@ -72,6 +75,17 @@ class FakeHost:
     granted: int = 0
     waiting: int = 0
     lookups: int = 0
+    rewrites: Callable[[bytes], bytes] = field(default=lambda body: body)
+    loads: list[str] = field(default_factory=list)
+    unloads: list[str] = field(default_factory=list)
+
+    async def load(self, model_id: str) -> None:
+        self.loads.append(self.find(model_id).id)
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def unload(self, model_id: str) -> None:
+        self.unloads.append(self.find(model_id).id)
 
     def models(self) -> tuple[ServedModel, ...]:
         self.lookups += 1

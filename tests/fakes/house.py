@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
@@ -344,6 +346,18 @@ class FakeDoor:
         return self.cut
 
 
+class FakeCommands:
+    """Starts nothing, as an engine that is asked for would."""
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine(Offer(name="command", id="command", make=Make.FOUND))
+        self.starts: list[CommandSpec] = []
+
+    async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> FakeProcess:
+        self.starts.append(spec)
+        return await self.engine.start(cast("LaunchSpec", spec), on_progress)
+
+
 class ClosingUpstream(FakeUpstream):
     """Notes that it was closed."""
 
@@ -368,12 +382,14 @@ class Fakes:
     journal: FakeJournal = field(default_factory=FakeJournal)
     clock: FakeClock = field(default_factory=FakeClock)
     settings: Settings = field(default_factory=Settings)
+    commands: FakeCommands = field(default_factory=FakeCommands)
+    configuration: Configuration = field(default_factory=Configuration)
 
     def house(self) -> House:
         return House(
-            settings=self.settings, prober=self.prober, reader=self.reader, engines=(self.engine, *self.others),
-            workshop=self.workshop, upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal,
-            clock=self.clock,
+            settings=self.settings, configuration=self.configuration, prober=self.prober, reader=self.reader,
+            engines=(self.engine, *self.others), commands=self.commands, workshop=self.workshop,
+            upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal, clock=self.clock,
         )  # fmt: skip
 
     def add(self, *names: str) -> tuple[FoundModel, ...]:

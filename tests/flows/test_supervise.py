@@ -769,3 +769,29 @@ def test_what_one_plan_finds_out_many_requests_use() -> None:
         assert len(scene.heard(news.ModelRead)) == 1
 
     play(story, "a")
+
+
+def test_a_grant_to_one_who_has_just_left_goes_to_the_next() -> None:
+    async def story(scene: Scene) -> None:
+        lease, second = await scene.supervisor.lease("a"), scene.ask("a")
+        await settle()
+        second.cancel()
+        lease.release()
+        await settle()
+        assert (await scene.supervisor.lease("a")).model.id == "a"
+
+    play(story, "a", cramped=True)
+
+
+def test_a_start_that_succeeds_at_the_last_moment_is_ended_all_the_same() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.gate = asyncio.Event()
+        task = scene.ask("a")
+        await settle()
+        scene.fakes.engine.gate.set()
+        await scene.supervisor.unload("a")
+        assert not scene.fakes.engine.alive
+        error = fails(task)
+        assert "unloaded by request" in error.message
+
+    play(story, "a")

@@ -12,6 +12,7 @@ from bercail.core.errors import BercailError, StoreError, UsageError
 
 _COMMANDS = {
     "up": "Serve models: look at this machine, plan, launch, serve.",
+    "serve": "Serve what a configuration declares: our own, or one of llama-swap.",
     "chat": "Talk to a model in the terminal.",
     "plan": "Say what fits on this machine, and why, before anything is loaded.",
     "inspect": "Say what a model file holds.",

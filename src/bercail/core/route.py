@@ -1,6 +1,7 @@
 """A model as clients see it, and what they can expect of it right now."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bercail.core.model import Capability
@@ -35,6 +36,14 @@ class ServedModel:
         format: how it is kept on disk; None while its header has not been read.
         engine: that runs it; None while none does.
         lacks: what of requests that engine refuses.
+        plain: nothing is to be added to its requests: it is not known to be llama.cpp's server.
+        name: for people, if a configuration gives it one.
+        description: likewise.
+        unlisted: it is served, and not listed.
+        aliases: other names that clients may use.
+        metadata: what a configuration says of it to clients.
+        requests: that it serves.
+        waiting: for it.
     """
 
     id: str
@@ -55,3 +64,11 @@ class ServedModel:
     format: str | None = None
     engine: str | None = None
     lacks: tuple[str, ...] = ()
+    plain: bool = False
+    name: str = ""
+    description: str = ""
+    unlisted: bool = False
+    aliases: tuple[str, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    requests: int = 0
+    waiting: int = 0

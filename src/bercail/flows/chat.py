@@ -4,10 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from bercail.core import news
+from bercail.core.configuration import Configuration
 from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
@@ -99,6 +100,7 @@ async def _found(house: House, name: str, rows: Mapping[str, object] | None) -> 
 @asynccontextmanager
 async def _own_seat(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> AsyncIterator[Seat]:
     """A seat at an engine of our own, which ends with it."""
+    house = replace(house, configuration=Configuration())  # nobody else is served
     supervisor = Supervisor(house, Findings(models=(found,), looked=()), tell)
     try:
         lease = await supervisor.lease(found.id)

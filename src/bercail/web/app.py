@@ -3,6 +3,7 @@
 import logging
 from asyncio import CancelledError
 from collections.abc import Callable
+from dataclasses import replace
 
 from msgspec import json
 
@@ -128,6 +129,7 @@ class App:
             turn.record.model = model.id
             check_capability(endpoint, model)
             check_media(body, model)
+            ask = replace(ask, plain=model.plain)
             turn.payload = forwarded(body, ask)
             del body  # up to the body limit each, and a request may wait for long
             if ask.way is Way.STREAM:
@@ -167,12 +169,13 @@ class App:
         metrics = self.metrics
         metrics.queued += 1
         try:
-            lease = await self._host.lease(model.id)
+            lease = await self._host.lease(ask.model or model.id)
         finally:
             metrics.queued -= 1
         metrics.running += 1
         try:
             check_capability(ask.endpoint, lease.model)
+            turn.payload = lease.rewrite(turn.payload)
             await self._relay.run(turn, lease, ask)
         finally:
             metrics.running -= 1
