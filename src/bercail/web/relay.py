@@ -1,8 +1,10 @@
 """From a lease on an engine to the client: the request goes out, the answer comes back the way it was asked for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from msgspec import DecodeError, json
 
@@ -23,6 +25,19 @@ FAILURE_POLLS = 10
 FAILURE_POLL_S: Seconds = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The line and headers of a request to an engine."""
+
+    target: str
+    method: str = "POST"
+    headers: Sequence[tuple[bytes, bytes]] = field(default_factory=lambda: _HEADERS)
+
+
+Take: TypeAlias = Callable[[UpstreamResponse, AsyncIterator[bytes]], Awaitable[None]]
+"""Brings an engine's answer to the client."""
+
+
 class Relay:
     """Sends one request to an engine and brings its answer to the client."""
 
@@ -37,20 +52,8 @@ class Relay:
             ReplyError: the engine refused the request, or failed.
         """
         begun_s = self._clock()
-        try:
-            await self._exchange(turn, lease, ask, begun_s)
-        except EngineError as error:
-            raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
 
-    async def _exchange(self, turn: Turn, lease: Lease, ask: Ask, begun_s: Seconds) -> None:
-        target = "/v1/" + ask.endpoint.value
-        payload, turn.payload = turn.payload, b""
-        response = await self._upstream.send(lease.address, "POST", target, _HEADERS, payload)
-        del payload  # up to the body limit, and not needed while the answer comes
-        chunks = response.chunks()
-        try:
-            if response.status != 200:
-                raise await _refusal(response.status, chunks)
+        async def take(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
             match ask.way:
                 case Way.STREAM:
                     await self._stream(turn, ask, chunks, begun_s)
@@ -58,11 +61,8 @@ class Relay:
                     await self._fold(turn, ask, chunks, begun_s)
                 case Way.WHOLE:
                     await self._whole(turn, response, chunks, begun_s)
-            await _drain(response, chunks)
-        finally:
-            response.abort()
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
+
+        await exchange(self._upstream, turn, lease, Outgoing(target="/v1/" + ask.endpoint.value), checked(take))
 
     async def _stream(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
         stream, record = turn.stream, turn.record
@@ -83,7 +83,7 @@ class Relay:
                 await stream.write(events)
             if error is not None:
                 raise ReplyError(engine_refusal(200, error))
-        raise _incomplete()
+        raise incomplete()
 
     async def _fold(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
         splitter, record = Splitter(), turn.record
@@ -99,7 +99,7 @@ class Relay:
                 answer = fold.answer()
                 record.read_counts(answer.get("timings"))
                 return await turn.whole(200, [JSON], json.encode(answer))
-        raise _incomplete()
+        raise incomplete()
 
     async def _whole(
         self, turn: Turn, response: UpstreamResponse, chunks: AsyncIterator[bytes], begun_s: Seconds
@@ -109,6 +109,39 @@ class Relay:
         turn.record.read_timings(body[-TAIL_BYTES:])
         kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
         await turn.whole(200, [(b"content-type", kind)], body)
+
+
+async def exchange(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing, take: Take) -> None:
+    """Send a turn's payload and let ``take`` have the answer; at the end its connection is closed or given back.
+
+    Raises:
+        ReplyError: the engine refused the request, or failed.
+    """
+    try:
+        payload, turn.payload = turn.payload, b""
+        response = await upstream.send(lease.address, outgoing.method, outgoing.target, outgoing.headers, payload)
+        del payload  # up to the body limit, and not needed while the answer comes
+        chunks = response.chunks()
+        try:
+            await take(response, chunks)
+            await _drain(response, chunks)
+        finally:
+            response.abort()
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+    except EngineError as error:
+        raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
+
+
+def checked(take: Take) -> Take:
+    """``take`` for answers that are results; what is none raises ``ReplyError``."""
+
+    async def look(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
+        if response.status != 200:
+            raise await _refusal(response.status, chunks)
+        await take(response, chunks)
+
+    return look
 
 
 def _take(fold: Fold, event: bytes) -> None:
@@ -147,7 +180,8 @@ async def _refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
     return ReplyError(engine_refusal(status, answer, body.decode("utf-8", "replace")))
 
 
-def _incomplete() -> EngineError:
+def incomplete() -> EngineError:
+    """A stream that ended before its last event."""
     return EngineError("the engine ended its answer before it was complete", code="engine_cut")
 
 
