@@ -1,7 +1,7 @@
 """Streams of engines in other dialects than OpenAI's chat, folded into the one answer they stand for."""
 
 import json
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from bercail.core.chat import Json
 from bercail.core.dialect import Shape
@@ -44,6 +44,8 @@ def fold_of(shape: Shape) -> StreamFold:
             return ResponsesFold()
         case Shape.NATIVE:
             return NativeFold()
+        case _ as unreachable:
+            assert_never(unreachable)
 
 
 def arguments_of(text: str) -> object:
@@ -175,7 +177,9 @@ class NativeFold:
 
     def answer(self) -> Json:
         """The last chunk with all the text."""
-        return self._last | {"content": "".join(self._texts)}
+        settings = _object(self._last, "generation_settings")
+        whole: Json = {"generation_settings": settings | {"stream": False}} if settings else {}
+        return self._last | {"content": "".join(self._texts)} | whole
 
     def counts(self) -> tuple[Tokens, Tokens] | None:
         """By the engine's timings."""

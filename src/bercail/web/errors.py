@@ -128,5 +128,5 @@ def check_needs(needed: Capability, target: str, model: ServedModel) -> None:
         check_capability(Endpoint.CHAT, model)
     elif model.capabilities and needed not in model.capabilities:
         offers = ", ".join(model.capabilities)
-        words = f"{model.id} {_INSTEAD[needed]}, which {target} takes; it offers {offers}"
+        words = f"{target}: {model.id} {_INSTEAD[needed]}; it offers {offers}"
         raise ReplyError(ApiError(status=400, message=words, param="model", code=f"{needed.value}_unsupported"))

@@ -36,6 +36,7 @@ class _Peek(msgspec.Struct):
     stream: bool | None = None
     return_progress: bool | None = None
     n_probs: int | float | None = None
+    return_tokens: bool | None = None
     prompt: msgspec.Raw = msgspec.Raw(b"")
     messages: msgspec.Raw = msgspec.Raw(b"")
 
@@ -164,7 +165,7 @@ def _ways(passage: Passage, peek: _Peek) -> tuple[bool, bool]:
     if peek.stream:
         return True, False
     several = passage.shape is Shape.NATIVE and not bytes(peek.prompt).startswith(b'"')
-    return False, not (several or peek.n_probs)
+    return False, not (several or peek.n_probs or peek.return_tokens)
 
 
 def _payload(passage: Passage, body: bytes, peek: _Peek, *, folded: bool) -> bytes:

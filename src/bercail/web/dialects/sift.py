@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from msgspec import json
+
 from bercail.core.chat import Json
 from bercail.core.dialect import Form, Shape
 from bercail.core.folds import fold_of
@@ -40,6 +42,7 @@ class Sift:
         self._splitter = Splitter()
         self._counter = fold_of(shape)
         self._begun = False
+        self._told_progress = False
         self.ended = False
 
     def feed(self, chunk: bytes) -> tuple[bytes, Json | None]:
@@ -54,17 +57,27 @@ class Sift:
                 found = parse(event)
                 if isinstance(found, dict):
                     return b"".join(kept), found
-            if (event.startswith(b":") and not self._begun) or self._is_progress(event):
+            if event.startswith(b":") and not self._begun:
                 continue
+            if self._drop_progress and _PROGRESS in event:
+                event = self._without_progress(event)
+                if not event:
+                    continue
             self._begun = True
             self._look(event)
             kept.append(event + b"\n\n")
         return b"".join(kept), None
 
-    def _is_progress(self, event: bytes) -> bool:
-        return (
-            self._drop_progress and _PROGRESS in event and (self._shape is not Shape.NATIVE or b'"content":""' in event)
-        )
+    def _without_progress(self, event: bytes) -> bytes:
+        """Nothing for an event that only reports progress; the first of a response stands for its beginning."""
+        found = parse(event)
+        if not isinstance(found, dict) or "prompt_progress" not in found:
+            return event
+        del found["prompt_progress"]
+        if self._shape is Shape.NATIVE:
+            return b"data: " + json.encode(found) if found.get("content") or found.get("stop") else b""
+        first, self._told_progress = not self._told_progress, True
+        return event.partition(b"\n")[0] + b"\ndata: " + json.encode(found) if first else b""
 
     def _look(self, event: bytes) -> None:
         """Note an end, and what the stream says of its tokens."""
