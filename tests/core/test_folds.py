@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bercail.core.dialect import Shape
 from bercail.core.errors import EngineError
-from bercail.core.folds import arguments_of, fold_of
+from bercail.core.folds import StreamFold, arguments_of, fold_of
 
 START: dict[str, Any] = {
     "type": "message_start",
@@ -17,6 +17,10 @@ END: list[dict[str, Any]] = [
     {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}},
     {"type": "message_stop"},
 ]
+
+
+def state(fold: StreamFold) -> tuple[bool, bool]:
+    return fold.begun, fold.complete
 
 
 def block(at: int, begin: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[str, Any]]:
@@ -30,8 +34,7 @@ def block(at: int, begin: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[
 def test_a_message_is_folded_block_by_block() -> None:
     fold = fold_of(Shape.MESSAGES)
     fold.add(START)
-    assert not fold.begun
-    assert not fold.complete
+    assert state(fold) == (False, False)
     events = [
         {"type": "ping"},
         *block(
@@ -53,8 +56,7 @@ def test_a_message_is_folded_block_by_block() -> None:
     ]
     for event in events:
         fold.add(event)
-    assert fold.begun
-    assert fold.complete
+    assert state(fold) == (True, True)
     assert fold.counts() == (5, 7)
     assert fold.answer() == {
         "id": "m", "role": "assistant", "stop_reason": "tool_use", "usage": {"input_tokens": 5, "output_tokens": 7},
@@ -80,15 +82,14 @@ def test_arguments_that_are_no_json_are_an_error_not_a_loss() -> None:
 def test_the_last_event_of_a_response_is_the_answer(kind: str) -> None:
     fold = fold_of(Shape.RESPONSES)
     fold.add({"type": "response.created", "response": {"id": "r"}})
-    assert not fold.begun
+    assert state(fold) == (False, False)
     fold.add({"type": "response.output_text.delta", "delta": "a"})
-    assert fold.begun
-    assert not fold.complete
+    assert state(fold) == (True, False)
     assert fold.counts() is None
     fold.add(
         {"type": f"response.{kind}", "response": {"id": "r", "x": 1}, "timings": {"prompt_n": 3, "predicted_n": 4}}
     )
-    assert fold.complete
+    assert state(fold) == (True, True)
     assert fold.answer() == {"id": "r", "x": 1}
     assert fold.counts() == (3, 4)
 
@@ -96,12 +97,12 @@ def test_the_last_event_of_a_response_is_the_answer(kind: str) -> None:
 def test_chunks_of_a_native_completion_become_its_single_answer() -> None:
     fold = fold_of(Shape.NATIVE)
     fold.add({"content": "", "stop": False})
-    assert not fold.begun
+    assert state(fold) == (False, False)
     fold.add({"content": "a", "stop": False})
-    assert fold.begun
+    assert state(fold) == (True, False)
     fold.add({"content": "b", "stop": True, "timings": {"prompt_n": 1, "predicted_n": 2},
               "generation_settings": {"stream": True, "seed": 1}})  # fmt: skip
-    assert fold.complete
+    assert state(fold) == (True, True)
     assert fold.counts() == (1, 2)
     answer = fold.answer()
     assert answer["content"] == "ab"
