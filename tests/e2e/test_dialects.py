@@ -93,7 +93,7 @@ def test_a_message_with_a_tool_call_has_its_arguments_whole_and_streamed(parrot:
         with client.messages.stream(**asked) as stream:
             streamed = stream.get_final_message()
     for message in (whole, streamed):
-        [call] = [block for block in message.content if block.type == "tool_use"]
+        [call] = [block for block in message.content if isinstance(block, anthropic.types.ToolUseBlock)]
         assert (call.name, call.input, message.stop_reason) == ("get_weather", {"city": "Rome"}, "tool_use")
     with ollama.Client(host=parrot.url) as other:
         options = {"temperature": 0}

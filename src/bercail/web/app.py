@@ -52,6 +52,7 @@ class App:
         self._relay = Relay(upstream, clock)
         desk = Desk(host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend)
         self._dialects = Dialects(desk)
+        self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
         self.stopping = False
@@ -64,23 +65,13 @@ class App:
         send = readable(send, scope["headers"], method)
         endpoint = _POSTS.get(path)
         if endpoint is not None and method == "POST":
-            errand = Errand(label=endpoint.value, attempt=partial(self._chat, endpoint))
-            await self._take(errand, scope, receive, send)
+            await self._serve(self._errands[endpoint], scope, receive, send)
         elif (found := self._dialects.look_up(scope, path)) is None:
             await answer(send, *self._look_up(method, path))
         elif isinstance(found, Errand):
-            await self._take(found, scope, receive, send)
+            await self._serve(found, scope, receive, send)
         else:
             await answer(send, *found)
-
-    async def _take(self, errand: Errand, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a request that an engine may be needed for, unless the server is stopping."""
-        if self.stopping:
-            error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
-            headers, body = written(error, errand.form)
-            await answer(send, error.status, [*headers, CLOSE], body)
-        else:
-            await self._serve(errand, scope, receive, send)
 
     def _look_up(self, method: str, path: str) -> tuple[int, Headers, bytes]:
         """Everything that needs no engine."""
@@ -118,6 +109,11 @@ class App:
                 return 200, [JSON], json.encode(entry(self._host.find(path.partition("models/")[2])))
 
     async def _serve(self, errand: Errand, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a request that an engine may be needed for, unless the server is stopping."""
+        if self.stopping:
+            error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
+            headers, body = written(error, errand.form)
+            return await answer(send, error.status, [*headers, CLOSE], body)
         turn = Turn(receive, send, Record(endpoint=errand.label), errand.form)
         self.turns.add(turn)
         try:
@@ -162,9 +158,9 @@ class App:
             options = self._options
             turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
 
-        async def use(lease: Lease) -> None:
+        def use(lease: Lease) -> Awaitable[None]:
             check_capability(endpoint, lease.model)
-            await self._relay.run(turn, lease, ask)
+            return self._relay.run(turn, lease, ask)
 
         await self._lend(turn, model, use)
 

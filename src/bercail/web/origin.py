@@ -6,7 +6,10 @@ from bercail.web.asgi import Headers, Message, Send
 
 def readable(send: Send, headers: Headers, method: str) -> Send:
     """``send``, with the headers that a browser wants to see if a page of this machine asks."""
-    if not any(name == b"origin" for name, _ in headers):
+    for name, _ in headers:
+        if name == b"origin":
+            break
+    else:
         return send
     added = reading_headers(headers, preflight=method == "OPTIONS")
     if not added:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 from msgspec import DecodeError, json
 
-from bercail.core.chat import Ask, Fold, Way, engine_refusal
+from bercail.core.chat import Ask, Endpoint, Fold, Way, engine_refusal
 from bercail.core.errors import EngineError
 from bercail.core.units import Bytes, Seconds
 from bercail.ports import Lease, Upstream, UpstreamResponse
@@ -34,6 +35,7 @@ class Outgoing:
     headers: Sequence[tuple[bytes, bytes]] = field(default_factory=lambda: _HEADERS)
 
 
+_OUTGOING = {one: Outgoing(target=f"/v1/{one.value}") for one in Endpoint}
 Take: TypeAlias = Callable[[UpstreamResponse, AsyncIterator[bytes]], Awaitable[None]]
 """Brings an engine's answer to the client."""
 
@@ -51,20 +53,19 @@ class Relay:
         Raises:
             ReplyError: the engine refused the request, or failed.
         """
-        begun_s = self._clock()
+        match ask.way:
+            case Way.STREAM:
+                take = self._stream
+            case Way.FOLD:
+                take = self._fold
+            case Way.WHOLE:
+                take = self._whole
+        answer = partial(take, turn, ask, self._clock())
+        await exchange(self._upstream, turn, lease, _OUTGOING[ask.endpoint], answer)
 
-        async def take(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
-            match ask.way:
-                case Way.STREAM:
-                    await self._stream(turn, ask, chunks, begun_s)
-                case Way.FOLD:
-                    await self._fold(turn, ask, chunks, begun_s)
-                case Way.WHOLE:
-                    await self._whole(turn, response, chunks, begun_s)
-
-        await exchange(self._upstream, turn, lease, Outgoing(target="/v1/" + ask.endpoint.value), checked(take))
-
-    async def _stream(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
+    async def _stream(
+        self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
+    ) -> None:
         stream, record = turn.stream, turn.record
         if stream is None:
             raise RuntimeError("a stream needs its reply before it begins")
@@ -85,7 +86,9 @@ class Relay:
                 raise ReplyError(engine_refusal(200, error))
         raise incomplete()
 
-    async def _fold(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
+    async def _fold(
+        self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
+    ) -> None:
         splitter, record = Splitter(), turn.record
         fold = Fold(ask.endpoint, choices_per_prompt=ask.choices)
         async for chunk in chunks:
@@ -102,7 +105,7 @@ class Relay:
         raise incomplete()
 
     async def _whole(
-        self, turn: Turn, response: UpstreamResponse, chunks: AsyncIterator[bytes], begun_s: Seconds
+        self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
     ) -> None:
         body = b"".join([chunk async for chunk in chunks])
         turn.record.ttft_s = self._clock() - begun_s
@@ -111,8 +114,18 @@ class Relay:
         await turn.whole(200, [(b"content-type", kind)], body)
 
 
-async def exchange(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing, take: Take) -> None:
+async def exchange(
+    upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing, take: Take, *, refused: bool = True
+) -> None:
     """Send a turn's payload and let ``take`` have the answer; at the end its connection is closed or given back.
+
+    Args:
+        upstream: the client towards engines.
+        turn: whose payload is sent, and then forgotten.
+        lease: on the engine.
+        outgoing: the line and headers.
+        take: gets the answer.
+        refused: an answer whose status is not 200 is no result and raises ``ReplyError``.
 
     Raises:
         ReplyError: the engine refused the request, or failed.
@@ -123,6 +136,8 @@ async def exchange(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgo
         del payload  # up to the body limit, and not needed while the answer comes
         chunks = response.chunks()
         try:
+            if refused and response.status != 200:
+                raise await refusal(response.status, chunks)
             await take(response, chunks)
             await _drain(response, chunks)
         finally:
@@ -131,17 +146,6 @@ async def exchange(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgo
                 await chunks.aclose()
     except EngineError as error:
         raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
-
-
-def checked(take: Take) -> Take:
-    """``take`` for answers that are results; what is none raises ``ReplyError``."""
-
-    async def look(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
-        if response.status != 200:
-            raise await _refusal(response.status, chunks)
-        await take(response, chunks)
-
-    return look
 
 
 def _take(fold: Fold, event: bytes) -> None:
@@ -166,7 +170,7 @@ async def _drain(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> No
     limit.cancel()
 
 
-async def _refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
+async def refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
     """What the engine answered instead of a result."""
     body = b""
     async for chunk in chunks:

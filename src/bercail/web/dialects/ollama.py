@@ -21,7 +21,7 @@ from bercail.web.desk import Desk, Errand, take_body
 from bercail.web.errors import ReplyError, check_needs, written
 from bercail.web.media import check_media
 from bercail.web.models import listing
-from bercail.web.relay import Outgoing, checked, exchange, incomplete
+from bercail.web.relay import Outgoing, exchange, incomplete
 from bercail.web.request import decoded
 from bercail.web.sse import DONE, Splitter, parse, split
 from bercail.web.turn import Stream, Turn
@@ -124,7 +124,7 @@ class Ollama:
             if turn.stream is not None:
                 turn.stream.headers = [*_LINES, *told]
             take = partial(self._take, turn, reply, told, begun_s)
-            await exchange(self._desk.upstream, turn, lease, Outgoing(target=wish.way.value), checked(take))
+            await exchange(self._desk.upstream, turn, lease, Outgoing(target=wish.way.value), take)
 
         await self._desk.lend(turn, model, use)
 
@@ -180,7 +180,7 @@ class Ollama:
                 made = embeddings(wish.model, answer, total_s, load_s) if member == "input" else one
                 await turn.whole(200, [JSON, *told], json.encode(made))
 
-            await exchange(self._desk.upstream, turn, lease, Outgoing(target="/v1/embeddings"), checked(take))
+            await exchange(self._desk.upstream, turn, lease, Outgoing(target="/v1/embeddings"), take)
 
         await self._desk.lend(turn, model, use)
 

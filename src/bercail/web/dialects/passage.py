@@ -21,7 +21,7 @@ from bercail.web.dialects.sift import PINGS, Sift
 from bercail.web.errors import ReplyError, check_needs
 from bercail.web.media import check_parts
 from bercail.web.metrics import TAIL_BYTES
-from bercail.web.relay import Outgoing, Take, checked, exchange, incomplete
+from bercail.web.relay import Outgoing, Take, exchange, incomplete, refusal
 from bercail.web.request import decoded
 from bercail.web.turn import Stream, Turn
 
@@ -93,7 +93,9 @@ class Passages:
         async def use(lease: Lease) -> None:
             _check(passage, lease.model)
             take = self._taker(passage, turn, peek, streamed=streamed, folded=folded)
-            await exchange(self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take))
+            await exchange(
+                self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take), refused=False
+            )
 
         await self._desk.lend(turn, model, use)
 
@@ -128,7 +130,9 @@ class Passages:
             passage = Passage(label="", target=target)
             take = self._taker(passage, turn, _Peek(), streamed=False, folded=False)
             outgoing = Outgoing(target=target, method="GET")
-            await exchange(self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take))
+            await exchange(
+                self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take), refused=False
+            )
         finally:
             lease.release()
 
@@ -178,12 +182,13 @@ def _payload(passage: Passage, body: bytes, peek: _Peek, *, folded: bool) -> byt
 
 def _present(passage: Passage, model: ServedModel, take: Take) -> Take:
     """``take`` for an endpoint that is there; one that is not is told with the engine's name."""
-    inner = checked(take)
 
     async def look(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
         if response.status == 404:
             raise ReplyError(absent(f"{model.engine or 'the engine'} of {model.id} has no {passage.target}"))
-        await inner(response, chunks)
+        if response.status != 200:
+            raise await refusal(response.status, chunks)
+        await take(response, chunks)
 
     return look
 

@@ -56,7 +56,8 @@ class Through:
         outgoing = Outgoing(target.decode("ascii", "replace"), method, request_headers(scope["headers"]))
 
         async def use(lease: Lease) -> None:
-            await exchange(self._desk.upstream, turn, lease, outgoing, partial(_hand_on, turn, head=head))
+            take = partial(_hand_on, turn, head=head)
+            await exchange(self._desk.upstream, turn, lease, outgoing, take, refused=False)
 
         if not place.is_ignored:
             await self._desk.lend(turn, model, use)
