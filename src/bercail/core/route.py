@@ -42,6 +42,7 @@ class ServedModel:
         unlisted: it is served, and not listed.
         aliases: other names that clients may use.
         metadata: what a configuration says of it to clients.
+        asked: the name by which a client asked for it; empty if nobody did.
         requests: that it serves.
         waiting: for it.
     """
@@ -70,5 +71,6 @@ class ServedModel:
     unlisted: bool = False
     aliases: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
+    asked: str = ""
     requests: int = 0
     waiting: int = 0

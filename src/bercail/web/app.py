@@ -2,24 +2,28 @@
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from msgspec import json
 
-from bercail.core.chat import ApiError, Ask, Endpoint, Json, Way, error_from, forwarded
+from bercail.core.chat import ApiError, Endpoint, Json, Way, error_from, forwarded
 from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
-from bercail.ports import Host, Upstream
+from bercail.ports import Host, Lease, Upstream
 from bercail.web.asgi import CLOSE, JSON, Headers, Receive, Scope, Send, answer
+from bercail.web.desk import Desk, Errand, take_body
+from bercail.web.dialects import ROUTES, Dialects
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
 from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics, Record
 from bercail.web.models import entry, health, listing
+from bercail.web.origin import readable
 from bercail.web.relay import Relay
-from bercail.web.request import ClientGoneError, peek, read_body
+from bercail.web.request import ClientGoneError, peek
 from bercail.web.turn import Stream, Turn
 
 _log = logging.getLogger(__name__)
@@ -29,7 +33,7 @@ _GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", "/")
 _MODEL = ("/v1/models/", "/models/")
 _ROUTES = (
     "GET /v1/models, GET /v1/models/{id}, POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, "
-    "GET /health, GET /metrics"
+    f"GET /health, GET /metrics, {', '.join(ROUTES)}"
 )
 CLIENT_GONE = 499
 """Status in the metrics for a client that left before it was answered; never sent."""
@@ -47,6 +51,9 @@ class App:
         self._host = host
         self._options = options
         self._relay = Relay(upstream, clock)
+        desk = Desk(host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend)
+        self._dialects = Dialects(desk)
+        self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
         self.stopping = False
@@ -55,16 +62,17 @@ class App:
         """One request."""
         if scope["type"] != "http":
             return
-        path = scope["path"].rstrip("/") or "/"
+        method, path = scope["method"], scope["path"].rstrip("/") or "/"
+        send = readable(send, scope["headers"], method)
         endpoint = _POSTS.get(path)
-        if endpoint is None or scope["method"] != "POST":
-            await answer(send, *self._look_up(scope["method"], path))
-        elif self.stopping:
-            error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
-            headers, body = written(error)
-            await answer(send, error.status, [*headers, CLOSE], body)
+        if endpoint is not None and method == "POST":
+            await self._serve(self._errands[endpoint], scope, receive, send)
+        elif (found := self._dialects.look_up(scope, path)) is None:
+            await answer(send, *self._look_up(method, path))
+        elif isinstance(found, Errand):
+            await self._serve(found, scope, receive, send)
         else:
-            await self._serve(endpoint, scope, receive, send)
+            await answer(send, *found)
 
     def _look_up(self, method: str, path: str) -> tuple[int, Headers, bytes]:
         """Everything that needs no engine."""
@@ -101,11 +109,16 @@ class App:
             case _:
                 return 200, [JSON], json.encode(entry(self._host.find(path.partition("models/")[2])))
 
-    async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        turn = Turn(receive, send, Record(endpoint=endpoint.value))
+    async def _serve(self, errand: Errand, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a request that an engine may be needed for, unless the server is stopping."""
+        if self.stopping:
+            error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
+            headers, body = written(error, errand.form)
+            return await answer(send, error.status, [*headers, CLOSE], body)
+        turn = Turn(receive, send, Record(endpoint=errand.label), errand.form)
         self.turns.add(turn)
         try:
-            await self._attempt(turn, endpoint, scope)
+            await self._attempt(turn, errand, scope)
         except CancelledError:
             if not turn.was_stopped():
                 raise
@@ -119,23 +132,9 @@ class App:
                 turn.record.status = turn.record.status or CLIENT_GONE
             self.metrics.add(turn.record)
 
-    async def _attempt(self, turn: Turn, endpoint: Endpoint, scope: Scope) -> None:
+    async def _attempt(self, turn: Turn, errand: Errand, scope: Scope) -> None:
         try:
-            body = await read_body(scope, turn, self._options.body_limit)
-            turn.watch(scope.get("watch"))
-            turn.record.request_bytes = len(body)
-            ask = peek(endpoint, body)
-            model = self._find(ask)
-            turn.record.model = model.id
-            check_capability(endpoint, model)
-            check_media(body, model)
-            ask = replace(ask, plain=model.plain)
-            turn.payload = forwarded(body, ask)
-            del body  # up to the body limit each, and a request may wait for long
-            if ask.way is Way.STREAM:
-                options = self._options
-                turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
-            await self._lend(turn, model, ask)
+            await errand.attempt(turn, scope)
         except ClientGoneError:
             turn.gone = True
         except ReplyError as fault:
@@ -147,36 +146,54 @@ class App:
             message = "the gateway failed on this request; the server's log has the details"
             await turn.fail(ApiError(status=500, message=message, kind="server_error", code="internal"))
 
-    def _find(self, ask: Ask) -> ServedModel:
-        """The model that is meant.
+    async def _chat(self, endpoint: Endpoint, turn: Turn, scope: Scope) -> None:
+        body = await take_body(turn, scope, self._options)
+        ask = peek(endpoint, body)
+        model = self._find(ask.model)
+        turn.record.model = model.id
+        check_capability(endpoint, model)
+        check_media(body, model)
+        ask = replace(ask, plain=model.plain)
+        turn.payload = forwarded(body, ask)
+        del body  # up to the body limit each, and a request may wait for long
+        if ask.way is Way.STREAM:
+            options = self._options
+            turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
+
+        def use(lease: Lease) -> Awaitable[None]:
+            check_capability(endpoint, lease.model)
+            return self._relay.run(turn, lease, ask)
+
+        await self._lend(turn, model, use)
+
+    def _find(self, name: str) -> ServedModel:
+        """The model that is meant by a name, which may be empty.
 
         Raises:
             ReplyError: no model at all, none of that name, or none named where there are several.
         """
         try:
-            return self._host.find(ask.model)
+            return replace(self._host.find(name), asked=name)
         except NotFoundError as error:
             if not self._host.models():
                 empty = NotFoundError(error.message, hint=error.hint, code="no_model")
                 raise ReplyError(error_from(empty, 503, final=True)) from error
-            if not ask.model:
+            if not name:
                 unnamed = NotFoundError(error.message, hint=error.hint, code="model_required")
                 raise ReplyError(error_from(unnamed, 400, param="model")) from error
             raise ReplyError(error_from(error, 404, param="model")) from error
 
-    async def _lend(self, turn: Turn, model: ServedModel, ask: Ask) -> None:
-        """Wait for the model and its turn there, then relay."""
+    async def _lend(self, turn: Turn, model: ServedModel, use: Callable[[Lease], Awaitable[None]]) -> None:
+        """Wait for the model and this request's turn there, then use it."""
         metrics = self.metrics
         metrics.queued += 1
         try:
-            lease = await self._host.lease(ask.model or model.id)
+            lease = await self._host.lease(model.asked or model.id)
         finally:
             metrics.queued -= 1
         metrics.running += 1
         try:
-            check_capability(ask.endpoint, lease.model)
-            turn.payload = lease.rewrite(turn.payload)
-            await self._relay.run(turn, lease, ask)
+            await use(lease)
         finally:
             metrics.running -= 1
             lease.release()

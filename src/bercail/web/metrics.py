@@ -58,6 +58,11 @@ class Record:
             if isinstance(prompt, int) and isinstance(predicted, int):
                 self.prefill_tokens, self.decode_tokens = prompt, predicted
 
+    def read_pair(self, counts: tuple[Tokens, Tokens] | None) -> None:
+        """Take prompt tokens worked through and tokens generated; None leaves them unknown."""
+        if counts is not None:
+            self.prefill_tokens, self.decode_tokens = counts
+
 
 class Metrics:
     """Counters since the gateway was made; touched by one event loop only."""

@@ -80,7 +80,7 @@ def _ollama_entry(model: ServedModel) -> Json:
         "format": model.format or "",
         "family": model.architecture or "",
         "families": [model.architecture] if model.architecture else [],
-        "parameter_size": f"{model.parameter_count / 1e9:.1f}B" if model.parameter_count else "",
+        "parameter_size": _size(model.parameter_count),
         "quantization_level": model.quantization or "",
     }
     known: Json = {"context_window": model.slot_context_tokens or model.context_length}
@@ -95,6 +95,12 @@ def _ollama_entry(model: ServedModel) -> Json:
         "details": details,
         "capabilities": [capability.value for capability in model.capabilities],
     } | _without_unknown(known)
+
+
+def _size(parameters: int | None) -> str:
+    if not parameters:
+        return ""
+    return f"{parameters / 1e9:.1f}B" if parameters >= 1e8 else f"{parameters / 1e6:.1f}M"
 
 
 def _without_unknown(members: Json) -> Json:

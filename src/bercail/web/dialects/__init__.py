@@ -1,0 +1,62 @@
+"""What clients speak beside OpenAI's chat: what engines speak themselves, Ollama's interface, an engine's own paths."""
+
+from bercail.core.chat import ApiError
+from bercail.core.dialect import PASSAGES, STATES, Form
+from bercail.web.asgi import Headers, Scope
+from bercail.web.desk import Desk, Errand
+from bercail.web.dialects.ollama import Ollama
+from bercail.web.dialects.passage import Passages
+from bercail.web.dialects.through import Through
+from bercail.web.errors import written
+
+ROUTES = (
+    *(f"POST {path}" for path in PASSAGES),
+    *(f"GET {path}" for path in STATES),
+    "Ollama's /api/...",
+    "/upstream/{model}/...",
+)
+
+
+class Dialects:
+    """Finds who answers a request."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._passages = Passages(desk)
+        self._ollama = Ollama(desk)
+        self._through = Through(desk)
+
+    def look_up(self, scope: Scope, path: str) -> Errand | tuple[int, Headers, bytes] | None:
+        """An errand, or an answer that takes none; None for a path of nobody's here.
+
+        Args:
+            scope: the request.
+            path: decoded, without a slash at its end.
+        """
+        if path.startswith("/upstream/"):
+            return self._through.look_up(scope)
+        if path.startswith("/api/"):
+            return self._ollama.look_up(scope["method"], path) or _unknown(path)
+        found = self._passages.methods(path)
+        if not found:
+            return None
+        if scope["method"] == "OPTIONS":
+            return 204, [(b"allow", ", ".join((*found, "OPTIONS")).encode())], b""
+        if scope["method"] in found:
+            return self._passages.errand(path)
+        return not_allowed(path, (*found, "OPTIONS"), scope["method"], self._passages.form(path))
+
+
+def not_allowed(path: str, methods: tuple[str, ...], method: str, form: Form) -> tuple[int, Headers, bytes]:
+    """The answer to a method that a path does not take."""
+    allowed = ", ".join(methods)
+    error = ApiError(status=405, message=f"{path[:200]} takes {allowed}, not {method}", code="method_not_allowed")
+    headers, body = written(error, form)
+    return 405, [*headers, (b"allow", allowed.encode())], body
+
+
+def _unknown(path: str) -> tuple[int, Headers, bytes]:
+    message = (
+        f"there is no {path[:200]} here; of Ollama's interface there are tags, show, ps, version, chat, generate, embed"
+    )
+    headers, body = written(ApiError(status=404, message=message, code="unknown_route"), Form.OLLAMA)
+    return 404, headers, body
