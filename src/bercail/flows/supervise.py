@@ -28,7 +28,7 @@ from bercail.core.units import Seconds
 from bercail.flows.machine import glance
 from bercail.flows.prepare import prepare, read
 from bercail.flows.resident import STOP_GRACE_S, Entry, Resident, bring_up, served
-from bercail.flows.roster import muster
+from bercail.flows.roster import Roster, muster
 from bercail.ports import House
 
 _ALIVE = frozenset((Stand.READY, Stand.DRAINING))
@@ -91,12 +91,26 @@ class Supervisor:
     """
 
     def __init__(
-        self, house: House, findings: Findings, tell: Callable[[news.News], None], policy: Policy | None = None
+        self,
+        house: House,
+        findings: Findings,
+        tell: Callable[[news.News], None],
+        policy: Policy | None = None,
+        roster: Roster | None = None,
     ) -> None:
+        """Begin with everybody out.
+
+        Args:
+            house: what is built here.
+            findings: models that were found or named.
+            tell: hears every step.
+            policy: how long one waits, and for what; the usual one if it is None.
+            roster: all models, if they have been mustered; to muster them takes a look at the disk.
+        """
         self._house = house
         self._findings = findings
         self._tell = tell
-        self._roster = muster(house, findings, house.configuration)
+        self._roster = roster or muster(house, findings, house.configuration)
         self._entries = dict(self._roster.entries)
         self._state = Schedule(terms=Terms(policy=policy or Policy()))
         self._machine: Machine | None = None
@@ -407,7 +421,9 @@ class Supervisor:
             self._waiting[refused.ticket.number].granted.set_exception(failure or busy)
 
     async def _wake(self, at_s: Seconds) -> None:
-        await self._house.clock.sleep(max(0.0, at_s - self._house.clock.monotonic()))
+        # Timers of some event loops are a millisecond early, and whoever wakes too early is not woken again.
+        while (rest_s := at_s - self._house.clock.monotonic()) > 0:
+            await self._house.clock.sleep(rest_s)
         self._alarm = None
         self._feed(schedule.Tick())
 

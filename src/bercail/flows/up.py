@@ -13,6 +13,7 @@ from bercail.core.model import Findings, FoundModel
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import look
 from bercail.flows.prepare import read
+from bercail.flows.roster import muster
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House
 
@@ -66,7 +67,8 @@ async def up(house: House, request: Request) -> None:
     if not declares:
         tell(news.ModelsFound(findings=findings))
     first = None if declares else await request.choose(findings)
-    supervisor = await asyncio.to_thread(Supervisor, house, findings, tell)
+    roster = await asyncio.to_thread(muster, house, findings, house.configuration)
+    supervisor = Supervisor(house, findings, tell, roster=roster)
     tell(news.Listening(url=await house.door.open(supervisor)))
     host = house.settings.server.host
     if not _is_private(host):
