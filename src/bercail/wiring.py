@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bercail.core.build import Target
 from bercail.core.engine import Make
 from bercail.core.errors import SettingsError
 from bercail.core.options import Settings
@@ -25,6 +26,7 @@ from bercail.engines import (
     end_orphan,
     stand_in_command,
     translated,
+    without_gpus,
 )
 from bercail.flows import chosen, glance
 from bercail.ports import Configurations, Engine, House
@@ -134,6 +136,9 @@ def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     programs = {build.id: str(Path(build.folder) / "llama-server") for build in house.workshop.builds()}
     found = offer.id if offer.make is Make.FOUND else programs.get(offer.id)
     said, notices = translated(arguments)
+    if offer.target == Target.CPU and offer.make is not Make.FOUND:
+        said, more = without_gpus(said)
+        notices += more
     command = (found,) if found else stand_in_command()
     return (*command, *said), (f"{offer}: {because}", *notices)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Workshop,
         stand_in_command,
         translated,
+        without_gpus,
     )
     from bercail.engines.onnxruntime import OnnxRuntime
     from bercail.engines.openvino import OpenVino
@@ -43,6 +44,7 @@ _HOMES = {
     "end_orphan": "orphans",
     "stand_in_command": "llama_cpp",
     "translated": "llama_cpp",
+    "without_gpus": "llama_cpp",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "end_orphan",
     "stand_in_command",
     "translated",
+    "without_gpus",
 ]
 
 
