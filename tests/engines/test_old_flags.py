@@ -27,9 +27,8 @@ def test_what_an_older_build_understood_is_said_anew_and_told(old: str, new: str
 
 
 def test_what_only_gpus_can_do_is_left_out_on_a_cpu_and_told() -> None:
-    said, notices = without_gpus(
-        ["-m", "m.gguf", "--split-mode", "tensor", "-ngl", "9999", "-sm", "row", "-sm", "layer", "--split-mode"]
-    )
+    asked = "-m m.gguf --split-mode tensor -ngl 9999 -sm row -sm layer --split-mode"
+    said, notices = without_gpus(asked.split())
     assert said == ("-m", "m.gguf", "-ngl", "9999", "-sm", "layer", "--split-mode")
     assert notices == (
         "--split-mode tensor: left out, this engine runs on the CPU", "-sm row: left out, this engine runs on the CPU"
