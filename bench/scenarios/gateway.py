@@ -74,6 +74,10 @@ class Ticket:
     def failure(self) -> None:
         """The fake engine does not die here."""
 
+    def rewrite(self, body: bytes) -> bytes:
+        """Nothing is changed."""
+        return body
+
 
 class OneModel:
     """A host of one model that is always ready: what is measured is the gateway, not the queue."""
@@ -92,6 +96,12 @@ class OneModel:
     def find(self, model_id: str) -> ServedModel:
         """The one."""
         return self._model
+
+    async def load(self, model_id: str) -> None:
+        """It is there."""
+
+    async def unload(self, model_id: str) -> None:
+        """It stays."""
 
     async def lease(self, model_id: str) -> Lease:
         """At once."""

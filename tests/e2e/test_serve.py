@@ -175,3 +175,25 @@ def test_a_program_that_is_not_there_is_told_to_who_asks_for_it(serve: Serve, tm
     status, answer = server.request("POST", "/v1/chat/completions", {"model": "a", "messages": []})
     assert status == 503
     assert "lama-server" in answer["error"]["message"]
+
+
+def test_models_come_and_go_by_hand(serve: Serve, tmp_path: Path, places: dict[str, str]) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("models:\n  a:\n    cmd: llama-server --port ${PORT} --model one\n")
+    server = serve(config)
+    port = server.url.rpartition(":")[2]
+
+    def hand(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [*BERCAIL, *words, "--port", port]
+        return subprocess.run(command, check=False, text=True, capture_output=True, env=places, timeout=60)
+
+    assert "nothing is loaded" in hand("ps").stderr
+    assert hand("load", "a").returncode == 0
+    table = hand("ps").stdout
+    assert "ready" in table
+    assert "command" in table
+    assert json.loads(hand("ps", "--json").stdout)["running"][0]["model"] == "a"
+    assert hand("unload", "a").returncode == 0
+    assert server.engines() == []
+    wrong = hand("load", "b")
+    assert (wrong.returncode, "no model 'b'" in wrong.stderr) == (3, True)

@@ -13,6 +13,9 @@ from bercail.core.errors import BercailError, StoreError, UsageError
 _COMMANDS = {
     "up": "Serve models: look at this machine, plan, launch, serve.",
     "serve": "Serve what a configuration declares: our own, or one of llama-swap.",
+    "ps": "List what the running server has in memory.",
+    "load": "Have the running server bring a model into memory.",
+    "unload": "Have the running server let a model leave memory.",
     "chat": "Talk to a model in the terminal.",
     "plan": "Say what fits on this machine, and why, before anything is loaded.",
     "inspect": "Say what a model file holds.",

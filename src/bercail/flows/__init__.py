@@ -6,6 +6,7 @@ from bercail.flows.compare import compare
 from bercail.flows.config import Checked
 from bercail.flows.config import check as check_configuration
 from bercail.flows.engine import Order, build, built
+from bercail.flows.hand import load, running, unload
 from bercail.flows.inspect import inspect
 from bercail.flows.machine import glance, look
 from bercail.flows.measure import measure
@@ -15,5 +16,5 @@ from bercail.flows.up import Request, up
 __all__ = [
     "Answer", "Checked", "Order", "Piece", "Planned", "Request", "Seat", "ask", "build", "built", "check",
     "check_configuration", "chosen", "compare", "glance",
-    "inspect", "look", "measure", "plan", "take_seat", "up", "use",
+    "inspect", "load", "look", "measure", "plan", "running", "take_seat", "unload", "up", "use",
 ]  # fmt: skip

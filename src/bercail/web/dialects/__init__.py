@@ -4,6 +4,7 @@ from bercail.core.chat import ApiError
 from bercail.core.dialect import PASSAGES, STATES, Form
 from bercail.web.asgi import Headers, Scope
 from bercail.web.desk import Desk, Errand
+from bercail.web.dialects.memory import METHODS, Memory
 from bercail.web.dialects.ollama import Ollama
 from bercail.web.dialects.passage import Passages
 from bercail.web.dialects.through import Through
@@ -12,6 +13,7 @@ from bercail.web.errors import written
 ROUTES = (
     *(f"POST {path}" for path in PASSAGES),
     *(f"GET {path}" for path in STATES),
+    *(f"{'|'.join(methods)} {path}" for path, methods in METHODS.items()),
     "Ollama's /api/...",
     "/upstream/{model}/...",
 )
@@ -24,6 +26,7 @@ class Dialects:
         self._passages = Passages(desk)
         self._ollama = Ollama(desk)
         self._through = Through(desk)
+        self._memory = Memory(desk)
 
     def look_up(self, scope: Scope, path: str) -> Errand | tuple[int, Headers, bytes] | None:
         """An errand, or an answer that takes none; None for a path of nobody's here.
@@ -34,6 +37,10 @@ class Dialects:
         """
         if path.startswith("/upstream/"):
             return self._through.look_up(scope)
+        if methods := self._memory.methods(path):
+            if scope["method"] in methods:
+                return self._memory.errand(path)
+            return not_allowed(path, methods, scope["method"], Form.OPENAI)
         if path.startswith("/api/"):
             return self._ollama.look_up(scope["method"], path) or _unknown(path)
         found = self._passages.methods(path)
