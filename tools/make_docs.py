@@ -1,5 +1,6 @@
-"""Writes the reference pages that derive from the code; with --check says which are stale instead."""
+"""Writes the reference pages and the schema that derive from the code; with --check says which are stale instead."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,9 +9,12 @@ import click
 
 from bercail.cli import group
 from bercail.cli.options import default_text
+from bercail.core.config_schema import configuration_schema
 from bercail.core.options import GROUPS, Option, bound_text, options_of
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+SCHEMA = ROOT / "src" / "bercail" / "store" / "bercail.schema.json"
 NOTICE = "<!-- Written by tools/make_docs.py from the code; edit the code instead. -->"
 
 SETTINGS_HEAD = """\
@@ -22,7 +26,7 @@ variable is an error. The file is `bercail.yaml` in the configuration folder (`$
 ```yaml
 server:
   port: 9000
-models:
+library:
   folders: [/srv/models]
 engine:
   context: 16k
@@ -82,25 +86,32 @@ def _bounds(spec: Option) -> str:
     return f", at least {low}" if low else f", at most {high}" if high else ""
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": settings_page}
+def schema_file() -> str:
+    return json.dumps(configuration_schema(), indent=2) + "\n"
+
+
+PAGES: dict[Path, Callable[[], str]] = {
+    REFERENCE / "cli.md": cli_page,
+    REFERENCE / "settings.md": settings_page,
+    SCHEMA: schema_file,
+}
 
 
 def stale() -> Iterator[str]:
-    for name, make in PAGES.items():
-        path = REFERENCE / name
+    for path, make in PAGES.items():
         if not path.is_file() or path.read_text() != make():
-            yield name
+            yield str(path.relative_to(ROOT))
 
 
 def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         names = list(stale())
         for name in names:
-            print(f"docs/reference/{name} is stale: run python tools/make_docs.py")
+            print(f"{name} is stale: run python tools/make_docs.py")
         return 1 if names else 0
     REFERENCE.mkdir(parents=True, exist_ok=True)
-    for name, make in PAGES.items():
-        (REFERENCE / name).write_text(make())
+    for path, make in PAGES.items():
+        path.write_text(make())
     return 0
 
 

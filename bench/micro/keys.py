@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from bercail.core.keys import KeyWish, Limits, mint
+from bercail.core.access import KeyWish, Limits, mint
 from bercail.engines import HttpUpstream  # noqa: F401 - the process is as large as a server's
 from bercail.store import ActivityLedger, FileKeyring
 from bercail.web.asgi import Scope

@@ -75,6 +75,10 @@ class Ticket:
     def failure(self) -> None:
         """The fake engine does not die here."""
 
+    def rewrite(self, body: bytes) -> bytes:
+        """Nothing is changed."""
+        return body
+
 
 class OneModel:
     """A host of one model that is always ready: what is measured is the gateway, not the queue."""
@@ -94,7 +98,13 @@ class OneModel:
         """The one."""
         return self._model
 
-    async def lease(self, model_id: str) -> Lease:
+    async def load(self, model_id: str) -> None:
+        """It is there."""
+
+    async def unload(self, model_id: str) -> None:
+        """It stays."""
+
+    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
         """At once."""
         return self._ticket
 

@@ -1,15 +1,17 @@
 """The shape of every plug. Adapters implement these; flows and doors know nothing else of the world."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
-from bercail.core.keys import Key
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
@@ -79,7 +81,12 @@ class EngineProcess(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Its process id; 0 for a server elsewhere."""
+        ...
+
+    @property
+    def stop_argv(self) -> tuple[str, ...]:
+        """A command that ends what its process alone does not (``docker stop NAME``); empty if there is none."""
         ...
 
     async def wait(self) -> Exit:
@@ -142,6 +149,18 @@ class Engine(Protocol):
 
         Must be awaited from the main thread's event loop: on Linux the death signal follows the spawning thread.
         Cancelling kills the child.
+
+        Raises:
+            EngineError: it did not become ready; carries the last lines of its log.
+        """
+        ...
+
+
+class Commands(Protocol):
+    """Starts programs that end in an HTTP server, and reaches servers elsewhere."""
+
+    async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> EngineProcess:
+        """A program that is ready, or a server elsewhere, of which only the address is checked.
 
         Raises:
             EngineError: it did not become ready; carries the last lines of its log.
@@ -242,6 +261,10 @@ class Lease(Protocol):
         """How much of the wait for this lease the model was loading; 0 if it was there."""
         ...
 
+    def rewrite(self, body: bytes) -> bytes:
+        """A JSON object for it, with what a configuration changes in it."""
+        ...
+
     def release(self) -> None:
         """Give it back; a second call does nothing."""
         ...
@@ -266,8 +289,30 @@ class Host(Protocol):
         """
         ...
 
-    async def lease(self, model_id: str) -> Lease:
+    async def load(self, model_id: str) -> None:
+        """Bring a model in without a request, where those that are idle make room; returns when it is ready.
+
+        Raises:
+            BusyError: there is no room that could be made now.
+            BercailError: it cannot be loaded; see ``lease``.
+        """
+        ...
+
+    async def unload(self, model_id: str) -> None:
+        """Let a model finish what it serves and leave memory; returns when it has.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        ...
+
+    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
         """A lease on the model, after queueing and loading as needed. Cancelling leaves the queue.
+
+        Args:
+            model_id: as ``find`` takes it.
+            key: whose share it counts for; empty is everybody without one.
+            priority: 0 is ordinary; the higher, the sooner.
 
         Raises:
             NotFoundError: no such model.
@@ -298,8 +343,8 @@ class Cache(Protocol):
 class Journal(Protocol):
     """Remembers children on disk, so that the next start can end what outlived a killed server."""
 
-    def record(self, pid: int) -> None:
-        """A child runs."""
+    def record(self, pid: int, *, stop_argv: tuple[str, ...] = ()) -> None:
+        """A child runs; ``stop_argv`` ends what its process alone does not."""
         ...
 
     def forget(self, pid: int) -> None:
@@ -396,6 +441,10 @@ class Clock(Protocol):
 class Door(Protocol):
     """What lets clients in."""
 
+    def take_keys(self, keys: Sequence[str]) -> None:
+        """From now on let in whoever shows one of these keys, which a configuration holds, beside the keyring's."""
+        ...
+
     async def open(self, host: Host) -> str:
         """Listen; the URL.
 
@@ -409,18 +458,48 @@ class Door(Protocol):
         ...
 
 
+class Configurations(Protocol):
+    """Reads configurations, and looks for what they name."""
+
+    def read_text(self, file: str) -> str:
+        """The text of a file.
+
+        Raises:
+            SettingsError: it cannot be read.
+        """
+        ...
+
+    def read(self, text: str, file: str) -> Configuration:
+        """The configuration that the text of ``file`` holds, settings beside it checked as well.
+
+        Raises:
+            SettingsError: something in it is wrong; tells the line and what to do.
+        """
+        ...
+
+    def has_file(self, path: str, file: str) -> bool:
+        """Whether a path that ``file`` names leads to a file or folder; it may begin where ``file`` lies."""
+        ...
+
+    def has_program(self, name: str, path: str | None) -> bool:
+        """Whether a program can be started; ``path`` are the folders searched, or None for those of this process."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
     """Every plug, filled: what the flows work with.
 
     Attributes:
         engines: all that are at hand; the one in the box first.
+        configuration: models that the settings file declares, and what belongs to them.
     """
 
     settings: Settings
     prober: Prober
     reader: ModelReader
     engines: tuple[Engine, ...]
+    commands: Commands
     workshop: Workshop
     upstream: Upstream
     door: Door
@@ -429,6 +508,7 @@ class House:
     keyring: Keyring
     ledger: Ledger
     clock: Clock
+    configuration: Configuration = field(default_factory=Configuration)
 
     @property
     def engine(self) -> Engine:

@@ -9,11 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bercail.core.build import Target
 from bercail.core.engine import Make
 from bercail.core.errors import SettingsError
 from bercail.core.options import Settings
 from bercail.demo import demo_path
 from bercail.engines import (
+    Commands,
     Embedded,
     HttpUpstream,
     LlamaCpp,
@@ -25,15 +27,17 @@ from bercail.engines import (
     end_orphan,
     stand_in_command,
     translated,
+    without_gpus,
 )
 from bercail.flows import chosen, glance
-from bercail.ports import Engine, House
+from bercail.ports import Configurations, Engine, House
 from bercail.probes import LocalProber
 from bercail.readers import Readers
 from bercail.store import (
     ActivityLedger,
     Child,
     ChildJournal,
+    ConfigurationFiles,
     FileCache,
     FileKeyring,
     Paths,
@@ -60,13 +64,14 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
     """
     environment, home = os.environ, Path.home()
     paths = find_paths(environment, home=home, system=platform.system(), user_id=_user_id())
-    settings = load_settings(
+    loaded = load_settings(
         file=Path(config) if config else None,
         default_file=paths.config / "bercail.yaml",
         environment=environment,
         given=given,
         home=home,
     )
+    settings = loaded.settings
     if serving:
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
@@ -78,21 +83,29 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
         warn=_warn,
         clock=time.time,
     )
+    journal = _journal(paths)
     workshop = Workshop(paths.cache / "engines", environment)
     return House(
         settings=settings,
         prober=LocalProber(),
         reader=Readers(environment, home, Path.cwd(), demo_path(), paths.cache / "headers"),
         engines=_engines(paths, settings, workshop, environment),
+        commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal),
         workshop=workshop,
         upstream=upstream,
         door=Gateway(settings.server, upstream, keyring=keyring, ledger=ledger),
         cache=FileCache(paths.cache, _warn),
-        journal=_journal(paths),
+        journal=journal,
         keyring=keyring,
         ledger=ledger,
         clock=SystemClock(),
+        configuration=loaded.configuration,
     )
+
+
+def build_configurations() -> Configurations:
+    """What reads configurations, for commands that must work where the usual one is wrong."""
+    return ConfigurationFiles(os.environ, Path.home())
 
 
 def _engines(
@@ -136,6 +149,9 @@ def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     programs = {build.id: str(Path(build.folder) / "llama-server") for build in house.workshop.builds()}
     found = offer.id if offer.make is Make.FOUND else programs.get(offer.id)
     said, notices = translated(arguments)
+    if offer.target == Target.CPU and offer.make is not Make.FOUND:
+        said, more = without_gpus(said)
+        notices += more
     command = (found,) if found else stand_in_command()
     return (*command, *said), (f"{offer}: {because}", *notices)
 

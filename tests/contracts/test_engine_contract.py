@@ -1,4 +1,4 @@
-"""What every engine promises: one suite, run against the fake and the embedded llama.cpp."""
+"""What every engine promises: one suite, run against each of them, and against programs that people start instead."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bercail.core.engine import EngineSettings
+from bercail.core.budget import Part
+from bercail.core.command import PORT, CommandSpec
+from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import EngineError
-from bercail.core.launch import LaunchSpec, Progress
+from bercail.core.launch import Address, LaunchSpec, Progress, TemplateVerdict
 from bercail.demo import demo_path
 from bercail.engines import (
+    Commands,
     Embedded,
     FakeEngine,
     FakeProcess,
@@ -28,6 +32,7 @@ from bercail.engines import (
     Server,
     Workshop,
 )
+from bercail.engines.llama_cpp import server_flags
 from bercail.engines.llama_cpp.tiny import write_llama
 from bercail.ports import Engine, EngineProcess
 from bercail.store import find_paths
@@ -36,6 +41,10 @@ SETTINGS = EngineSettings(
     context_tokens=512, slots=2, kv_unified=False, batch_tokens=64, ubatch_tokens=64, kv_type_k="f16",
     kv_type_v="f16", flash_attention=True, threads=1, threads_batch=1, mmap=True, repack=False, warmup=False,
 )  # fmt: skip
+
+
+FAKE = ("-m", "bercail.engines.fake")
+LLAMA_SERVER = ("-c", "from bercail.cli.llama_server import main; main()")
 
 
 async def kill_fake(process: EngineProcess) -> None:
@@ -47,6 +56,35 @@ async def kill_child(process: EngineProcess) -> None:
     os.kill(process.pid, signal.SIGKILL)
 
 
+class ByCommand:
+    """An engine that is a command line: what a plan says becomes its arguments."""
+
+    name = "command"
+    build = "none"
+    offer = Offer(name="command", id="command", make=Make.FOUND)
+
+    def __init__(self, *program: str) -> None:
+        self._program = program
+
+    async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> EngineProcess:
+        if self._program[1:] == FAKE:
+            context = str(spec.settings.slot_context_tokens)
+            said: tuple[str, ...] = ("--model", spec.model_path, "--context", context, "--port", "1")
+        else:
+            said = server_flags.render(spec, Address(port=1))
+        words = [PORT if before == "--port" else word for before, word in zip(("", *said), said, strict=False)]
+        asked = CommandSpec(model_id=spec.model_id, argv=(*self._program, *words), url=f"http://127.0.0.1:{PORT}")
+        return await Commands(os.environ).start(asked, on_progress)
+
+    async def account(
+        self, model_path: str, settings: EngineSettings, draft_path: str | None = None
+    ) -> tuple[Part, ...]:
+        return ()
+
+    async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
+        pytest.skip("a command renders no templates by itself")
+
+
 @dataclass
 class Bench:
     """One engine on the bench."""
@@ -56,6 +94,7 @@ class Bench:
     runtime: Path
     model: Path
     kill: Callable[[EngineProcess], Awaitable[None]]
+    tells_progress: bool = True
     progress: list[Progress] = field(default_factory=list)
 
     def spec(self, model: Path | None = None) -> LaunchSpec:
@@ -80,6 +119,8 @@ class Bench:
         pytest.param("llama-server found", marks=pytest.mark.engine),
         pytest.param("openvino", marks=pytest.mark.engine),
         pytest.param("onnxruntime", marks=[pytest.mark.engine, pytest.mark.shared]),
+        "command fake",
+        pytest.param("command bercail-llama-server", marks=pytest.mark.engine),
     ]
 )
 def bench(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
@@ -100,6 +141,9 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pyte
             pytest.skip("onnxruntime-genai is not installed (extra onnxruntime)")
         folder = with_template(request.getfixturevalue("shared") / "models" / "onnx" / "onnx-stories260K", tmp_path)
         return Bench(OnnxRuntime(runtime_dir=runtime), tmp_path, runtime, folder, kill_child)
+    if request.param.startswith("command"):
+        program = FAKE if request.param == "command fake" else LLAMA_SERVER
+        return Bench(ByCommand(sys.executable, *program), tmp_path, runtime, model, kill_child, tells_progress=False)
     return Bench(LlamaCpp(a_host(request.param), runtime_dir=runtime), tmp_path, runtime, model, kill_child)
 
 
@@ -153,6 +197,9 @@ def test_started_engine_answers_its_health_check(bench: Bench) -> None:
 
 
 def test_start_reports_progress_that_ends_at_one(bench: Bench) -> None:
+    if not bench.tells_progress:
+        pytest.skip("a command tells of no progress")
+
     async def story() -> None:
         async with bench.running():
             pass
@@ -267,7 +314,10 @@ def test_cancelled_start_leaves_neither_process_nor_socket(bench: Bench) -> None
     async def story() -> None:
         seen = asyncio.Event()
         start = asyncio.create_task(bench.engine.start(bench.spec(), lambda _: seen.set()))
-        await seen.wait()
+        if bench.tells_progress:
+            await seen.wait()
+        else:
+            await until(children)
         start.cancel()
         with pytest.raises(asyncio.CancelledError):
             await start
@@ -275,6 +325,12 @@ def test_cancelled_start_leaves_neither_process_nor_socket(bench: Bench) -> None
     asyncio.run(story())
     assert children() == []
     assert list(bench.runtime.iterdir()) == []
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Returns once ``true`` says so; nobody tells of such things."""
+    while not true():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 def children() -> list[int]:
@@ -332,7 +388,7 @@ def test_a_seed_makes_dice_fall_alike(bench: Bench) -> None:
 def test_requests_at_once_are_worked_on_at_once(bench: Bench) -> None:
     """As many as there are slots: each has its first piece before the first has ended."""
     question: dict[str, object] = {
-        "max_tokens": 100, "temperature": 0, "stream": True, "ignore_eos": True, "fake": {"delay_s": 0.005},
+        "max_tokens": 200, "temperature": 0, "stream": True, "ignore_eos": True, "fake": {"delay_s": 0.0025},
     }  # fmt: skip
 
     async def one(upstream: HttpUpstream, process: EngineProcess, name: str, order: list[str]) -> None:

@@ -22,3 +22,14 @@ def test_the_port_goes_wherever_it_is_named() -> None:
 
 def test_a_server_elsewhere_needs_no_port() -> None:
     assert not CommandSpec(model_id="peer", url="https://models.example/api").takes_port
+
+
+def test_a_command_that_ends_a_container_outlives_the_process_and_one_that_speaks_to_the_process_does_not() -> None:
+    assert CommandSpec(model_id="m", stop_argv=("docker", "stop", "m")).cleanup_argv == ("docker", "stop", "m")
+    assert CommandSpec(model_id="m", stop_argv=("kill", "-INT", "${PID}")).cleanup_argv == ()
+    assert CommandSpec(model_id="m").cleanup_argv == ()
+
+
+def test_a_key_is_not_in_what_is_printed() -> None:
+    spec = CommandSpec(model_id="m", headers=(("authorization", "Bearer sesame"),), environment={"TOKEN": "sesame"})
+    assert "sesame" not in repr(spec)

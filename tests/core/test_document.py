@@ -21,7 +21,7 @@ INSPECT = {
     "quantization", "bits_per_weight", "tensor_types", "layer_mix", "capabilities", "tokenizer", "chat_template",
     "license", "qat", "files", "metadata",
 }  # fmt: skip
-INSPECT_ADDED = {"id", "name", "role", "pooling", "projector", "notes"}
+INSPECT_ADDED = {"id", "name", "role", "format", "pooling", "projector", "notes"}
 PLAN = {
     "schema", "verdict", "model", "context_tokens", "slots", "engine", "devices", "settings", "reasons", "alternatives",
 }  # fmt: skip
@@ -112,6 +112,8 @@ FACTS = {
     news.Warned: ("warned", {"text"}),
     news.Planned: ("planned", {"plan"}),
     news.Loading: ("loading", {"model", "stage", "fraction"}),
+    news.CommandReady: ("command_ready", {"model", "seconds", "address", "resident_bytes"}),
+    news.Reloaded: ("reloaded", {"changed", "added", "gone"}),
     news.Ready: ("ready", {"model", "seconds", "resident_bytes"}),
     news.LoadFailed: ("load_failed", {"model", "error"}),
     news.EngineDied: ("engine_died", {"model", "error", "log_tail", "retry_s"}),

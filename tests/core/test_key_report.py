@@ -1,9 +1,9 @@
 import json
 from dataclasses import replace
 
+from bercail.core.access import Key, KeyWish, Limits, Scope, mint
 from bercail.core.activity import Grouping, Total
 from bercail.core.key_report import keys_document, keys_section, usage_document, usage_section
-from bercail.core.keys import Key, KeyWish, Limits, Scope, mint
 
 NOW_S = 1_800_000_000.0
 

@@ -38,8 +38,8 @@ def test_an_option_is_named_the_same_way_everywhere() -> None:
 def test_the_groups_declare_what_the_settings_hold() -> None:
     held = Settings()
     declared = {group: [spec.name for spec in options_of(group)] for group in GROUPS}
-    assert [type(held.server), type(held.models), type(held.engine), type(held.activity)] == list(GROUPS)
-    for group in (held.server, held.models, held.engine, held.activity):
+    assert [type(held.server), type(held.library), type(held.engine), type(held.activity)] == list(GROUPS)
+    for group in (held.server, held.library, held.engine, held.activity):
         for name in declared[type(group)]:
             assert BY_KEY[f"{next(options_of(type(group))).group}.{name}"].default == getattr(group, name)
 
@@ -51,8 +51,8 @@ def test_the_groups_declare_what_the_settings_hold() -> None:
         ("server.body_limit", "1 MiB", 1 << 20), ("engine.context", "32k", 32768), ("engine.context", 4096, 4096),
         ("server.drain", "2m", 120.0), ("server.drain", 0, 0.0), ("engine.mmap", "off", False),
         ("engine.mmap", "Yes", True), ("engine.mmap", True, True), ("engine.kv_type_k", "q8_0", "q8_0"),
-        ("models.folders", "/a:/b", ("/a", "/b")), ("models.folders", ["/a b", "/c"], ("/a b", "/c")),
-        ("models.folders", "", ()),
+        ("library.folders", "/a:/b", ("/a", "/b")), ("library.folders", ["/a b", "/c"], ("/a b", "/c")),
+        ("library.folders", "", ()),
     ],
 )  # fmt: skip
 def test_values_are_read_from_text_and_from_yaml(key: str, raw: object, value: object) -> None:
@@ -67,9 +67,9 @@ def test_values_are_read_from_text_and_from_yaml(key: str, raw: object, value: o
         ("engine.mmap", "maybe", "'maybe' is not a flag"), ("engine.context", "lots", "number of tokens"),
         ("engine.context", "0", "less than 1"), ("engine.memory", "1k", "less than 64.0 MiB"),
         ("engine.kv_type_k", "q3_k", "none of f32, f16"), ("server.drain", "soon", "duration"),
-        ("server.host", None, "no value"), ("models.folders", None, "no value"), ("server.host", ["a"], "a list"),
+        ("server.host", None, "no value"), ("library.folders", None, "no value"), ("server.host", ["a"], "a list"),
         ("server.host", {"a": 1}, "a mapping"), ("engine.context", [1], "a list"),
-        ("models.folders", [None], "no value"),
+        ("library.folders", [None], "no value"),
     ],
 )  # fmt: skip
 def test_what_is_no_value_is_refused_naming_where_and_which(key: str, raw: object, words: str) -> None:

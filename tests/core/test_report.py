@@ -180,6 +180,8 @@ LINES = {
     news.Trying: "trying   llama.cpp, weights rearranged",
     news.Warned: "note     careful",
     news.Planned: "plan     fits: ",
+    news.CommandReady: "ready    tiny after 1.5 s, at 127.0.0.1:5800",
+    news.Reloaded: "reload   start anew: a; gone: b, c",
     news.LoadFailed: "failed   tiny: no memory",
     news.EngineDied: "died     tiny: killed by signal 9; starting it again in 2.0 s",
     news.Unloaded: "unloaded tiny",
@@ -203,6 +205,7 @@ def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
     assert first == "died     tiny: x; it is not started again unless asked for"
     assert [line.strip() for line in tail] == list("cdefghij")
     assert news_report.news_lines(news.Stopped(cut=0)) == ("stopped",)
+    assert news_report.news_lines(news.Reloaded(changed=(), added=(), gone=())) == ("reload   nothing has changed",)
     assert news_report.news_lines(news.Stopped(cut=1)) == ("stopped, 1 request was cut",)
 
 

@@ -78,7 +78,7 @@ def test_a_library_has_an_order_of_its_own() -> None:
     plan = decide(a_machine(), model, EngineOptions(), engine=Choice(offer=offer, because="as asked"))
     assert isinstance(plan, Fits)
     assert not plan.settings.repack
-    assert reason(plan) == "this engine has an order of its own"
+    assert reason(plan) == "this engine does it its own way"
     assert plan.engine == "openvino"
 
 

@@ -38,13 +38,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment in which Bercail touches nothing of this user's."""
+    return environment_in(tmp_path)
+
+
+def environment_in(folder: Path) -> dict[str, str]:
+    """The same, everything of ours below ``folder``."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("BERCAIL_", "XDG_", "HF_", "COV"))}
     return {
         **kept,
-        "HOME": str(tmp_path / "home"),
-        "XDG_CONFIG_HOME": str(tmp_path / "config"),
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "HOME": str(folder / "home"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_STATE_HOME": str(folder / "state"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
         "NO_COLOR": "1",
     }
 
@@ -138,24 +143,20 @@ class Server:
         return status
 
 
+def serve(environment: dict[str, str], folder: Path, *arguments: str | Path) -> Server:
+    """``bercail up --json-log`` on a free port."""
+    argv = [*BERCAIL, "up", "--json-log", "--port", "0", *map(str, arguments)]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    return Server(subprocess.Popen(argv, text=True, env=environment, cwd=folder, **pipes))
+
+
 @pytest.fixture
 def up(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start ``bercail up --json-log`` on a free port."""
     servers: list[Server] = []
 
     def start(*arguments: str | Path, **variables: str) -> Server:
-        argv = [*BERCAIL, "up", "--json-log", "--port", "0", *map(str, arguments)]
-        server = Server(
-            subprocess.Popen(
-                argv,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                env={**environment, **variables},
-                cwd=tmp_path,
-            )
-        )
+        server = serve({**environment, **variables}, tmp_path, *arguments)
         servers.append(server)
         return server
 

@@ -48,10 +48,21 @@ def slow(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_first_request_for_another_model_swaps(up: Up, tmp_path: Path) -> None:
+def test_models_that_fit_together_are_in_memory_together(up: Up, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_parrot(tmp_path / f"{name}.gguf", f"I am {name}", template=CHATML)
     server = up(tmp_path / "one.gguf", tmp_path / "two.gguf")
+    server.wait_for("ready")
+    assert ask(server, "two", tokens=16)[1]["choices"][0]["message"]["content"].strip() == "I am two"
+    states = {row["id"]: row["status"]["value"] for row in server.request("GET", "/v1/models")[1]["data"]}
+    assert states == {"one": "loaded", "two": "loaded"}
+    assert len(server.engines()) == 2
+
+
+def test_where_there_is_room_for_one_the_first_request_for_another_model_swaps(up: Up, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_parrot(tmp_path / f"{name}.gguf", f"I am {name}", template=CHATML)
+    server = up(tmp_path / "one.gguf", tmp_path / "two.gguf", "--memory", "400MiB")
     server.wait_for("ready")
     states = {row["id"]: row["status"]["value"] for row in server.request("GET", "/v1/models")[1]["data"]}
     assert states == {"one": "loaded", "two": "unloaded"}

@@ -90,7 +90,7 @@ def test_a_model_on_a_web_server_is_planned_and_not_served(run: Run, tmp_path: P
     assert gone.status != 0
     assert "answers 404" in gone.err
     assert offline.status != 0
-    assert "models.offline is set" in offline.err
+    assert "library.offline is set" in offline.err
     served = run("up", url)
     assert served.status != 0
     assert "does not download models" in served.err + served.out

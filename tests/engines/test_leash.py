@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bercail.engines.leash import UNBOUND, place_of
+from bercail.engines.leash import UNBOUND, later, place_of
 
 ALLOWED = sorted(os.sched_getaffinity(0))
 SAY = "import os; print(sorted(os.sched_getaffinity(0)))"
@@ -45,3 +45,18 @@ def test_what_cannot_be_kept_to_ends_with_words(cpus: Sequence[int], node: int |
 def test_no_program_is_told() -> None:
     done = run((*LEASHED, "/none/such"), ())
     assert (done.returncode, done.stderr) == (127, "/none/such: No such file or directory\n")
+
+
+def test_variables_reach_the_program_and_not_what_becomes_it() -> None:
+    added = {"PYTHONHOME": "/nowhere", "ODD": "\udcff = \n\N{EURO SIGN}"}
+    argv = (*LEASHED, "/bin/sh", "-c", 'printf "%s|%s|%s" "$PYTHONHOME" "$ODD" "$BERCAIL_LATER"')
+    done = subprocess.run(argv, env={**os.environ, **later(added)}, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == os.fsencode(f"/nowhere|{added['ODD']}|")
+    assert later({}) == {}
+
+
+def test_a_program_finds_its_signals_as_it_expects_them() -> None:
+    """Bits of SIGINT (2), SIGPIPE (13) and SIGXFSZ (25), which our interpreter ignores or handles."""
+    done = run((*LEASHED, "/bin/sh", "-c", "grep SigIgn /proc/self/status"), ())
+    assert int(done.stdout.split()[1], 16) & (1 << 1 | 1 << 12 | 1 << 24) == 0

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from bercail.core.launch import Landed, Progress
 from bercail.core.units import MIB
+from bercail.engines.failure import telling_lines
 from bercail.engines.llama_cpp import output
-from bercail.engines.llama_cpp.output import diagnose, parse_landing, telling_lines
+from bercail.engines.llama_cpp.output import diagnose, parse_landing
 from bercail.engines.words import Ready, Said, parse_line, render_listening, render_progress
 
 STATE = "cmd_child_to_router:state:"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bercail.engines.llama_cpp.old_flags import translated
+from bercail.engines.llama_cpp.old_flags import translated, without_gpus
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,12 @@ def test_what_an_older_build_understood_is_said_anew_and_told(old: str, new: str
     assert said == tuple(new.split())
     assert bool(notices) == (old != new)
     assert all("of an older build: " in notice for notice in notices)
+
+
+def test_what_only_gpus_can_do_is_left_out_on_a_cpu_and_told() -> None:
+    asked = "-m m.gguf --split-mode tensor -ngl 9999 -sm row -sm layer --split-mode"
+    said, notices = without_gpus(asked.split())
+    assert said == ("-m", "m.gguf", "-ngl", "9999", "-sm", "layer", "--split-mode")
+    assert notices == (
+        "--split-mode tensor: left out, this engine runs on the CPU", "-sm row: left out, this engine runs on the CPU"
+    )  # fmt: skip

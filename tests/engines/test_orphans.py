@@ -48,6 +48,9 @@ def test_its_own_stop_command_runs_first_and_must_succeed(tmp_path: Path) -> Non
         assert not end_orphan(process.pid, failing, lambda: is_there(process))
         assert not end_orphan(process.pid, ("no-such-program-here",), lambda: is_there(process))
         assert is_there(process)
+        gone = (sys.executable, "-c", "import sys; sys.exit('Error response from daemon: No such container: x')")
+        assert end_orphan(process.pid, gone, lambda: False)
+    with subprocess.Popen(SLEEPER) as process:
         stopping = (sys.executable, "-c", f"open({str(mark)!r}, 'w').close()")
         assert end_orphan(process.pid, stopping, lambda: is_there(process))
         assert mark.exists()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from bercail.core.errors import EngineError, UsageError
 from bercail.core.launch import Address
 from bercail.engines import FakeServer, HttpUpstream
-from bercail.engines.upstream import HIGH_WATER_BYTES, render_head
+from bercail.engines.head import render_head
+from bercail.engines.upstream import HIGH_WATER_BYTES
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

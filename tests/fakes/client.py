@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import unquote
 
 Message = MutableMapping[str, Any]
 App = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -73,7 +74,11 @@ class Client:
         """Send the request; the answer comes while the test waits."""
         for index, body in enumerate(bodies):
             self._requests.put_nowait({"type": "http.request", "body": body, "more_body": index < len(bodies) - 1})
-        scope: dict[str, object] = {"type": "http", "method": method, "path": path, "headers": list(headers)}
+        raw, _, query = path.partition("?")
+        scope: dict[str, object] = {
+            "type": "http", "method": method, "path": unquote(raw), "raw_path": raw.encode("latin-1"),
+            "query_string": query.encode("latin-1"), "headers": list(headers),
+        }  # fmt: skip
         self.task = asyncio.get_running_loop().create_task(self._run(scope))
         return self
 

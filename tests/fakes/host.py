@@ -1,7 +1,7 @@
 """A host whose models, waits and failures a test decides, and which counts its leases."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bercail.core.errors import BercailError, EngineError, NotFoundError
@@ -51,6 +51,9 @@ class FakeLease:
     def failure(self) -> EngineError | None:
         return self._host.death
 
+    def rewrite(self, body: bytes) -> bytes:
+        return self._host.rewrites(body)
+
 
 @dataclass(slots=True, kw_only=True)
 class FakeHost:
@@ -66,6 +69,7 @@ class FakeHost:
         waiting: callers that wait for a lease.
         lookups: calls that ask about models.
         load_s: what leases say they waited for a load.
+        asked: model, key and priority of every call for a lease.
     """
 
     known: Sequence[ServedModel] = field(default_factory=lambda: (served(),))
@@ -78,6 +82,18 @@ class FakeHost:
     waiting: int = 0
     lookups: int = 0
     load_s: float = 0.0
+    rewrites: Callable[[bytes], bytes] = field(default=lambda body: body)
+    loads: list[str] = field(default_factory=list)
+    unloads: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str, int]] = field(default_factory=list)
+
+    async def load(self, model_id: str) -> None:
+        self.loads.append(self.find(model_id).id)
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def unload(self, model_id: str) -> None:
+        self.unloads.append(self.find(model_id).id)
 
     def models(self) -> tuple[ServedModel, ...]:
         self.lookups += 1
@@ -99,7 +115,8 @@ class FakeHost:
         what = f"there is no model {model_id!r}" if model_id else "the request names no model"
         raise NotFoundError(what, hint=f"there are {names}")
 
-    async def lease(self, model_id: str) -> FakeLease:
+    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> FakeLease:
+        self.asked.append((model_id, key, priority))
         model = self.find(model_id)
         if self.gate is not None:
             self.waiting += 1

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
-from bercail.core.keys import Key
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
@@ -160,6 +162,7 @@ class FakeProcess:
         self.pid = pid
         self.spec = spec
         self.address = Address(port=pid)
+        self.stop_argv: tuple[str, ...] = ("end", "it")
         self.stopped_within_s: float | None = None
 
     async def wait(self) -> Exit:
@@ -191,9 +194,10 @@ BOXED = Offer(name="fake", id="embedded", make=Make.EMBEDDED)
 
 
 class FakeEngine:
-    """Starts processes that do nothing; fails as told; never lets two live at once.
+    """Starts processes that do nothing; fails as told; never lets more live at once than it may.
 
     Attributes:
+        most_alive: as many may.
         outcomes: errors that the next starts raise; None is success.
         gate: starts wait for it.
         stop_gate: stops wait for it.
@@ -216,6 +220,7 @@ class FakeEngine:
         self.says: tuple[Part, ...] = ()
         self.landed: tuple[Landed, ...] = ()
         self.cancelled = 0
+        self.most_alive = 99
         self.alive: set[int] = set()
 
     async def account(
@@ -243,7 +248,7 @@ class FakeEngine:
         outcome = self.outcomes.pop(0) if self.outcomes else None
         if outcome is not None:
             raise outcome
-        assert not self.alive, "two engines at once"
+        assert len(self.alive) < self.most_alive, f"{self.most_alive + 1} engines at once"
         process = FakeProcess(self, 100 + len(self.processes), spec)
         self.processes.append(process)
         self.alive.add(process.pid)
@@ -299,10 +304,12 @@ class FakeJournal:
     """Remembers who runs."""
 
     running: set[int] = field(default_factory=set)
+    stops: dict[int, tuple[str, ...]] = field(default_factory=dict)
     ended: tuple[str, ...] = ()
 
-    def record(self, pid: int) -> None:
+    def record(self, pid: int, *, stop_argv: tuple[str, ...] = ()) -> None:
         self.running.add(pid)
+        self.stops[pid] = stop_argv
 
     def forget(self, pid: int) -> None:
         self.running.discard(pid)
@@ -378,6 +385,7 @@ class FakeDoor:
         refusal: what opening raises.
         busy: draining waits for it; None is an idle door.
         cut: requests that are running when it is shut at once.
+        keys: those of a configuration, each time it was told of them.
     """
 
     refusal: ListenError | None = None
@@ -385,6 +393,10 @@ class FakeDoor:
     cut: int = 0
     host: Host | None = None
     closed_within_s: list[float] = field(default_factory=list)
+    keys: list[tuple[str, ...]] = field(default_factory=list)
+
+    def take_keys(self, keys: Sequence[str]) -> None:
+        self.keys.append(tuple(keys))
 
     async def open(self, host: Host) -> str:
         if self.refusal is not None:
@@ -398,6 +410,18 @@ class FakeDoor:
             await self.busy.wait()
             return 0
         return self.cut
+
+
+class FakeCommands:
+    """Starts nothing, as an engine that is asked for would."""
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine(Offer(name="command", id="command", make=Make.FOUND))
+        self.starts: list[CommandSpec] = []
+
+    async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> FakeProcess:
+        self.starts.append(spec)
+        return await self.engine.start(cast("LaunchSpec", spec), on_progress)
 
 
 class ClosingUpstream(FakeUpstream):
@@ -426,12 +450,15 @@ class Fakes:
     ledger: FakeLedger = field(default_factory=FakeLedger)
     clock: FakeClock = field(default_factory=FakeClock)
     settings: Settings = field(default_factory=Settings)
+    commands: FakeCommands = field(default_factory=FakeCommands)
+    configuration: Configuration = field(default_factory=Configuration)
 
     def house(self) -> House:
         return House(
-            settings=self.settings, prober=self.prober, reader=self.reader, engines=(self.engine, *self.others),
-            workshop=self.workshop, upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal,
-            keyring=self.keyring, ledger=self.ledger, clock=self.clock,
+            settings=self.settings, configuration=self.configuration, prober=self.prober, reader=self.reader,
+            engines=(self.engine, *self.others), commands=self.commands, workshop=self.workshop,
+            upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal, keyring=self.keyring,
+            ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
 
     def add(self, *names: str) -> tuple[FoundModel, ...]:

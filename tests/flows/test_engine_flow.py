@@ -3,7 +3,7 @@ import pytest
 from bercail.core.build import Target
 from bercail.core.errors import NotFoundError, RefusedError
 from bercail.core.launch import Progress
-from bercail.core.options import ModelOptions, Settings
+from bercail.core.options import LibraryOptions, Settings
 from bercail.flows import Order, build, built
 from fakes.house import Fakes, run
 from fakes.models import a_build
@@ -23,7 +23,7 @@ def test_a_build_is_for_this_machine_with_as_many_compilers_as_it_takes() -> Non
 
 
 def test_offline_nothing_is_fetched() -> None:
-    fakes = Fakes(settings=Settings(models=ModelOptions(offline=True)))
+    fakes = Fakes(settings=Settings(library=LibraryOptions(offline=True)))
     with pytest.raises(RefusedError, match="offline is set"):
         run(lambda: build(fakes.house(), Order(), print))
     assert run(lambda: build(fakes.house(), Order(source="/s.tar.gz"), print)) in fakes.workshop.made

@@ -2,7 +2,7 @@ import pytest
 
 from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.model import Findings
-from bercail.core.options import ModelOptions, Settings
+from bercail.core.options import LibraryOptions, Settings
 from bercail.flows import inspect
 from bercail.flows.inspect import resolve
 from fakes.house import Fakes, run
@@ -10,7 +10,7 @@ from fakes.models import a_found, a_model
 
 
 def fakes() -> Fakes:
-    made = Fakes(settings=Settings(models=ModelOptions(folders=("/mine",))))
+    made = Fakes(settings=Settings(library=LibraryOptions(folders=("/mine",))))
     made.add("a", "b")
     return made
 
@@ -90,7 +90,7 @@ def test_an_address_is_read_where_it_is() -> None:
 
 
 def test_an_address_is_refused_where_settings_forbid_to_ask_others() -> None:
-    made = Fakes(settings=Settings(models=ModelOptions(offline=True)))
+    made = Fakes(settings=Settings(library=LibraryOptions(offline=True)))
     with pytest.raises(RefusedError, match="offline is set"):
         run(lambda: inspect(made.house(), ADDRESS))
     assert made.reader.read_paths == []

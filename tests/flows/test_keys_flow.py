@@ -1,8 +1,8 @@
 import pytest
 
+from bercail.core.access import Key, KeyWish, digest
 from bercail.core.activity import Grouping, Total
 from bercail.core.errors import NotFoundError, UsageError
-from bercail.core.keys import Key, KeyWish, digest
 from bercail.flows import create, revoke, usage
 from fakes.house import Fakes
 

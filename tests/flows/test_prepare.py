@@ -8,7 +8,7 @@ from bercail.core.engine import Make, Offer
 from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, TemplateVerdict
 from bercail.core.model import Format, Role, Stored
-from bercail.core.options import EngineOptions, ModelOptions, Settings
+from bercail.core.options import EngineOptions, LibraryOptions, Settings
 from bercail.flows.prepare import Prepared, prepare
 from fakes.house import FakeEngine, Fakes, run
 from fakes.models import a_found, a_machine, a_model, a_shape, a_tensor
@@ -60,7 +60,7 @@ def test_the_model_goes_by_the_name_it_was_found_under() -> None:
 
 def test_a_template_is_tried_once_per_engine_build() -> None:
     fakes = made()
-    fakes.settings = Settings(models=ModelOptions(template_timeout=2.5))
+    fakes.settings = Settings(library=LibraryOptions(template_timeout=2.5))
     do(fakes)
     do(fakes)
     assert fakes.engine.tried == [("{{ messages }}", 2.5)]

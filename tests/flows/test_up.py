@@ -5,8 +5,19 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from bercail.core import news
-from bercail.core.errors import BercailError, EngineError, ListenError, NotFoundError, ReadError, StoreError
-from bercail.core.keys import Key, KeyWish, mint
+from bercail.core.access import Key, KeyWish, mint
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration
+from bercail.core.declared import Declared
+from bercail.core.errors import (
+    BercailError,
+    EngineError,
+    ListenError,
+    NotFoundError,
+    ReadError,
+    SettingsError,
+    StoreError,
+)
 from bercail.core.model import Findings, FoundModel
 from bercail.core.options import ServerOptions, Settings
 from bercail.core.route import Phase
@@ -375,3 +386,65 @@ def test_a_named_file_that_cannot_be_read_ends_it_before_anything_is_opened() ->
         assert scene.fakes.door.host is None
 
     play(story)
+
+
+DECLARED = Configuration(models=(Declared(id="m", line=1, source=CommandSpec(model_id="m", argv=("server",))),))
+
+
+def test_what_a_configuration_declares_is_served_and_nothing_is_searched_or_asked() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED
+        task = scene.start()
+        await settle()
+        assert scene.fakes.door.host is not None
+        assert [model.id for model in scene.fakes.door.host.models()] == ["m"]
+        scene.stop.set()
+        await task
+
+    scene = play(story, "a")
+    assert news.ModelsFound not in scene.kinds()
+
+
+def test_models_that_are_named_come_before_those_that_are_declared() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED
+        scene.fakes.reader.by_path["/m/a.gguf"] = scene.fakes.reader.findings
+        task = scene.start("/m/a.gguf")
+        await settle()
+        assert scene.fakes.door.host is not None
+        assert [model.id for model in scene.fakes.door.host.models()] == ["a"]
+        scene.stop.set()
+        await task
+
+    scene = play(story, "a")
+    assert any("those that the configuration declares are not served" in text for text in scene.warnings())
+
+
+def test_a_configuration_is_read_anew_when_told_and_a_wrong_one_changes_nothing() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED
+        reload = asyncio.Event()
+        answers: list[Configuration | BercailError] = [
+            SettingsError("line 3: no"),
+            Configuration(models=(Declared(id="n", line=1, source=CommandSpec(model_id="n", argv=("server",))),)),
+        ]
+
+        def reread() -> Configuration:
+            answer = answers.pop(0)
+            if isinstance(answer, BercailError):
+                raise answer
+            return answer
+
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), reload=reload, reread=reread)))
+        await settle()
+        host = scene.fakes.door.host
+        assert host is not None
+        for expected in ("m", "n"):
+            reload.set()
+            await settle()
+            assert [model.id for model in host.models()] == [expected]
+        scene.stop.set()
+        await task
+
+    scene = play(story, "a")
+    assert "nothing was changed: line 3: no" in scene.warnings()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bercail.core.access import Key, KeyWish, Limits, Scope, mint
 from bercail.core.errors import NotFoundError, StoreError
-from bercail.core.keys import Key, KeyWish, Limits, Scope, mint
 from bercail.store.keys import LOOK_S, FileKeyring, read_keys, write_keys
 
 

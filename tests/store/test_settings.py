@@ -9,8 +9,8 @@ from bercail.core.errors import SettingsError
 from bercail.core.options import Option, Settings, every_option
 from bercail.core.units import GIB, MIB
 from bercail.store import load_settings
+from bercail.store.contents import read_contents
 from bercail.store.settings import read_environment
-from bercail.store.settings_file import parse_settings
 
 
 def load(
@@ -23,12 +23,15 @@ def load(
     if text is not None:
         file.write_text(text)
     home = Path("/home/ada")
-    return load_settings(file=None, default_file=file, environment=environment or {}, given=overrides or {}, home=home)
+    loaded = load_settings(
+        file=None, default_file=file, environment=environment or {}, given=overrides or {}, home=home
+    )
+    return loaded.settings
 
 
 def refusal(text: str) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
-        parse_settings(text, origin="bercail.yaml")
+        read_contents(text, origin="bercail.yaml", environment={})
     return caught.value
 
 
@@ -45,13 +48,13 @@ def test_values_are_read_in_the_notation_of_people(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         "server:\n  port: 9000\n  body_limit: 32 MiB\n  drain: 1m\n"
-        "models:\n  folders: [/data/models, ~/gguf, 'C:/models']\n"
+        "library:\n  folders: [/data/models, ~/gguf, 'C:/models']\n"
         "engine:\n  context: 32k\n  mmap: no\n  kv_type_k: q8_0\n  memory: 1.5 GiB\n",
     )
     assert settings.server.port == 9000
     assert settings.server.body_limit == 32 * MIB
     assert settings.server.drain == 60.0
-    assert settings.models.folders == ("/data/models", "/home/ada/gguf", "C:/models")
+    assert settings.library.folders == ("/data/models", "/home/ada/gguf", "C:/models")
     assert settings.engine.context == 32768
     assert settings.engine.mmap is False
     assert settings.engine.kv_type_k == "q8_0"
@@ -76,9 +79,9 @@ def test_the_command_line_beats_the_environment_beats_the_file(tmp_path: Path) -
 
 
 def test_typed_values_of_a_command_line_pass_unchanged(tmp_path: Path) -> None:
-    overrides = {"models.folders": ("/a:b",), "engine.mmap": True, "server.drain": 2.5, "engine.memory": GIB}
+    overrides = {"library.folders": ("/a:b",), "engine.mmap": True, "server.drain": 2.5, "engine.memory": GIB}
     settings = load(tmp_path, overrides=overrides)
-    assert settings.models.folders == ("/a:b",)
+    assert settings.library.folders == ("/a:b",)
     assert settings.engine.mmap is True
     assert settings.server.drain == 2.5
     assert settings.engine.memory == GIB
@@ -94,10 +97,14 @@ def test_typed_values_of_a_command_line_pass_unchanged(tmp_path: Path) -> None:
         ("server:\n  port: 70000\n", "line 2: server.port: 70000 is more than 65535", "Port"),
         ("server:\n  port: [1, 2]\n", "line 2: server.port needs a single value", "Port"),
         ("server:\n  port:\n    deep: 1\n", "line 3: server.port needs a single value", "Port"),
-        ("server:\n  port: !!python/name:os.system x\n", "line 2: server.port needs a single value", ""),
+        (
+            "server:\n  port: !!python/name:os.system x\n",
+            "line 2: the tag tag:yaml.org,2002:python/name:os.system is",
+            "",
+        ),
         ("server:\n  port:\n", "line 2: server.port has no value", "remove the line"),
         ("server:\n  host: ''\n", "line 2: server.host is empty", "Address"),
-        ("models:\n  folders: [[a]]\n", "line 2: models.folders needs a single value", ""),
+        ("library:\n  folders: [[a]]\n", "line 2: library.folders needs a single value", ""),
         ("server:\n  port: 1\n  port: 2\n", "line 3: server.port is given twice", "line 2"),
         ("server:\n  port: 1\nserver.port: 2\n", "line 3: server.port is given twice", "line 2"),
         ("server:\n  port: 1\nserver:\n  host: a\n", "line 3: server is given twice", "line 1"),
@@ -109,7 +116,9 @@ def test_typed_values_of_a_command_line_pass_unchanged(tmp_path: Path) -> None:
         ("a: 1\n---\nb: 2\n", "line 2", "YAML"),
         ("server:\n  host: a\x07\n", "line 2: a character that YAML does not allow", ""),
         ("[" * 1000, "cannot be read as YAML", ""),
-        ("a: &a [*a]\n", "unknown setting 'a'", ""),
+        ("a: &a [*a]\n", "line 1: a[0] holds itself", "anchor"),
+        ("models:\n  folders: [/a]\n", "line 2: unknown setting 'models.folders'", "it is called library.folders now"),
+        ("models.offline: true\n", "line 1: unknown setting 'models.offline'", "it is called library.offline now"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_line(text: str, message: str, hint: str) -> None:
@@ -153,6 +162,12 @@ def test_an_unknown_variable_of_ours_names_the_nearest() -> None:
     assert "BERCAIL_SERVER_PORT" in caught.value.hint
 
 
+def test_a_variable_that_has_moved_tells_its_new_name() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_environment({"BERCAIL_MODELS_FOLDERS": "/a"})
+    assert caught.value.hint == "it is called BERCAIL_LIBRARY_FOLDERS now"
+
+
 def test_variables_that_are_no_settings_are_left_alone() -> None:
     assert read_environment({"BERCAIL_CONFIG": "x", "BERCAIL_SHARED": "y", "PATH": "z"}) == {}
 
@@ -180,7 +195,7 @@ def complaint(act: Callable[[], object]) -> str | None:
 
 @given(st.text() | st.text(alphabet="serverport: \n-[]{}&*!?'\"0123"))
 def test_any_text_is_settings_or_a_settings_error_with_its_place(text: str) -> None:
-    message = complaint(lambda: parse_settings(text, origin="bercail.yaml"))
+    message = complaint(lambda: read_contents(text, origin="bercail.yaml", environment={}))
     assert message is None or message.startswith("bercail.yaml")
 
 

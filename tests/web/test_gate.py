@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from bercail.core.access import KeyWish, Limits, Scope, mint
 from bercail.core.activity import Spent
 from bercail.core.errors import StoreError
-from bercail.core.keys import KeyWish, Limits, Scope, mint
 from bercail.core.options import ServerOptions
 from bercail.core.route import Phase
 from bercail.web.app import App

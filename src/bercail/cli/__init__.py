@@ -12,11 +12,16 @@ from bercail.core.errors import BercailError, StoreError, UsageError
 
 _COMMANDS = {
     "up": "Serve models: look at this machine, plan, launch, serve.",
+    "serve": "Serve what a configuration declares: our own, or one of llama-swap.",
+    "ps": "List what the running server has in memory.",
+    "load": "Have the running server bring a model into memory.",
+    "unload": "Have the running server let a model leave memory.",
     "chat": "Talk to a model in the terminal.",
     "plan": "Say what fits on this machine, and why, before anything is loaded.",
     "inspect": "Say what a model file holds.",
     "machine": "Say what may be used of this machine.",
     "engine": "Build engines for this machine, and look after them.",
+    "config": "Look through configurations: bercail.yaml, or llama-swap's.",
     "models": "List the models that are found, and where was looked.",
     "keys": "Make, list and revoke API keys.",
     "usage": "Say what requests have taken, by day, model or key.",

@@ -15,7 +15,7 @@ from bercail.core.errors import EngineError
 from bercail.core.measure import Turn
 from bercail.core.model import DEMO_ID
 from bercail.core.news_report import demo_line
-from bercail.core.options import EngineOptions, ModelOptions, ServerOptions
+from bercail.core.options import EngineOptions, LibraryOptions, ServerOptions
 from bercail.core.report import turn_line
 from bercail.flows import Piece, Seat, ask, take_seat
 from bercail.ports import House
@@ -28,7 +28,7 @@ _HELP = "/clear starts afresh, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
 @click.argument("model", default="")
 @click.option("--system", default=None, help="A system message to begin with.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(EngineOptions, ModelOptions, ServerOptions)
+@with_options(EngineOptions, LibraryOptions, ServerOptions)
 def command(model: str, *, system: str | None, config: str | None, **parameters: object) -> None:
     """Talk to MODEL: an id of the running server, or a file, for which an engine is started and stopped again.
 

@@ -15,7 +15,7 @@ from bercail.core.build import Target
 from bercail.core.document import builds_document, trials_document
 from bercail.core.engine_report import builds_section, offers_section, trials_line, trials_section
 from bercail.core.launch import Progress
-from bercail.core.options import EngineOptions, ModelOptions, purpose_of
+from bercail.core.options import EngineOptions, LibraryOptions, purpose_of
 from bercail.core.units import format_bytes
 from bercail.flows import Order, built, chosen, compare, glance, use
 from bercail.flows import build as make
@@ -116,7 +116,7 @@ def use_(*, name: str, config: str | None) -> int:
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.comparison/1 instead of a table.")
 @_CONFIG
-@with_options(EngineOptions, ModelOptions)
+@with_options(EngineOptions, LibraryOptions)
 def compare_(model: str, *, as_json: bool, config: str | None, **parameters: object) -> int:
     """Measure every engine that can run MODEL on this machine, and say which is the fastest and why.
 

@@ -5,7 +5,7 @@ import click
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import say, show_json, show_sections
 from bercail.core.document import findings_document
-from bercail.core.options import ModelOptions
+from bercail.core.options import LibraryOptions
 from bercail.core.report import findings_section, nowhere_lines
 from bercail.wiring import build_house
 
@@ -14,11 +14,11 @@ from bercail.wiring import build_house
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.models/1 instead of a table.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(ModelOptions)
+@with_options(LibraryOptions)
 def command(paths: tuple[str, ...], *, as_json: bool, config: str | None, **parameters: object) -> int:
     """List the models in PATHs, in the folders of the settings, or where other tools keep theirs."""
     house = build_house(config, overrides(parameters))
-    findings = house.reader.find(paths, house.settings.models.folders)
+    findings = house.reader.find(paths, house.settings.library.folders)
     if as_json:
         show_json(findings_document(findings))
         return 0 if findings.models else 1

@@ -18,7 +18,7 @@ from bercail.core.errors import UsageError
 from bercail.core.explain import explain
 from bercail.core.machine import Machine
 from bercail.core.model import Format, Model
-from bercail.core.options import EngineOptions, ModelOptions
+from bercail.core.options import EngineOptions, LibraryOptions
 from bercail.core.plan import Fits, NoFit
 from bercail.core.report import check_section, explain_section, plan_line, plan_sections, timing_section
 from bercail.flows import check, measure, plan
@@ -47,7 +47,7 @@ from bercail.wiring import build_house
 @click.option("--measure", "timed", is_flag=True, help="Load it and time a few short answers; plans learn from them.")
 @click.option("--explain", "part", metavar="PART", default=None, help="How one part of the memory comes to its size.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(EngineOptions, ModelOptions)
+@with_options(EngineOptions, LibraryOptions)
 def command(
     model: str,
     *,

@@ -3,13 +3,15 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 
 import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.tell import JsonTeller, Teller, TerminalTeller
+from bercail.core.configuration import Configuration
 from bercail.core.model import Findings, FoundModel
-from bercail.core.options import ActivityOptions, EngineOptions, ModelOptions, ServerOptions
+from bercail.core.options import ActivityOptions, EngineOptions, LibraryOptions, ServerOptions
 from bercail.core.units import format_bytes
 from bercail.flows import Request, up
 from bercail.ports import House
@@ -20,22 +22,30 @@ from bercail.wiring import build_house, new_loop
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--json-log", is_flag=True, help="Tell every step as a line of JSON on stdout.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(ServerOptions, EngineOptions, ModelOptions, ActivityOptions)
+@with_options(ServerOptions, EngineOptions, LibraryOptions, ActivityOptions)
 def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **parameters: object) -> None:
     """Serve MODELs (GGUF files or folders) to OpenAI-compatible clients on this machine.
 
-    Without MODEL, serves what is in the folders of the settings, or where other tools keep their models; if there is
-    none, the demo in the box (bercail-demo). The first request for a model loads it; one is in memory at a time.
-    Ctrl-C drains and stops; a second Ctrl-C stops at once.
+    Without MODEL, serves what the settings file declares; else what is in the folders of the settings, or where other
+    tools keep their models; if there is none, the demo in the box (bercail-demo). The first request for a model loads
+    it; as many are in memory as fit. Ctrl-C drains and stops; a second Ctrl-C stops at once.
     """
     teller: Teller = JsonTeller() if json_log else TerminalTeller()
     house = build_house(config, overrides(parameters), serving=True)
     with asyncio.Runner(loop_factory=new_loop) as runner, teller:
-        runner.run(_serve(house, models, teller, ask=not json_log))
+        runner.run(serve(house, models, teller, ask=not json_log))
 
 
-async def _serve(house: House, models: tuple[str, ...], teller: Teller, *, ask: bool) -> None:
-    stop, stop_now = asyncio.Event(), asyncio.Event()
+async def serve(
+    house: House,
+    models: tuple[str, ...],
+    teller: Teller,
+    *,
+    ask: bool,
+    reread: Callable[[], Configuration] | None = None,
+) -> None:
+    """Serve until told to stop; with ``reread``, SIGHUP makes the configuration be read anew."""
+    stop, stop_now, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (stop_now if stop.is_set() else stop).set()
@@ -43,13 +53,18 @@ async def _serve(house: House, models: tuple[str, ...], teller: Teller, *, ask: 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    if reread is not None:
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
 
     async def choose(findings: Findings) -> FoundModel | None:
         return await _choose(
             findings, named=bool(models) and models[0].endswith(".gguf"), ask=ask and sys.stdin.isatty(), stop=stop
         )
 
-    await up(house, Request(paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now))
+    request = Request(
+        paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now, reload=reload, reread=reread
+    )
+    await up(house, request)
 
 
 async def _choose(findings: Findings, *, named: bool, ask: bool, stop: asyncio.Event) -> FoundModel | None:

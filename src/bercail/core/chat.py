@@ -41,6 +41,7 @@ class Ask:
         choices: answers per prompt (``n``).
         token_details: log probabilities are asked for, or reasoning in the old format: what a stream of the engine
             tells differs there from what its single answer tells, so the two cannot be exchanged.
+        plain: its server is not known to be llama.cpp's: nothing is added that another might refuse.
     """
 
     endpoint: Endpoint
@@ -49,6 +50,7 @@ class Ask:
     wants_progress: bool = False
     choices: int = 1
     token_details: bool = False
+    plain: bool = False
 
     @property
     def way(self) -> Way:
@@ -57,7 +59,7 @@ class Ask:
             return Way.WHOLE
         if self.stream:
             return Way.STREAM
-        return Way.WHOLE if self.token_details else Way.FOLD
+        return Way.WHOLE if self.token_details or self.plain else Way.FOLD
 
 
 _PROGRESS = b'"return_progress":true'
@@ -77,7 +79,7 @@ def forwarded(body: bytes, ask: Ask) -> bytes:
         case Way.WHOLE:
             return body
         case Way.STREAM:
-            return body if ask.wants_progress else splice(body, _PROGRESS)
+            return body if ask.wants_progress or ask.plain else splice(body, _PROGRESS)
         case Way.FOLD:
             return splice(body, _FOLDED)
         case _ as unreachable:

@@ -33,16 +33,21 @@ class CommandSpec:
     stop_argv: tuple[str, ...] = ()
     url: str = f"http://localhost:{PORT}"
     check_path: str = "/health"
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     port: int | None = None
     ready_s: Seconds = 120.0
     stop_s: Seconds = 10.0
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def takes_port(self) -> bool:
         """Whether a port must be chosen for it."""
         return any(PORT in text for text in (*self.argv, *self.stop_argv, self.url, *self.environment.values()))
+
+    @property
+    def cleanup_argv(self) -> tuple[str, ...]:
+        """What ends more than the process, such as a container; empty if ``stop_argv`` only speaks to the process."""
+        return () if any(PID in text for text in self.stop_argv) else self.stop_argv
 
     def at(self, port: int) -> "CommandSpec":
         """The same with ``port`` in all places that stand for one."""

@@ -11,6 +11,7 @@
     |- ListenError          the address is taken or not ours                    exit 3
     |- EngineError          an engine did not start, broke or was killed        exit 3
     |- RefusedError         a plan does not fit                                 exit 1
+    |- BusyError            too many requests wait, or one waited too long      exit 3
     `- StoppingError        the server is going down                            exit 3
 """
 
@@ -122,6 +123,23 @@ class RefusedError(BercailError):
     """A plan does not fit this machine."""
 
     code = "does_not_fit"
+
+
+class BusyError(BercailError):
+    """Too many requests wait, or one waited too long.
+
+    Attributes:
+        status: as HTTP: 429 if the client itself has too many waiting, otherwise 503.
+        retry_after_s: when it is worth asking again, or None.
+    """
+
+    code = "busy"
+    exit_code = 3
+
+    def __init__(self, message: str, *, status: int = 503, retry_after_s: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class StoppingError(BercailError):

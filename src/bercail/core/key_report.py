@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+from bercail.core.access import Key, format_moment
 from bercail.core.activity import Grouping, Total
 from bercail.core.document import Json
-from bercail.core.keys import Key, format_moment
 from bercail.core.report import Section
 from bercail.core.units import Seconds, format_rate, format_seconds, format_tokens
 
@@ -21,6 +21,7 @@ def key_document(key: Key, wall_s: Seconds) -> dict[str, Json]:
         "tokens_per_minute": key.limits.tokens_per_minute,
         "tokens_per_day": key.limits.tokens_per_day,
         "concurrency": key.limits.concurrency,
+        "priority": key.priority,
         "created_s": key.created_s,
         "expires_s": key.expires_s,
         "revoked_s": key.revoked_s,

@@ -1,288 +1,285 @@
-"""API keys: what one is, what its holder may do, and why a request is turned away.
+"""Keys of a configuration as tables: what each may hold, and the reading of a mapping by its table.
 
-A key is 256 random bits, shown once. Kept is its SHA-256: a slow hash would protect words that people choose, which can
-be guessed; of 2**256 there is nothing to guess, and every request would pay for the slowness.
+The reader and the JSON schema come from the same tables.
 """
 
-import hashlib
 import re
-from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
-from hmac import compare_digest
+from typing import assert_never
 
-from bercail.core.chat import KINDS, ApiError
-from bercail.core.errors import UsageError
-from bercail.core.quota import Window
-from bercail.core.units import Seconds, Tokens
-
-PREFIX = "bk-"
-SECRET_BYTES = 32
-ID_BYTES = 4
-MINUTE_S: Seconds = 60.0
-DAY_S: Seconds = 86_400.0
-PATIENT_S = 60
-"""A wait that clients are asked to sit out by themselves; a longer one is left to people."""
-
-
-class Scope(StrEnum):
-    """What a key opens."""
-
-    INFERENCE = "inference"
-    """Chats, completions, embeddings."""
-    MODELS = "models"
-    """Lists of models, and metrics."""
-    ADMIN = "admin"
-    """Everything."""
+from bercail.core.tree import (
+    Entry,
+    Fields,
+    Items,
+    Node,
+    NoteKind,
+    Reading,
+    Scalar,
+    Value,
+    is_nothing,
+    kind_of,
+    nearest,
+)
+from bercail.core.units import Seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much a key may use; None is no limit.
+class Shape(StrEnum):
+    """What a key holds."""
 
-    Attributes:
-        tokens_per_minute: prompt tokens worked through and tokens generated; those found in a cache are free.
-        tokens_per_day: the same within 24 hours.
-        concurrency: requests at once.
-    """
-
-    tokens_per_minute: Tokens | None = None
-    tokens_per_day: Tokens | None = None
-    concurrency: int | None = None
+    TEXT = "text"
+    COUNT = "a whole number"
+    FLAG = "true or false"
+    DURATION = "a duration, such as 5s or 1m30s"
+    TEXTS = "a list of texts"
+    PAIRS = "a mapping"
+    OBJECT = "a mapping of known keys"
+    OBJECTS = "a mapping of names"
+    OPTION = "an option"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An API key as it is kept.
+    """One key.
 
     Attributes:
-        id: public, part of the key itself.
-        name: whose it is, in the owner's words; unique among keys in force.
-        hash: SHA-256 of the whole key in hexadecimal.
-        models: patterns (``*``, ``?``, ``[...]``) of the ids of models it may use; empty is all.
-        priority: kept for a queue that heeds it; requests are served in the order of their arrival today.
-        created_s, expires_s, revoked_s: unix seconds; None is never.
+        minimum: smallest number, of seconds for a duration; None if there is none.
+        maximum: largest number, or None.
+        choices: the words allowed, of a text or of each in a list.
+        below: the keys of the mapping, or of each mapping in a mapping of names.
+        ours: llama-swap does not have it.
     """
 
-    id: str
     name: str
-    hash: str
-    scopes: tuple[Scope, ...]
-    models: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-    priority: int = 0
-    created_s: Seconds
-    expires_s: Seconds | None = None
-    revoked_s: Seconds | None = None
+    shape: Shape
+    help: str
+    minimum: int | None = None
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+    below: "tuple[Key, ...]" = ()
+    ours: bool = False
 
-    def may_use(self, model_id: str) -> bool:
-        """Whether it may use a model."""
-        return not self.models or any(fnmatchcase(model_id, pattern) for pattern in self.models)
 
-    def may(self, scope: Scope) -> bool:
-        """Whether it opens ``scope``."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+Keys = tuple[Key, ...]
 
-    def in_force(self, wall_s: Seconds) -> bool:
-        """Whether it is neither revoked nor over."""
-        return self.revoked_s is None and (self.expires_s is None or wall_s < self.expires_s)
+_TRUE, _FALSE = ("true", "yes", "on", "y"), ("false", "no", "off", "n")
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})(?:ns|us|µs|μs|ms|s|m|h)")
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What a key has used so far.
+class Table:
+    """A mapping that holds what its keys may hold, and nothing else.
 
     Attributes:
-        running: requests that came in and have not ended.
+        where: the mapping, as errors name it; empty for the whole file.
     """
 
-    minute: Window = field(default_factory=lambda: Window(span_s=MINUTE_S))
-    day: Window = field(default_factory=lambda: Window(span_s=DAY_S))
-    running: int = 0
+    fields: Fields
+    where: str
 
-    def entered(self) -> "Usage":
-        """With one request more."""
-        return Usage(minute=self.minute, day=self.day, running=self.running + 1)
+    def has(self, name: str) -> bool:
+        """Whether something stands there."""
+        return not is_nothing(self.fields.get(name))
 
-    def left(self, tokens: Tokens, now_s: Seconds) -> "Usage":
-        """With one request less, which took ``tokens``."""
-        if not tokens:
-            return Usage(minute=self.minute, day=self.day, running=self.running - 1)
-        minute, day = self.minute.charged(tokens, now_s), self.day.charged(tokens, now_s)
-        return Usage(minute=minute, day=day, running=self.running - 1)
+    def node(self, name: str) -> Node | None:
+        """What stands there; None where nothing does."""
+        node = self.fields.get(name)
+        return None if is_nothing(node) else node
 
-    def charged(self, tokens: Tokens, now_s: Seconds) -> "Usage":
-        """With ``tokens`` more."""
-        if not tokens:
-            return self
-        minute, day = self.minute.charged(tokens, now_s), self.day.charged(tokens, now_s)
-        return Usage(minute=minute, day=day, running=self.running)
+    def line(self, name: str) -> int:
+        """Its line."""
+        return self.fields.line_of(name)
 
+    def text(self, name: str, default: str = "") -> str:
+        """A text."""
+        node = self.node(name)
+        return node.text if isinstance(node, Scalar) else default
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyWish:
-    """What a key is to be; each member as in ``Key``."""
+    def count(self, name: str, default: int) -> int:
+        """A whole number."""
+        node = self.node(name)
+        return as_count(node.value) if isinstance(node, Scalar) else default
 
-    name: str
-    scopes: tuple[Scope, ...] = (Scope.INFERENCE, Scope.MODELS)
-    models: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
-    expires_s: Seconds | None = None
+    def flag(self, name: str, *, default: bool) -> bool:
+        """A truth."""
+        node = self.node(name)
+        return node.text.lower() in _TRUE if isinstance(node, Scalar) else default
 
+    def duration(self, name: str, default: Seconds) -> Seconds:
+        """Seconds."""
+        node = self.node(name)
+        return parse_duration(node.text) if isinstance(node, Scalar) else default
 
-def mint(wish: KeyWish, secret: bytes, wall_s: Seconds) -> tuple[Key, str]:
-    """A new key and the text that its holder is given.
+    def scalars(self, name: str) -> tuple[Scalar, ...]:
+        """The texts of a list, with their lines."""
+        node = self.node(name)
+        return tuple(item for item in node.items if isinstance(item, Scalar)) if isinstance(node, Items) else ()
 
-    Args:
-        wish: what it is to be.
-        secret: 4 random bytes for its id and 32 for what nobody can guess.
-        wall_s: unix seconds.
-    """
-    key_id = secret[:ID_BYTES].hex()
-    token = f"{PREFIX}{key_id}-{urlsafe_b64encode(secret[ID_BYTES:]).decode().rstrip('=')}"
-    made = Key(
-        id=key_id, name=wish.name, hash=digest(token), scopes=wish.scopes, models=wish.models, limits=wish.limits,
-        created_s=wall_s, expires_s=wish.expires_s,
-    )  # fmt: skip
-    return made, token
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The texts of a list."""
+        return tuple(item.text for item in self.scalars(name))
 
+    def entries(self, name: str) -> tuple[Entry, ...]:
+        """The names of a mapping and what they hold."""
+        node = self.node(name)
+        return node.entries if isinstance(node, Fields) else ()
 
-def digest(token: str) -> str:
-    """What is kept of a key."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def whose(token: str, keys: Mapping[str, Key]) -> Key | None:
-    """The key that ``token`` is, in force or not; compared in constant time."""
-    key = keys.get(token.removeprefix(PREFIX).partition("-")[0]) if token.startswith(PREFIX) else None
-    return key if key is not None and compare_digest(key.hash, digest(token)) else None
+    def at(self, name: str) -> str:
+        """A key of it, as errors name it."""
+        return f"{self.where}.{name}" if self.where else name
 
 
-def required(setting: str, keys: Mapping[str, Key] | None) -> bool:
-    """Whether a request needs a key.
-
-    Args:
-        setting: ``server.require_key``.
-        keys: every key, or None if none was ever made. Revoking the last one opens nothing.
-    """
-    return setting == "always" or (setting == "auto" and keys is not None)
-
-
-def unknown(token: str | None, keys: Mapping[str, Key] | None) -> ApiError:
-    """The refusal of a request whose key is missing or none of ours; nothing of the key is repeated."""
-    if not keys:
-        hint = "the server's owner makes one with `bercail keys create NAME`"
-        return _refused(401, f"this server needs an API key, and has none: {hint}", "no_keys")
-    if token is None:
-        return _refused(
-            401, "this server needs an API key; send it as `Authorization: Bearer bk-...`", "missing_api_key"
-        )
-    why = "it is none of this server's" if token.startswith(PREFIX) else f"keys of this server begin with {PREFIX}"
-    return _refused(401, f"the API key is wrong: {why}", "invalid_api_key")
-
-
-def refusal(key: Key, scope: Scope | None, usage: Usage, *, wall_s: Seconds, now_s: Seconds) -> ApiError | None:
-    """Why the holder of ``key`` may not come in now; None if nothing is against it.
-
-    Tokens are charged when an answer has ended, so a request comes in as long as anything is left: a limit is passed by
-    no more than the answers that were running at once.
-
-    Args:
-        key: the holder's.
-        scope: what the request needs, or None if any key will do.
-        usage: of this key so far.
-        wall_s: unix seconds.
-        now_s: on the clock of ``usage``.
-    """
-    if not key.in_force(wall_s):
-        what = "was revoked" if key.revoked_s is not None else f"expired on {format_moment(key.expires_s or 0.0)}"
-        code = "revoked_api_key" if key.revoked_s is not None else "expired_api_key"
-        return _refused(401, f"the API key {key.id} {what}; ask the server's owner for another", code)
-    if scope is not None and not key.may(scope):
-        has = ", ".join(key.scopes)
-        return _refused(403, f"this needs the scope {scope}; the API key {key.id} has {has}", "missing_scope")
-    return _spent(key, usage, now_s) if scope is Scope.INFERENCE else None
-
-
-def _spent(key: Key, usage: Usage, now_s: Seconds) -> ApiError | None:
-    limits = key.limits
-    if limits.concurrency is not None and usage.running >= limits.concurrency:
-        words = f"the API key {key.id} may run {_counted(limits.concurrency, 'request')} at once, and does"
-        return _refused(429, f"{words}; try again when one has ended", "concurrency_exceeded")
-    minute, day = usage.minute, usage.day
-    minute_s = 0 if limits.tokens_per_minute is None else minute.wait_s(limits.tokens_per_minute, now_s)
-    day_s = 0 if limits.tokens_per_day is None else day.wait_s(limits.tokens_per_day, now_s)
-    if not minute_s and not day_s:
-        return None
-    span, window, limit = ("day", day, limits.tokens_per_day) if day_s > minute_s else (
-        "minute", minute, limits.tokens_per_minute
-    )  # fmt: skip
-    wait_s = max(minute_s, day_s)
-    spent = f"{_counted(window.spent(now_s), 'token')} of {limit:,} a {span}"
-    words = f"the API key {key.id} has used {spent}; there is room again in {wait_s:,} s"
-    made = _refused(429, words, f"tokens_per_{span}_exceeded")
-    return replace(made, retry_after_s=wait_s, final=wait_s > PATIENT_S)
-
-
-def model_refusal(key: Key, model_id: str) -> ApiError | None:
-    """Why the holder of ``key`` may not use a model; None if he may."""
-    if key.may_use(model_id):
-        return None
-    words = f"the API key {key.id} may not use {model_id}; it may use {', '.join(key.models)}"
-    return _refused(403, words, "model_forbidden", param="model")
-
-
-def _refused(status: int, message: str, code: str, *, param: str | None = None) -> ApiError:
-    return ApiError(status=status, message=message, kind=KINDS[status], param=param, code=code)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-_DURATION = re.compile(r"\s*(\d+)\s*(m|min|h|d|w)\s*", re.ASCII)
-_UNITS_S = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST_S = 100 * 366 * 86_400
-
-
-def parse_expiry(text: str, wall_s: Seconds) -> Seconds:
-    """Unix seconds of the moment that ``90d``, ``12h``, ``2w`` from now, or ``2027-01-31`` (0:00 UTC), means.
+def as_count(value: Value) -> int:
+    """A whole number.
 
     Raises:
-        UsageError: it is no such text, or the moment has passed, or is more than a hundred years away.
+        ValueError: it is none.
     """
-    found = _DURATION.fullmatch(text[:64])
+    if isinstance(value, bool) or not isinstance(value, int | float) or int(value) != value:
+        raise ValueError(value)
+    return int(value)
+
+
+def parse_duration(text: str) -> Seconds:
+    """Seconds of a duration in the notation of Go, such as ``1m30s``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = _DURATION.findall(text)
+    if not parts or "".join(parts) != text:
+        raise ValueError(text)
+    return sum(_part_s(part) for part in parts)
+
+
+def _part_s(part: str) -> Seconds:
+    number = part.rstrip("nuµμmsh")
+    return float(number) * _UNIT_S[part.removeprefix(number)]
+
+
+def open_table(node: Node | None, keys: Keys, reading: Reading, where: str, *, also: tuple[str, ...] = ()) -> Table:
+    """A mapping, checked by its table of keys.
+
+    Args:
+        node: None is a mapping without anything.
+        keys: what it may hold.
+        reading: the file.
+        where: it, as errors name it; empty for the whole file.
+        also: names that stand beside these keys, and are read elsewhere.
+
+    Raises:
+        SettingsError: it is no mapping, a value is none that its key may hold, or, in our own files, a key is unknown.
+    """
+    if node is None or is_nothing(node):
+        return Table(fields=Fields(entries=(), line=node.line if node else 1), where=where)
+    if not isinstance(node, Fields):
+        raise reading.error(
+            node.line, f"{where} is {kind_of(node)}, not a mapping", "write one 'name: value' per line below it"
+        )
+    table = Table(fields=node, where=where)
+    known = {key.name: key for key in keys if reading.strict or not key.ours}
+    for entry in node.entries:
+        if entry.name in known:
+            check(known[entry.name], entry.node, reading, table.at(entry.name))
+        else:
+            _refuse_unknown(entry, (*known, *also), reading, where)
+    return table
+
+
+def _refuse_unknown(entry: Entry, known: tuple[str, ...], reading: Reading, where: str) -> None:
+    place = f" in {where}" if where else ""
+    hint = nearest(entry.name, known)
+    if reading.strict:
+        raise reading.error(entry.line, f"unknown setting {entry.name!r}{place}", hint, code="unknown_setting")
+    suggestion = f": {hint}" if hint.startswith("did you") else ""
+    reading.note(entry.line, NoteKind.IGNORED, f"unknown key {entry.name!r}{place} is ignored{suggestion}")
+
+
+def check(key: Key, node: Node, reading: Reading, where: str) -> None:
+    """Refuse what a key may not hold.
+
+    Raises:
+        SettingsError: that.
+    """
+    if key.shape is Shape.OPTION:
+        return
+    if is_nothing(node):
+        scalar = key.shape in (Shape.TEXT, Shape.COUNT, Shape.FLAG, Shape.DURATION)
+        if scalar and reading.strict:
+            raise reading.error(node.line, f"{where} has no value", f"leave it out, or give it one: {key.help}")
+        return
+    match key.shape:
+        case Shape.TEXTS:
+            _check_list(key, node, reading, where)
+        case Shape.PAIRS | Shape.OBJECT | Shape.OBJECTS:
+            if not isinstance(node, Fields):
+                raise _unfit(key, node, reading, where)
+        case Shape.TEXT | Shape.COUNT | Shape.FLAG | Shape.DURATION:
+            _check_scalar(key, node, reading, where)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _check_list(key: Key, node: Node, reading: Reading, where: str) -> None:
+    if not isinstance(node, Items):
+        raise _unfit(key, node, reading, where)
+    for index, item in enumerate(node.items):
+        if not isinstance(item, Scalar) or item.value is None:
+            raise reading.error(item.line, f"{where}[{index}] is {kind_of(item)}, not a text", key.help)
+        _check_choice(key, item, reading, f"{where}[{index}]")
+
+
+def _check_scalar(key: Key, node: Node, reading: Reading, where: str) -> None:
+    if not isinstance(node, Scalar):
+        raise _unfit(key, node, reading, where)
     try:
-        moment_s = (
-            wall_s + int(found[1]) * _UNITS_S[found[2]]
-            if found
-            else datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
-        )
-    except ValueError as error:
-        hint = "write 90d, 12h, 2w, or a day such as 2027-01-31"
-        raise UsageError(f"{text[:64]!r} is no moment at which a key expires", hint=hint) from error
-    if not wall_s < moment_s < wall_s + _LONGEST_S:
-        hint = f"it is {format_moment(wall_s)} now; a key may last up to a hundred years"
-        raise UsageError(f"a key cannot expire at {text.strip()!r}", hint=hint)
-    return moment_s
+        number = _number(key.shape, node)
+    except (ValueError, OverflowError) as error:
+        raise _unfit(key, node, reading, where) from error
+    _check_choice(key, node, reading, where)
+    if key.minimum is not None and number is not None and number < key.minimum:
+        raise reading.error(node.line, f"{where}: {node.text} is less than {key.minimum}", key.help)
+    if key.maximum is not None and number is not None and number > key.maximum:
+        raise reading.error(node.line, f"{where}: {node.text} is more than {key.maximum}", key.help)
 
 
-def format_moment(wall_s: Seconds) -> str:
-    """A moment for people: ``2027-01-31 00:00 UTC``."""
-    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def read_scopes(words: Iterable[str]) -> tuple[Scope, ...]:
-    """Scopes from their words, each once, in their usual order.
+def _number(shape: Shape, node: Scalar) -> float | None:
+    """The number of a scalar that has one.
 
     Raises:
-        UsageError: one is unknown.
+        ValueError: it should be a number or a truth, and is none.
     """
-    asked = set(words)
-    if strange := asked - set(Scope):
-        known = ", ".join(Scope)
-        raise UsageError(f"there is no scope {min(strange)!r}", hint=f"there are {known}")
-    return tuple(scope for scope in Scope if scope in asked)
+    if shape is Shape.COUNT:
+        return as_count(node.value)
+    if shape is Shape.DURATION:
+        return parse_duration(node.text)
+    if shape is Shape.FLAG and node.text.lower() not in _TRUE + _FALSE:
+        raise ValueError(node.text)
+    return None
+
+
+def _check_choice(key: Key, node: Scalar, reading: Reading, where: str) -> None:
+    if key.choices and node.text not in key.choices:
+        raise reading.error(node.line, f"{where}: {node.text!r} is none of {', '.join(key.choices)}", key.help)
+
+
+def _unfit(key: Key, node: Node, reading: Reading, where: str) -> Exception:
+    quoted = key.shape is Shape.COUNT and isinstance(node, Scalar) and isinstance(node.value, str)
+    hint = "remove the quotes" if quoted and kind_of(node).strip("'").isdigit() else key.help
+    return reading.error(node.line, f"{where} is {kind_of(node)}, not {key.shape}", hint)
+
+
+def named(node: Node | None, reading: Reading, where: str) -> Iterator[tuple[Entry, str]]:
+    """The entries of a mapping of names, and each as errors name it.
+
+    Raises:
+        SettingsError: a name is empty.
+    """
+    if not isinstance(node, Fields):
+        return
+    for entry in node.entries:
+        if not entry.name.strip():
+            raise reading.error(entry.line, f"{where}: a name is empty", "give it one")
+        yield entry, f"{where}.{entry.name}"

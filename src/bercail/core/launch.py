@@ -39,15 +39,44 @@ class LaunchSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What it takes to ask a server that is no engine of ours, beside its host and port.
+
+    Attributes:
+        authority: host and port as its ``Host`` header names them.
+        tls: it speaks TLS, and must prove its name.
+        prefix: the beginning of every path there, without a slash at its end.
+        headers: sent with every request, such as a key; they replace those of the same name.
+        ours: it runs here, as a child of ours: it may see what a client proves itself with.
+    """
+
+    authority: str
+    tls: bool = False
+    prefix: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    ours: bool = False
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.authority}{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where an engine listens: a unix socket, or a port on loopback."""
+    """Where an engine listens: a unix socket, or a port.
+
+    Attributes:
+        site: for a server that is no engine of ours; None asks on loopback without further ado.
+    """
 
     unix_path: str | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    site: Site | None = None
 
     def __str__(self) -> str:
-        return f"unix:{self.unix_path}" if self.unix_path else f"{self.host}:{self.port}"
+        if self.unix_path:
+            return f"unix:{self.unix_path}"
+        return f"{self.host}:{self.port}" if self.site is None else str(self.site)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

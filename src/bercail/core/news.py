@@ -92,6 +92,37 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandReady:
+    """What a command started answers, or a server elsewhere is to be asked.
+
+    Attributes:
+        seconds: from its start.
+        address: where it answers.
+        resident_bytes: memory its process holds, or None if the system does not tell or it is elsewhere.
+    """
+
+    model_id: str
+    seconds: Seconds
+    address: str
+    resident_bytes: Bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """The configuration was read anew.
+
+    Attributes:
+        changed: models that start anew.
+        added: new ones.
+        gone: those that are no longer served.
+    """
+
+    changed: tuple[str, ...]
+    added: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadFailed:
     """A model could not be loaded."""
 
@@ -153,6 +184,8 @@ News: TypeAlias = (
     | Planned
     | Loading
     | Ready
+    | CommandReady
+    | Reloaded
     | LoadFailed
     | EngineDied
     | Unloaded

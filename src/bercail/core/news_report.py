@@ -36,6 +36,12 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
             return (f"plan     {plan_line(plan)}",)
         case news.Loading() | news.Ready():
             return ()
+        case news.CommandReady(model_id=model_id, seconds=seconds, address=address):
+            return (f"ready    {model_id} after {format_seconds(seconds)}, at {address}",)
+        case news.Reloaded(changed=changed, added=added, gone=gone):
+            parts = (("start anew", changed), ("new", added), ("gone", gone))
+            said = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+            return (f"reload   {said or 'nothing has changed'}",)
         case news.LoadFailed(model_id=model_id, error=error):
             return (f"failed   {model_id}: {error}",)
         case news.EngineDied(model_id=model_id, error=error, log_tail=tail, retry_s=retry_s):

@@ -65,7 +65,7 @@ class Option:
     @property
     def variable(self) -> str:
         """Its environment variable."""
-        return f"BERCAIL_{self.group}_{self.name}".upper()
+        return _variable(self.key)
 
     @property
     def flag(self) -> str:
@@ -116,8 +116,8 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelOptions:
-    """Where models are and which are served."""
+class LibraryOptions:
+    """Where models are looked for, and what is allowed with them."""
 
     folders: tuple[str, ...] = option(
         (), Kind.PATHS, "Folders searched for models when none is named; if empty, where other tools keep theirs."
@@ -270,14 +270,14 @@ class Settings:
     """All groups together."""
 
     server: ServerOptions = field(default_factory=ServerOptions)
-    models: ModelOptions = field(default_factory=ModelOptions)
+    library: LibraryOptions = field(default_factory=LibraryOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     activity: ActivityOptions = field(default_factory=ActivityOptions)
 
 
-GROUPS: tuple[type, ...] = (ServerOptions, ModelOptions, EngineOptions, ActivityOptions)
+GROUPS: tuple[type, ...] = (ServerOptions, LibraryOptions, EngineOptions, ActivityOptions)
 _GROUP_NAMES: Mapping[type, str] = {
-    ServerOptions: "server", ModelOptions: "models", EngineOptions: "engine", ActivityOptions: "activity",
+    ServerOptions: "server", LibraryOptions: "library", EngineOptions: "engine", ActivityOptions: "activity",
 }  # fmt: skip
 
 
@@ -383,8 +383,22 @@ def _refuse_shapes(spec: Option, raw: object) -> None:
             raise UsageError(f"one value is wanted, not {'a mapping' if isinstance(part, Mapping) else 'a list'}")
 
 
+MOVED: Mapping[str, str] = {f"models.{name}": f"library.{name}" for name in ("folders", "offline", "template_timeout")}
+"""Settings by the key they once had; ``models`` is the map of models now."""
+
+
 def unknown_key(name: str, known: tuple[str, ...], *, origin: str) -> SettingsError:
-    """The error for a key that does not exist, with the nearest that does."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(known)
+    """The error for a key that does not exist, with its new name if it has moved, or the nearest that does exist."""
+    if moved := MOVED.get(name) or _MOVED_VARIABLES.get(name):
+        hint = f"it is called {moved} now"
+    else:
+        near = get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(known)
     return SettingsError(f"{origin}: unknown setting {name!r}", hint=hint, code="unknown_setting")
+
+
+def _variable(key: str) -> str:
+    return "BERCAIL_" + key.replace(".", "_").upper()
+
+
+_MOVED_VARIABLES = {_variable(old): _variable(new) for old, new in MOVED.items()}

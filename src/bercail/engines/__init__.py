@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bercail.engines.command import Commands
     from bercail.engines.fake import Behaviour, FakeEngine, FakeProcess, FakeServer
     from bercail.engines.library import LibraryEngine
     from bercail.engines.llama_cpp import (
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         Workshop,
         stand_in_command,
         translated,
+        without_gpus,
     )
     from bercail.engines.onnxruntime import OnnxRuntime
     from bercail.engines.openvino import OpenVino
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Behaviour": "fake",
+    "Commands": "command",
     "Embedded": "llama_cpp",
     "FakeEngine": "fake",
     "FakeProcess": "fake",
@@ -41,10 +44,12 @@ _HOMES = {
     "end_orphan": "orphans",
     "stand_in_command": "llama_cpp",
     "translated": "llama_cpp",
+    "without_gpus": "llama_cpp",
 }
 
 __all__ = [
     "Behaviour",
+    "Commands",
     "Embedded",
     "FakeEngine",
     "FakeProcess",
@@ -60,6 +65,7 @@ __all__ = [
     "end_orphan",
     "stand_in_command",
     "translated",
+    "without_gpus",
 ]
 
 

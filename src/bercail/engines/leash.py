@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,12 @@ PARENT_VARIABLE = "BERCAIL_PARENT_PID"
 
 PLACE_VARIABLE = "BERCAIL_PLACE"
 """Tells the child where to run: CPUs by commas, then `@` and a NUMA node if its memory is to come from there alone."""
+
+LATER_VARIABLE = "BERCAIL_LATER"
+"""Variables, as JSON, of the program that a child becomes: our interpreter would not survive some of them."""
+
+WILL_VARIABLE = "BERCAIL_LAST_WILL"
+"""A command, as JSON, that is run when the parent has gone, before the whole group is killed; it may be empty."""
 
 UNBOUND = 80
 """Exit status when the child could not be kept where it was told to run."""
@@ -55,6 +61,69 @@ def settle(memory_limit_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file of a 40 GiB model fills the disk
         if memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+
+
+def later(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variable that adds to the environment of the program that a child becomes; none if nothing is added."""
+    import json
+
+    return {LATER_VARIABLE: json.dumps(dict(variables))} if variables else {}
+
+
+def take_later() -> dict[str, str]:
+    """What the parent adds to the environment of the program that we become."""
+    text = os.environ.pop(LATER_VARIABLE, "")
+    if not text:
+        return {}
+    import json
+
+    return {str(name): str(value) for name, value in json.loads(text).items()}
+
+
+def last_will(argv: Sequence[str]) -> dict[str, str]:
+    """The variable that has a child's group ended with its parent, after ``argv`` has run, if it is any."""
+    import json
+
+    return {WILL_VARIABLE: json.dumps(list(argv))}
+
+
+_WATCH = 'trap "" TERM INT HUP; while read -r _; do :; done; [ $# -eq 0 ] || "$@"; kill -KILL 0'
+
+
+def leave_watch(added: Mapping[str, str]) -> None:
+    """Leave one behind who, if there is a last will, carries it out when standard input ends: our parent has gone.
+
+    The death signal ends us alone, not what we start. The watch is a shell in our group, small and deaf to what asks us
+    to end; it goes when our parent, which sees us end, kills what is left of the group. Nobody is left if our parent is
+    the first process of its namespace: the kernel ends all the others with it.
+
+    Args:
+        added: to the environment of the command in the will.
+    """
+    text = os.environ.pop(WILL_VARIABLE, "")
+    if not text or sys.platform == "win32" or os.getppid() == 1:
+        return
+    import json
+
+    argv = ["sh", "-c", _WATCH, "sh", *map(str, json.loads(text))]
+    if os.fork():
+        os.wait()  # for the one between, so that the program has no child that it does not know
+        return
+    try:
+        if not os.fork():
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
+            os.execve("/bin/sh", argv, {**os.environ, **added})  # noqa: S606 - the words after the script stay words
+    finally:
+        os._exit(0)
+
+
+def take_signals_back() -> None:
+    """Leave to a program that we become the signals which we ignore: in a session of its own, no Ctrl-C reaches it."""
+    for name in ("SIGINT", "SIGPIPE", "SIGXFSZ"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def place_of(cpus: Sequence[int], node: int | None) -> dict[str, str]:

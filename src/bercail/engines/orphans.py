@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bercail.core.units import Seconds
+from bercail.engines.failure import is_gone
 
 STOP_COMMAND_S: Seconds = 30.0
 """How long a command such as ``docker stop NAME`` may take."""
@@ -44,4 +45,4 @@ def _run(argv: Sequence[str]) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0
+    return done.returncode == 0 or is_gone((done.stdout + done.stderr).decode(errors="replace"))

@@ -34,7 +34,8 @@ class Command:
         environment: the whole environment of the child.
         first_input: written to its standard input at once; the pipe stays open.
         farewell: written to its standard input to ask it to end; empty if it would not read it.
-        log_path: file its standard error is appended to, or None.
+        log_path: file its log is appended to, or None.
+        one_log: its log is all its output; else what it writes to standard error.
     """
 
     argv: Sequence[str]
@@ -42,6 +43,7 @@ class Command:
     first_input: bytes = b""
     farewell: bytes = b""
     log_path: Path | None = None
+    one_log: bool = False
 
 
 class _Lines:
@@ -123,7 +125,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
     async def spawn(
         cls, command: Command, on_line: Callable[[str], None], on_log: Callable[[str], None] = lambda _: None
     ) -> "ChildProcess":
-        """Start ``command``; ``on_line`` gets each line of its standard output, ``on_log`` each of its standard error.
+        """Start ``command``; ``on_line`` gets each line of its standard output, ``on_log`` each of its log.
 
         The child is told our process id and asks the kernel for a death signal (``leash.py``). On Linux that signal
         is tied to the *thread* that spawned it (prctl(2), PR_SET_PDEATHSIG), which is why this must run in the main
@@ -140,7 +142,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
                 *command.argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.STDOUT if command.one_log else subprocess.PIPE,
                 env=environment,
                 start_new_session=True,
             )
@@ -202,7 +204,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """The child said something."""
         self.last_sign_s = asyncio.get_running_loop().time()
-        if fd == 1:
+        if fd == 1 and not self._command.one_log:
             self._stdout.feed(data)
             return
         if self._log_file is not None:

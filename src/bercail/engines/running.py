@@ -56,6 +56,11 @@ class RunningEngine:
         """Its process id."""
         return self._child.pid
 
+    @property
+    def stop_argv(self) -> tuple[str, ...]:
+        """Nothing: with its process all of it ends."""
+        return ()
+
     async def wait(self) -> Exit:
         """How it ended; returns when it has, and nothing of it is left on disk."""
         end = await self._child.wait()

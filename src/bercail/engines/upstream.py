@@ -2,33 +2,25 @@
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Sequence
-from functools import lru_cache
+import ssl
+from collections.abc import AsyncIterator
 from typing import Protocol, cast
 
 import httptools
 
-from bercail.core.errors import EngineError, UsageError
+from bercail.core.errors import EngineError
 from bercail.core.launch import Address
 from bercail.core.units import KIB, Bytes
-
-Headers = Sequence[tuple[bytes, bytes]]
+from bercail.engines.dial import dial
+from bercail.engines.head import Headers, render_head
 
 HIGH_WATER_BYTES = 256 * KIB
 """A body that nobody reads is buffered up to here, then the socket is left alone."""
 
-CONNECT_TIMEOUT_S = 5.0
 IDLE_S = 4.0
 """Engines built on cpp-httplib close a connection after 5 idle seconds; ours are given up before."""
 IDLE_CONNECTIONS = 64
-_BUSY_PAUSE_S = 0.002
 _JOIN_BYTES = 64 * KIB
-
-# Ours to say: a second opinion on how long a message is would be a way to smuggle another one.
-_FRAMING = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"expect", b"te",
-                      b"trailer", b"upgrade", b"proxy-connection"})  # fmt: skip
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class _StaleError(Exception):
@@ -239,7 +231,13 @@ class _Connection(asyncio.Protocol):
 class HttpUpstream:
     """Implements ``ports.Upstream``. HEAD is not spoken."""
 
-    def __init__(self) -> None:
+    def __init__(self, trust: ssl.SSLContext | None = None) -> None:
+        """Make it; nothing is connected.
+
+        Args:
+            trust: whose certificates are believed; None is those that the system believes.
+        """
+        self._trust = trust
         self._idle: dict[str, list[_Connection]] = {}
         self._open: set[_Connection] = set()
 
@@ -250,10 +248,10 @@ class HttpUpstream:
         not answered and, by all signs, not read.
 
         Raises:
-            EngineError: nobody listens, or the connection broke before the headers.
+            EngineError: nobody listens, its certificate is not believed, or the connection broke before the headers.
             UsageError: a header or the target would break the request's framing.
         """
-        head = render_head(method, target, headers, len(body))
+        head = render_head(method, target, headers, len(body), address.site)
         connection = self._take(address)
         if connection is not None:
             with contextlib.suppress(_StaleError):
@@ -287,74 +285,13 @@ class HttpUpstream:
         return None
 
     async def _connect(self, address: Address) -> _Connection:
-        pool = self._idle.setdefault(address.unix_path or str(address), [])
-        loop = asyncio.get_running_loop()
+        key = address.unix_path or str(address)
+        pool = self._idle.setdefault(key, [])
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                plug = await _plug(address)
-                try:
-                    _, connection = await loop.create_connection(lambda: _Connection(pool, str(address)), sock=plug)
-                except BaseException:
-                    plug.close()
-                    raise
-        except (OSError, TimeoutError) as error:
-            self._idle.pop(address.unix_path or str(address), None)
-            why = getattr(error, "strerror", None) or "no connection in time"
-            raise EngineError(
-                f"the engine at {address} does not answer: {why}",
-                hint="it is not running, or still starting",
-                code="engine_unreachable",
-            ) from error
+            connection = await dial(address, lambda: _Connection(pool, str(address)), self._trust)
+        except EngineError:
+            self._idle.pop(key, None)
+            raise
         self._open = {other for other in self._open if other.usable}
         self._open.add(connection)
         return connection
-
-
-async def _plug(address: Address) -> socket.socket:
-    """A connected socket that does not block."""
-    family = socket.AF_UNIX if address.unix_path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    plug = socket.socket(family, socket.SOCK_STREAM)
-    plug.settimeout(0)
-    try:
-        if address.unix_path is None:
-            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().sock_connect(plug, (address.host, address.port))
-            return plug
-        while True:
-            # EAGAIN here means a full backlog, not "in progress" (unix(7)); asyncio takes it for the latter.
-            try:
-                plug.connect(address.unix_path)
-            except BlockingIOError:
-                await asyncio.sleep(_BUSY_PAUSE_S)
-            else:
-                return plug
-    except BaseException:
-        plug.close()
-        raise
-
-
-def render_head(method: str, target: str, headers: Headers, body_bytes: Bytes) -> bytes:
-    """The head of a request; headers that frame it are ours, the caller's are left out.
-
-    Raises:
-        UsageError: something in it would break out of its line.
-    """
-    start = _render_start(method, target, tuple(headers))
-    if body_bytes or method not in ("GET", "DELETE"):
-        return b"%scontent-length: %d\r\n\r\n" % (start, body_bytes)
-    return start + b"\r\n"
-
-
-@lru_cache(maxsize=256)  # a gateway sends the same few headers all day: 8 us less per request
-def _render_start(method: str, target: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1".encode("ascii", "replace"), b"host: localhost"]
-    for name, value in headers:
-        if not name or name.translate(None, _TOKEN):
-            raise UsageError(f"{name!r} is not a header name", hint="send plain HTTP headers")
-        if name.lower() not in _FRAMING:
-            lines.append(name + b": " + value)
-    start = b"".join(line + b"\r\n" for line in lines)
-    breaks = len(lines)
-    if start.count(b"\n") != breaks or start.count(b"\r") != breaks or b"\0" in start or lines[0].count(b" ") != 2:
-        raise UsageError("a header or the path of the request holds a line break", hint="send plain HTTP headers")
-    return start

@@ -3,7 +3,10 @@
 from bercail.flows.chat import Answer, Piece, Seat, ask, take_seat
 from bercail.flows.choose import chosen, use
 from bercail.flows.compare import compare
+from bercail.flows.config import Checked
+from bercail.flows.config import check as check_configuration
 from bercail.flows.engine import Order, build, built
+from bercail.flows.hand import load, running, unload
 from bercail.flows.inspect import inspect
 from bercail.flows.keys import Revoked, create, revoke, usage
 from bercail.flows.machine import glance, look
@@ -12,6 +15,7 @@ from bercail.flows.plan import Planned, check, plan
 from bercail.flows.up import Request, up
 
 __all__ = [
-    "Answer", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "ask", "build", "built", "check", "chosen",
-    "compare", "create", "glance", "inspect", "look", "measure", "plan", "revoke", "take_seat", "up", "usage", "use",
+    "Answer", "Checked", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "ask", "build", "built", "check",
+    "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load", "look", "measure", "plan",
+    "revoke", "running", "take_seat", "unload", "up", "usage", "use",
 ]  # fmt: skip

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from bercail.core import news
+from bercail.core.access import shown
+from bercail.core.configuration import Configuration
 from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError, UsageError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
@@ -92,7 +94,7 @@ async def _found(house: House, name: str, rows: Mapping[str, object] | None) -> 
         NotFoundError, ReadError: there is none, or its file cannot be read.
     """
     try:
-        return await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+        return await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     except (NotFoundError, ReadError) as error:
         if rows is None or looks_like_path(name):
             raise
@@ -104,6 +106,7 @@ async def _found(house: House, name: str, rows: Mapping[str, object] | None) -> 
 @asynccontextmanager
 async def _own_seat(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> AsyncIterator[Seat]:
     """A seat at an engine of our own, which ends with it."""
+    house = replace(house, configuration=Configuration())  # nobody else is served
     supervisor = Supervisor(house, Findings(models=(found,), looked=()), tell)
     try:
         lease = await supervisor.lease(found.id)
@@ -124,7 +127,7 @@ async def _served(house: House, address: Address, key: str) -> dict[str, Any] | 
         UsageError: it is ours, and does not take the key.
     """
     try:
-        response = await house.upstream.send(address, "GET", "/v1/models", _shown(key), b"")
+        response = await house.upstream.send(address, "GET", "/v1/models", shown(key), b"")
         listing = json.loads(await _whole(response))
         if response.status in (401, 403) and listing["error"]["type"] in ("authentication_error", "permission_error"):
             hint = "set BERCAIL_KEY to one that it takes (bercail keys create NAME)"
@@ -132,10 +135,6 @@ async def _served(house: House, address: Address, key: str) -> dict[str, Any] | 
         return {str(row["id"]): row for row in listing["data"]}
     except (EngineError, ValueError, KeyError, TypeError):
         return None
-
-
-def _shown(key: str) -> tuple[tuple[bytes, bytes], ...]:
-    return ((b"authorization", f"Bearer {key}".encode("latin-1", "replace")),) if key else ()
 
 
 async def ask(house: House, seat: Seat, messages: list[dict[str, str]]) -> AsyncGenerator[Answer, None]:
@@ -146,9 +145,7 @@ async def ask(house: House, seat: Seat, messages: list[dict[str, str]]) -> Async
     """
     body = json.dumps({"model": seat.model_id, "messages": messages, "stream": True}).encode()
     started_s = house.clock.monotonic()
-    response = await house.upstream.send(
-        seat.address, "POST", "/v1/chat/completions", (*_JSON, *_shown(seat.key)), body
-    )
+    response = await house.upstream.send(seat.address, "POST", "/v1/chat/completions", (*_JSON, *shown(seat.key)), body)
     if response.status != 200:
         raise _refusal(await _whole(response))
     ttft_s: float | None = None

@@ -29,7 +29,7 @@ async def compare(house: House, name: str, tell: Callable[[news.News], None]) ->
         ReadError: its file cannot be read.
         EngineError: no engine could run it.
     """
-    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     form = (await asyncio.to_thread(house.reader.read, found.path)).format
     timed: list[Timed] = []
     trials = [await _trial(one, found, tell, timed.append) for one in _variants(house, form)]

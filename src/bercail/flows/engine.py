@@ -33,9 +33,9 @@ async def build(house: House, order: Order, tell: Callable[[Progress], None]) ->
         RefusedError: something that it takes is missing, or must not be fetched.
         EngineError: it failed, with the first error.
     """
-    if house.settings.models.offline and order.source is None:
+    if house.settings.library.offline and order.source is None:
         raise RefusedError(
-            "the source would be fetched, and models.offline is set", hint="name the archive with --source"
+            "the source would be fetched, and library.offline is set", hint="name the archive with --source"
         )
     machine = await asyncio.to_thread(glance, house)
     recipe = recipe_for(machine, order.target, portable=order.portable)

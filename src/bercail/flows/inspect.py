@@ -22,10 +22,10 @@ async def inspect(house: House, name: str) -> Model:
         RefusedError: it is an address, and the settings forbid to ask other machines.
     """
     if on_the_web(name):
-        if house.settings.models.offline:
-            raise RefusedError(f"{name} is on another machine, and models.offline is set", hint="name a file here")
+        if house.settings.library.offline:
+            raise RefusedError(f"{name} is on another machine, and library.offline is set", hint="name a file here")
         return await asyncio.to_thread(house.reader.read_remote, name)
-    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     model = await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
     return replace(model, id=found.id)
 
@@ -39,7 +39,7 @@ async def with_draft(house: House, model: Model) -> Model:
     """
     if (name := house.settings.engine.draft) is None:
         return model
-    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     draft = await asyncio.to_thread(house.reader.read, found.path)
     return replace(model, draft=draft)
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from bercail.core.access import DAY_S, Key, KeyWish, mint
 from bercail.core.activity import Grouping, Total
 from bercail.core.errors import NotFoundError, UsageError
-from bercail.core.keys import DAY_S, Key, KeyWish, mint
 from bercail.core.units import Seconds
 from bercail.ports import House
 

@@ -60,7 +60,7 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
         RefusedError: it does not fit, or generates nothing.
         EngineError: it did not start, or broke off.
     """
-    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.models.folders)
+    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     timed = await time(house, found, tell)
     remember(house, timed, tell)
     return timed.timings
@@ -87,7 +87,7 @@ async def time(house: House, found: FoundModel, tell: Callable[[news.News], None
     started_s = house.clock.monotonic()
     process = await prepared.engine.start(prepared.spec, lambda _: None)
     ready_s = house.clock.monotonic() - started_s
-    house.journal.record(process.pid)
+    house.journal.record(process.pid, stop_argv=process.stop_argv)
     try:
         resident_bytes = process.resident_bytes()
         if (outcome := compare(prepared.plan, process.landed())) and outcome.surprises:

@@ -52,8 +52,16 @@ async def read(house: House, found: FoundModel) -> Model:
     return await with_draft(house, replace(model, id=found.id))
 
 
-async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Prepared:
+async def prepare(
+    house: House, found: FoundModel, tell: Callable[[news.News], None], machine: Machine | None = None
+) -> Prepared:
     """The launch of a model under the wishes in the settings.
+
+    Args:
+        house: what is built here.
+        found: the model.
+        tell: hears every step.
+        machine: to plan for; as it is now, if it is None.
 
     Raises:
         ReadError: its file cannot be read or must not be loaded.
@@ -64,10 +72,11 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
     tell(news.ModelRead(model=model))
     for audited in filter(None, (model, model.draft)):
         await asyncio.to_thread(house.reader.audit_vocabulary, audited)
-    machine, chat_refusal = await asyncio.gather(asyncio.to_thread(glance, house), _chat_refusal(house, model, tell))
-    found_engine = chosen(house, machine, model)
+    chat_refusal = await _chat_refusal(house, model, tell)
+    planned_for = await asyncio.to_thread(glance, house) if machine is None else machine
+    found_engine = chosen(house, planned_for, model)
     lessons = found_engine.lessons
-    verdict = decide(machine, model, house.settings.engine, engine=found_engine.choice, lessons=lessons)
+    verdict = decide(planned_for, model, house.settings.engine, engine=found_engine.choice, lessons=lessons)
     if isinstance(verdict, NoFit):
         raise RefusedError(verdict.why, hint=no_fit_hint(verdict))
     spec = LaunchSpec(
@@ -81,7 +90,7 @@ async def prepare(house: House, found: FoundModel, tell: Callable[[news.News], N
         chat_template=PLAIN_TEMPLATE if chat_refusal else None,
     )
     return Prepared(
-        machine=machine,
+        machine=planned_for,
         model=model,
         plan=verdict,
         spec=spec,
@@ -124,7 +133,7 @@ async def _verdict(house: House, template: str, tell: Callable[[news.News], None
             usable=bool(kept.get("usable")), why=str(kept.get("why", "")), malformed=bool(kept.get("malformed"))
         )
     try:
-        verdict = await house.engine.try_template(template, house.settings.models.template_timeout)
+        verdict = await house.engine.try_template(template, house.settings.library.template_timeout)
     except EngineError as error:
         return TemplateVerdict(usable=False, why=f"it could not be tried: {error}", lasting=False)
     if verdict.lasting:

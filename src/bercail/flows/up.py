@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from bercail.core import news
+from bercail.core.access import required
+from bercail.core.configuration import Configuration
 from bercail.core.errors import BercailError, StoreError
-from bercail.core.keys import required
 from bercail.core.model import Findings, FoundModel
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import look
 from bercail.flows.prepare import read
+from bercail.flows.roster import muster
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House
 
@@ -22,11 +24,13 @@ class Request:
     """What the user asked of ``up``.
 
     Attributes:
-        paths: models or folders; empty searches.
+        paths: models or folders; empty serves what a configuration declares, and searches if it declares nothing.
         choose: picks the model to load first among several, or None for none.
         tell: hears every step.
         stop: set by the first Ctrl-C or SIGTERM.
         stop_now: set by the second.
+        reload: set when the configuration is to be read anew; None where there is none to read.
+        reread: reads it.
     """
 
     paths: tuple[str, ...]
@@ -34,6 +38,8 @@ class Request:
     tell: Callable[[news.News], None]
     stop: asyncio.Event
     stop_now: asyncio.Event
+    reload: asyncio.Event | None = None
+    reread: Callable[[], Configuration] | None = None
 
 
 async def up(house: House, request: Request) -> None:
@@ -48,27 +54,40 @@ async def up(house: House, request: Request) -> None:
     tell = request.tell
     if ended := await asyncio.to_thread(house.journal.reconcile):
         tell(news.Reconciled(ended=ended))
+    declares = bool(house.configuration.models or house.configuration.peers)
+    if request.paths and declares:
+        tell(news.Warned(text="models are named, so those that the configuration declares are not served"))
+        house, declares = replace(house, configuration=Configuration(gateway=house.configuration.gateway)), False
     machine, findings = await asyncio.gather(
-        asyncio.to_thread(look, house, tell),
-        asyncio.to_thread(house.reader.find, request.paths, house.settings.models.folders),
+        asyncio.to_thread(look, house, tell), asyncio.to_thread(_found, house, request.paths, declares=declares)
     )
     tell(news.MachineProbed(machine=machine))
     if request.paths and not findings.models:
         await asyncio.to_thread(refuse, house.reader, request.paths[0], findings)
     if request.paths and len(findings.models) == 1:
         await read(house, findings.models[0])  # what cannot be served is told before anything is opened
-    tell(news.ModelsFound(findings=findings))
+    if not declares:
+        tell(news.ModelsFound(findings=findings))
     house.keyring.keys()  # a file of keys that cannot be read is no open door
+    house.door.take_keys(house.configuration.gateway.api_keys)
     await _open_ledger(house, tell)
-    first = await request.choose(findings)
-    supervisor = Supervisor(house, findings, tell)
+    first = None if declares else await request.choose(findings)
+    roster = await asyncio.to_thread(muster, house, findings, house.configuration)
+    supervisor = Supervisor(house, findings, tell, roster=roster)
     tell(news.Listening(url=await house.door.open(supervisor)))
     for text in _openness(house):
         tell(news.Warned(text=text))
     try:
-        await _until_stopped(supervisor, first, findings, request)
+        await _until_stopped(house, supervisor, first, findings, request)
     finally:
         await _shut(house, supervisor, request)
+
+
+def _found(house: House, paths: tuple[str, ...], *, declares: bool) -> Findings:
+    """Models that are named or found; none where a configuration says which there are."""
+    if declares:
+        return Findings(models=(), looked=("the configuration declares which models there are",))
+    return house.reader.find(paths, house.settings.library.folders)
 
 
 async def _open_ledger(house: House, tell: Callable[[news.News], None]) -> None:
@@ -80,14 +99,14 @@ async def _open_ledger(house: House, tell: Callable[[news.News], None]) -> None:
 
 def _openness(house: House) -> Iterator[str]:
     """What there is to know of who may come in."""
-    server, keys = house.settings.server, house.keyring.keys()
-    if required(server.require_key, keys):
-        if not keys:
+    server, keys, declared = house.settings.server, house.keyring.keys(), house.configuration.gateway.api_keys
+    if required(server.require_key, keys, declared=bool(declared)):
+        if not keys and not declared:
             yield "an API key is needed and there is none, so nobody can come in: bercail keys create NAME"
     elif not _is_private(server.host):
         why = "server.require_key is never" if server.require_key == "never" else "no API key was made"
         yield f"whoever can reach {server.host} can use the models: {why} (bercail keys create NAME)"
-    elif keys:
+    elif keys or declared:
         yield "API keys are not looked at: server.require_key is never"
 
 
@@ -100,24 +119,42 @@ def _is_private(host: str) -> bool:
 
 
 async def _until_stopped(
-    supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request
+    house: House, supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request
 ) -> None:
     stop = asyncio.create_task(request.stop.wait())
     start = asyncio.create_task(_start(supervisor, first, findings, request))
+    reload = asyncio.create_task(_reload_when_told(house, supervisor, request))
     try:
         await asyncio.wait({stop, start}, return_when=asyncio.FIRST_COMPLETED)
         if start.done():
             start.result()  # an only model that cannot be served ends the server, with its reason
             await stop
     finally:
-        for task in (stop, start):
+        for task in (stop, start, reload):
             task.cancel()
             with suppress(asyncio.CancelledError, BercailError):
                 await task
 
 
+async def _reload_when_told(house: House, supervisor: Supervisor, request: Request) -> None:
+    """Serve a configuration that was changed; one that is wrong changes nothing."""
+    if request.reload is None or request.reread is None:
+        return
+    while True:
+        await request.reload.wait()
+        request.reload.clear()
+        try:
+            configuration = await asyncio.to_thread(request.reread)
+        except BercailError as error:
+            request.tell(news.Warned(text=f"nothing was changed: {error}"))
+            continue
+        house.door.take_keys(configuration.gateway.api_keys)
+        await supervisor.reload(configuration)
+
+
 async def _start(supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request) -> None:
-    """Load the first model, then read the headers of the others."""
+    """Load the first model and those that are to be there from the start, then read the headers of the others."""
+    await supervisor.welcome()
     if first is not None:
         try:
             lease = await supervisor.lease(first.id)

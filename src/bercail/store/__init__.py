@@ -2,11 +2,12 @@
 
 from bercail.store.activity import ActivityLedger
 from bercail.store.cache import FileCache
+from bercail.store.configuration import ConfigurationFiles
 from bercail.store.journal import Child, ChildJournal, Process, Scope
 from bercail.store.keys import FileKeyring
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
-from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, load_settings
+from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, Loaded, load_settings
 
 __all__ = [
     "FILE_NAME",
@@ -14,8 +15,10 @@ __all__ = [
     "ActivityLedger",
     "Child",
     "ChildJournal",
+    "ConfigurationFiles",
     "FileCache",
     "FileKeyring",
+    "Loaded",
     "Paths",
     "Process",
     "Scope",

@@ -14,8 +14,8 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from bercail.core.access import Key, Limits, Scope
 from bercail.core.errors import NotFoundError, StoreError
-from bercail.core.keys import Key, Limits, Scope
 from bercail.core.units import Seconds
 from bercail.store.files import make_folder, read_json, translate, write_json
 

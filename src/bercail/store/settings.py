@@ -1,9 +1,10 @@
-"""Settings: defaults, then the file, then the environment, then the command line."""
+"""Settings: defaults, then the file, then the environment, then the command line; and the file's configuration."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from bercail.core.configuration import Configuration
 from bercail.core.errors import SettingsError
 from bercail.core.options import Kind, Settings, every_option, read_value, unknown_key
 
@@ -17,15 +18,23 @@ OTHER_VARIABLES = ("BERCAIL_CONFIG", "BERCAIL_KEY", "BERCAIL_SHARED")
 _LONGEST_BYTES = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The settings in force, and the configuration of the file that they come from."""
+
+    settings: Settings
+    configuration: Configuration = field(default_factory=Configuration)
+
+
 def load_settings(
     *, file: Path | None, default_file: Path, environment: Mapping[str, str], given: Mapping[str, object], home: Path
-) -> Settings:
-    """The settings in force.
+) -> Loaded:
+    """The settings in force, and the configuration that stands beside them.
 
     Args:
         file: named on the command line; it must exist. Next comes ``BERCAIL_CONFIG``, which must exist, too.
         default_file: read if it exists and no other is named.
-        environment: every ``BERCAIL_*`` in it must be known.
+        environment: every ``BERCAIL_*`` in it must be known; ``${env.NAME}`` in the file is read from it.
         given: values of the command line by key, such as ``server.port``; None is not given.
         home: what ``~/`` stands for in folders: no shell has replaced it in a file, nor after ``=``.
 
@@ -33,19 +42,22 @@ def load_settings(
         SettingsError: a file or variable is wrong; tells the place, and the nearest known name of an unknown one.
     """
     values: dict[str, object] = {}
+    configuration = Configuration()
     named = file or (Path(environment["BERCAIL_CONFIG"]) if environment.get("BERCAIL_CONFIG") else None)
     text = read_text(named or default_file, must_exist=named is not None)
     if text is not None:
-        from bercail.store.settings_file import parse_settings  # a YAML parser takes a while to load
+        from bercail.store.contents import read_contents  # a YAML parser takes a while to load
 
-        values.update(parse_settings(text, origin=str(named or default_file)))
+        contents = read_contents(text, origin=str(named or default_file), environment=environment)
+        values.update(contents.settings)
+        configuration = contents.configuration
     values.update(read_environment(environment))
     values.update(read_given(given))
     for spec in every_option():
         folders = values.get(spec.key)
         if spec.kind is Kind.PATHS and isinstance(folders, tuple):
             values[spec.key] = tuple(_expand(str(folder), home) for folder in folders)
-    return apply(values)
+    return Loaded(settings=apply(values), configuration=configuration)
 
 
 def apply(values: Mapping[str, object]) -> Settings:
@@ -71,7 +83,7 @@ def read_text(path: Path, *, must_exist: bool) -> str | None:
     except FileNotFoundError as error:
         if not must_exist:
             return None
-        hint = "check --config and BERCAIL_CONFIG, or leave both out"
+        hint = "check its name; --config and BERCAIL_CONFIG name one, and may be left out"
         raise SettingsError(f"the settings file {path} does not exist", hint=hint, code="no_settings_file") from error
     except OSError as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error

@@ -2,26 +2,32 @@
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 from msgspec import json
 
-from bercail.core import keys
-from bercail.core.chat import ApiError, Ask, Endpoint, Json, Way, error_from, forwarded
+from bercail.core import access
+from bercail.core.chat import ApiError, Endpoint, Json, Way, error_from, forwarded
+from bercail.core.dialect import Form
 from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
-from bercail.ports import Host, Upstream
-from bercail.web.asgi import CLOSE, JSON, Headers, Receive, Scope, Send, answer
+from bercail.ports import Host, Lease, Upstream
+from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
+from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
+from bercail.web.dialects import ROUTES, Dialects
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
-from bercail.web.gate import Gate
+from bercail.web.gate import Gate, Visit
 from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics
 from bercail.web.models import entry, health, listing
+from bercail.web.origin import readable
 from bercail.web.record import Record
 from bercail.web.relay import Relay
-from bercail.web.request import ClientGoneError, peek, read_body
+from bercail.web.request import ClientGoneError, peek
 from bercail.web.turn import Stream, Turn
 
 _log = logging.getLogger(__name__)
@@ -32,7 +38,7 @@ _HEALTH = ("/v1/health", "/health")
 _MODEL = ("/v1/models/", "/models/")
 _ROUTES = (
     "GET /v1/models, GET /v1/models/{id}, POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, "
-    "GET /health, GET /metrics"
+    f"GET /health, GET /metrics, {', '.join(ROUTES)}"
 )
 CLIENT_GONE = 499
 """Status in the metrics for a client that left before it was answered; never sent."""
@@ -55,10 +61,11 @@ class App:
         gate: Gate | None = None,
     ) -> None:
         self._host = host
-        self._options = options
-        self._clock = clock
         self._gate = gate or Gate()
         self._relay = Relay(upstream, clock)
+        self._desk = Desk(host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend)
+        self._dialects = Dialects(self._desk)
+        self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
         self.stopping = False
@@ -67,52 +74,72 @@ class App:
         """One request."""
         if scope["type"] != "http":
             return
-        path = scope["path"].rstrip("/") or "/"
+        method, path = scope["method"], scope["path"].rstrip("/") or "/"
+        send = readable(send, scope["headers"], method)
         endpoint = _POSTS.get(path)
-        if endpoint is None or scope["method"] != "POST":
-            await answer(send, *self._look_up(scope, path))
-        elif self.stopping:
-            error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
-            headers, body = written(error)
-            await answer(send, error.status, [*headers, CLOSE], body)
+        found: Errand | Notice | None
+        if endpoint is not None and method == "POST":
+            found = self._errands[endpoint]
         else:
-            await self._serve(endpoint, scope, receive, send)
+            found = self._dialects.look_up(scope, path) or self._look_up(method, path)
+        if isinstance(found, Errand) and not self._is_bare_preflight(scope):
+            await self._serve(found, scope, receive, send)
+        elif isinstance(found, Errand):
+            await answer(send, 204, [], b"")
+        elif path in _HEALTH and method in ("GET", "HEAD"):
+            await answer(send, *self._health(scope))
+        else:
+            await answer(send, *self._tell(found, scope))
 
-    def _look_up(self, scope: Scope, path: str) -> tuple[int, Headers, bytes]:
-        """Everything that needs no engine; a preflight needs no key, and health tells little without one."""
-        method, host = scope["method"], None
-        known = path in _GETS or path.startswith(_MODEL)
+    def _is_bare_preflight(self, scope: Scope) -> bool:
+        """A browser asks for leave to use an engine's own path, and shows no key: it never does when it asks."""
+        if scope["method"] != "OPTIONS" or all(name != _PREFLIGHT for name, _ in scope["headers"]):
+            return False
         try:
-            if method != "OPTIONS":
-                host = self._gate.admit(scope, keys.Scope.MODELS if known else None).sees(self._host)
+            self._gate.admit(scope, None)
+        except (ReplyError, BercailError):
+            return True
+        return False
+
+    def _tell(self, found: Notice, scope: Scope) -> Answer:
+        """What a notice says to the sender of a request; a preflight needs no key."""
+        try:
+            preflight = scope["method"] == "OPTIONS"
+            host = self._host if preflight else self._gate.admit(scope, found.need).sees(self._host)
+            return found.tell(host)
         except (ReplyError, BercailError) as fault:
-            if path not in _HEALTH:
-                return _failed(_told(fault))
+            return _failed(_told(fault), found.form)
+
+    def _health(self, scope: Scope) -> Answer:
+        """How the server is; without a key no more than that."""
+        try:
+            host: Host | None = self._gate.admit(scope, access.Scope.MODELS).sees(self._host)
+        except (ReplyError, BercailError):
+            host = None
+        status, found = (503, _STOPPING) if self.stopping else health((host or self._host).models())
+        return status, [JSON], json.encode(found if host else {"status": found["status"]})
+
+    def _look_up(self, method: str, path: str) -> Notice:
+        """Everything that needs no engine."""
+        known = path in _GETS or path.startswith(_MODEL)
         allowed = "GET, HEAD, OPTIONS" if known else "POST, OPTIONS" if path in _POSTS else ""
         if not allowed:
             message = f"there is no {path[:200]} here; there are {_ROUTES}"
-            return _failed(ApiError(status=404, message=message, code="unknown_route"))
+            return notice(_failed(ApiError(status=404, message=message, code="unknown_route")))
         allow = (b"allow", allowed.encode())
         if method == "OPTIONS":
-            return 204, [allow], b""
+            return notice((204, [allow], b""))
         if method not in allowed.split(", "):
             message = f"{path[:200]} takes {allowed}, not {method}"
             status, headers, body = _failed(ApiError(status=405, message=message, code="method_not_allowed"))
-            return status, [*headers, allow], body
-        try:
-            return self._get(path, host)
-        except (ReplyError, BercailError) as fault:
-            return _failed(_told(fault))
+            return notice((status, [*headers, allow], body))
+        return Notice(tell=partial(self._get, path), need=access.Scope.MODELS)
 
-    def _get(self, path: str, host: Host | None) -> tuple[int, Headers, bytes]:
-        """The answer for whoever sees ``host``; None is somebody without a key, who asks for the health."""
-        models = (host or self._host).models()
+    def _get(self, path: str, host: Host) -> Answer:
+        models = host.models()
         match path:
             case "/v1/models" | "/models":
                 return 200, [JSON], json.encode(listing(models))
-            case "/v1/health" | "/health":
-                status, found = (503, _STOPPING) if self.stopping else health(models)
-                return status, [JSON], json.encode(found if host else {"status": found["status"]})
             case "/metrics" if host is not self._host:
                 return _failed(_METRICS)
             case "/metrics":
@@ -121,13 +148,17 @@ class App:
                 hint = {"server": "bercail", "routes": _ROUTES, "models": [model.id for model in models]}
                 return 200, [JSON], json.encode(hint)
             case _:
-                return 200, [JSON], json.encode(entry((host or self._host).find(path.partition("models/")[2])))
+                return 200, [JSON], json.encode(entry(host.find(path.partition("models/")[2])))
 
-    async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        turn = Turn(receive, send, Record(endpoint=endpoint.value))
+    async def _serve(self, errand: Errand, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a request that an engine may be needed for, unless the server is stopping."""
+        if self.stopping:
+            status, headers, body = self._tell(_stopping(errand), scope)
+            return await answer(send, status, [*headers, CLOSE], body)
+        turn = Turn(receive, send, Record(endpoint=errand.label), errand.form)
         self.turns.add(turn)
         try:
-            await self._attempt(turn, endpoint, scope)
+            await self._attempt(turn, errand, scope)
         except CancelledError:
             if not turn.was_stopped():
                 raise
@@ -143,24 +174,13 @@ class App:
             self.metrics.add(turn.record)
             self._gate.leave(turn.visit, turn.record)
 
-    async def _attempt(self, turn: Turn, endpoint: Endpoint, scope: Scope) -> None:
+    async def _attempt(self, turn: Turn, errand: Errand, scope: Scope) -> None:
         try:
-            turn.visit = self._gate.enter(scope, turn.record)
-            body = await read_body(scope, turn, self._options.body_limit)
-            turn.watch(scope.get("watch"))
-            turn.record.arrived_s = self._clock()
-            turn.record.request_bytes = len(body)
-            ask = peek(endpoint, body)
-            model = self._find(ask, turn.visit.sees(self._host))
-            turn.record.model = model.id
-            check_capability(endpoint, model)
-            check_media(body, model)
-            turn.payload = forwarded(body, ask)
-            del body  # up to the body limit each, and a request may wait for long
-            if ask.way is Way.STREAM:
-                options = self._options
-                turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
-            await self._lend(turn, model, ask)
+            if errand.need is access.Scope.INFERENCE:
+                turn.visit = self._gate.enter(scope, turn.record)
+            else:
+                turn.visit = self._gate.admit(scope, errand.need)
+            await errand.attempt(turn, scope)
         except ClientGoneError:
             turn.gone = True
         except ReplyError as fault:
@@ -172,42 +192,64 @@ class App:
             message = "the gateway failed on this request; the server's log has the details"
             await turn.fail(ApiError(status=500, message=message, kind="server_error", code="internal"))
 
-    def _find(self, ask: Ask, host: Host) -> ServedModel:
-        """The model that is meant.
+    async def _chat(self, endpoint: Endpoint, turn: Turn, scope: Scope) -> None:
+        body = await take_body(turn, scope, self._desk)
+        ask = peek(endpoint, body)
+        model = self._find(turn, ask.model)
+        turn.record.model = model.id
+        check_capability(endpoint, model)
+        check_media(body, model)
+        ask = replace(ask, plain=model.plain)
+        turn.payload = forwarded(body, ask)
+        del body  # up to the body limit each, and a request may wait for long
+        if ask.way is Way.STREAM:
+            options = self._desk.options
+            turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
+
+        def use(lease: Lease) -> Awaitable[None]:
+            check_capability(endpoint, lease.model)
+            return self._relay.run(turn, lease, ask)
+
+        await self._lend(turn, model, use)
+
+    def _find(self, turn: Turn, name: str) -> ServedModel:
+        """The model that is meant by a name, which may be empty.
 
         Raises:
-            ReplyError: no model at all, none of that name, or none named where there are several.
+            ReplyError: no model at all, none of that name, none named where there are several, or none for its key.
         """
+        host = self._desk.sees(turn)
         try:
-            return host.find(ask.model)
+            return replace(host.find(name), asked=name)
         except NotFoundError as error:
             if not host.models():
                 empty = NotFoundError(error.message, hint=error.hint, code="no_model")
                 raise ReplyError(error_from(empty, 503, final=True)) from error
-            if not ask.model:
+            if not name:
                 unnamed = NotFoundError(error.message, hint=error.hint, code="model_required")
                 raise ReplyError(error_from(unnamed, 400, param="model")) from error
             raise ReplyError(error_from(error, 404, param="model")) from error
 
-    async def _lend(self, turn: Turn, model: ServedModel, ask: Ask) -> None:
-        """Wait for the model and its turn there, then relay."""
-        metrics, asked_s = self.metrics, self._clock()
+    async def _lend(self, turn: Turn, model: ServedModel, use: Callable[[Lease], Awaitable[None]]) -> None:
+        """Wait for the model and this request's turn there, then use it."""
+        metrics, visit, asked_s = self.metrics, turn.visit or Visit(), self._desk.clock()
         metrics.queued += 1
         try:
-            lease = await self._host.lease(model.id)
+            lease = await self._host.lease(model.asked or model.id, *visit.share)
         finally:
             metrics.queued -= 1
         metrics.running += 1
-        turn.record.waited(self._clock() - asked_s, lease.load_s)
+        turn.record.waited(self._desk.clock() - asked_s, lease.load_s)
         try:
-            check_capability(ask.endpoint, lease.model)
-            await self._relay.run(turn, lease, ask)
+            visit.check(lease.model)  # a name may mean one of several models, which one is decided here
+            await use(lease)
         finally:
             metrics.running -= 1
             lease.release()
 
 
 _STOPPING: Json = {"status": "stopping"}
+_PREFLIGHT = b"access-control-request-method"
 _METRICS = ApiError(
     status=403,
     message="metrics are of all models, and this API key is of some",
@@ -216,10 +258,15 @@ _METRICS = ApiError(
 )
 
 
+def _stopping(errand: Errand) -> Notice:
+    error = error_from(StoppingError("the server is stopping"), 503, retry_after_s=STOPPING_RETRY_S)
+    return Notice(tell=lambda _: _failed(error, errand.form), form=errand.form, need=errand.need)
+
+
 def _told(fault: ReplyError | BercailError) -> ApiError:
     return fault.error if isinstance(fault, ReplyError) else api_error(fault, started=False)
 
 
-def _failed(error: ApiError) -> tuple[int, Headers, bytes]:
-    headers, body = written(error)
+def _failed(error: ApiError, form: Form = Form.OPENAI) -> Answer:
+    headers, body = written(error, form)
     return error.status, headers, body

@@ -11,14 +11,17 @@ class Scope(TypedDict):
     """A request's line and headers.
 
     Attributes:
+        raw_path: the path as it came, percent-encoding untouched.
+        query_string: what follows its question mark, likewise.
         watch: an extension of our own server; with any other the end of a connection is waited for by ``receive``.
     """
 
     type: str
     method: str
     path: str
-    headers: list[tuple[bytes, bytes]]
+    raw_path: NotRequired[bytes]
     query_string: NotRequired[bytes]
+    headers: list[tuple[bytes, bytes]]
     watch: NotRequired[Watch]
 
 

@@ -3,8 +3,10 @@
 from msgspec import json
 
 from bercail.core.chat import ApiError, Endpoint, error_from
+from bercail.core.dialect import Form, error_body, error_event
 from bercail.core.errors import (
     BercailError,
+    BusyError,
     EngineError,
     NotFoundError,
     ReadError,
@@ -46,6 +48,8 @@ def api_error(error: BercailError, *, started: bool) -> ApiError:
             return error_from(error, 400)
         case StoppingError():
             return error_from(error, 503, retry_after_s=STOPPING_RETRY_S)
+        case BusyError(status=status, retry_after_s=retry_after_s):
+            return error_from(error, status, retry_after_s=retry_after_s)
         case RefusedError() | ReadError():
             return error_from(error, 503, final=True)
         case EngineError():
@@ -54,8 +58,8 @@ def api_error(error: BercailError, *, started: bool) -> ApiError:
             return error_from(error, 500)
 
 
-def written(error: ApiError) -> tuple[Headers, bytes]:
-    """Headers and body of an error."""
+def written(error: ApiError, form: Form = Form.OPENAI) -> tuple[Headers, bytes]:
+    """Headers and body of an error in a client's words."""
     headers: Headers = [JSON]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
@@ -64,12 +68,16 @@ def written(error: ApiError) -> tuple[Headers, bytes]:
     if error.final:
         # Read by OpenAI's own clients, which otherwise try every 5xx again.
         headers.append((b"x-should-retry", b"false"))
-    return headers, json.encode(error.body())
+    return headers, json.encode(error_body(error, form))
 
 
-def event(error: ApiError) -> bytes:
-    """An error as a server-sent event."""
-    return b"data: " + json.encode(error.body()) + b"\n\n"
+def event(error: ApiError, form: Form = Form.OPENAI) -> bytes:
+    """An error within a stream: a server-sent event, or a line of JSON."""
+    name, data = error_event(error, form)
+    if form is Form.OLLAMA:
+        return json.encode(data) + b"\n"
+    head = b"event: " + name.encode() + b"\n" if name else b""
+    return head + b"data: " + json.encode(data) + b"\n\n"
 
 
 _NEEDED = {
@@ -104,3 +112,26 @@ def check_capability(endpoint: Endpoint, model: ServedModel) -> None:
     raise ReplyError(
         ApiError(status=400, message=f"{model.id} {words}", param="model", code=f"{needed.value}_unsupported")
     )
+
+
+_INSTEAD = {
+    Capability.CHAT: "generates no chat",
+    Capability.COMPLETION: "generates no text",
+    Capability.EMBEDDINGS: "was not started for embeddings; start it with --embedding, or ask an embedding model",
+    Capability.RERANK: "is no reranking model",
+    Capability.AUDIO: "hears no sound",
+}
+
+
+def check_needs(needed: Capability, target: str, model: ServedModel) -> None:
+    """Refuse what the model cannot do for an endpoint; nothing is refused while its capabilities are unknown.
+
+    Raises:
+        ReplyError: in words, with status 400.
+    """
+    if needed is Capability.CHAT:
+        check_capability(Endpoint.CHAT, model)
+    elif model.capabilities and needed not in model.capabilities:
+        offers = ", ".join(model.capabilities)
+        words = f"{target}: {model.id} {_INSTEAD[needed]}; it offers {offers}"
+        raise ReplyError(ApiError(status=400, message=words, param="model", code=f"{needed.value}_unsupported"))

@@ -2,23 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
 
-from bercail.core.chat import ApiError
-from bercail.core.errors import NotFoundError, StoreError
-from bercail.core.keys import (
+from bercail.core.access import (
     DAY_S,
     Key,
     Scope,
     Usage,
+    declared_keys,
     model_refusal,
     refusal,
     required,
     unknown,
     whose,
+    whose_declared,
 )
+from bercail.core.chat import ApiError
+from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Keyring, Lease, Ledger
@@ -34,9 +36,29 @@ _QUERY = frozenset(("key", "api_key", "api-key", "apikey", "access_token", "toke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """A request that came in; its key is None where none is asked for."""
+    """A request that came in.
+
+    Attributes:
+        key: None where none is asked for.
+        entered: it works an engine, and is in the books.
+    """
 
     key: Key | None = None
+    entered: bool = False
+
+    @property
+    def share(self) -> tuple[str, int]:
+        """Whose share of an engine it takes, and its priority."""
+        return ("", 0) if self.key is None else (self.key.id, self.key.priority)
+
+    def check(self, model: ServedModel) -> None:
+        """Refuse a model that its key may not use.
+
+        Raises:
+            ReplyError: in words, with status 403.
+        """
+        if self.key is not None and (refused := model_refusal(self.key, model.id)):
+            raise ReplyError(refused)
 
     def sees(self, host: Host) -> Host:
         """The host as this visitor sees it."""
@@ -69,6 +91,11 @@ class Gate:
         self._clock = clock
         self._wall = wall
         self._usages: dict[str, Usage] = {}
+        self._declared: tuple[Key, ...] = ()
+
+    def take_keys(self, tokens: Sequence[str]) -> None:
+        """From now on let in whoever shows one of these keys, which a configuration holds."""
+        self._declared = declared_keys(tokens)
 
     def remember(self) -> None:
         """What keys have used within the last day, as recorded: a restart gives nobody a new quota."""
@@ -90,12 +117,13 @@ class Gate:
             ReplyError: 401 without a key in force, 403 with one that does not open this.
         """
         keys = self._keyring.keys() if self._keyring else None
-        if not required(self._require, keys):
+        declared = self._declared
+        if not required(self._require, keys, declared=bool(declared)):
             return Visit()
         token = _token(scope)
-        key = whose(token, keys or {}) if token else None
+        key = whose(token, keys or {}) or whose_declared(token, declared) if token else None
         if key is None:
-            raise ReplyError(unknown(token, keys))
+            raise ReplyError(unknown(token, keys, declared=bool(declared)))
         usage = self._usages.get(key.id) or Usage()
         if error := refusal(key, need, usage, wall_s=self._wall(), now_s=self._clock()):
             raise ReplyError(error)
@@ -111,16 +139,17 @@ class Gate:
         if visit.key is not None:
             record.key_id = visit.key.id
             self._usages[visit.key.id] = (self._usages.get(visit.key.id) or Usage()).entered()
-        return visit
+        return replace(visit, entered=True)
 
     def leave(self, visit: Visit | None, record: Record) -> None:
         """A request has ended: charge its key, and keep what is known of it.
 
         Args:
-            visit: None if it never came in; of those nothing is kept, for anybody could fill the record with them.
+            visit: None if it never came in; of those nothing is kept, for anybody could fill the record with them,
+                nor of visits that only looked.
             record: of the request.
         """
-        if visit is None:
+        if visit is None or not visit.entered:
             return
         if visit.key is not None:
             usage = self._usages[visit.key.id]
@@ -190,6 +219,14 @@ class _Narrow:
             raise ReplyError(refused)
         return found
 
-    async def lease(self, model_id: str) -> Lease:
+    async def load(self, model_id: str) -> None:
+        """Bring in a model that was found."""
+        await self._host.load(model_id)
+
+    async def unload(self, model_id: str) -> None:
+        """Let go of a model that was found."""
+        await self._host.unload(model_id)
+
+    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
         """A lease on a model that was found."""
-        return await self._host.lease(model_id)
+        return await self._host.lease(model_id, key, priority)

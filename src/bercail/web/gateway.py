@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -47,6 +47,10 @@ class Gateway:
         self._state = ServerState()
         self._app: App | None = None
         self._server: asyncio.Server | None = None
+
+    def take_keys(self, keys: Sequence[str]) -> None:
+        """From now on let in whoever shows one of these keys, which a configuration holds, beside the keyring's."""
+        self._gate.take_keys(keys)
 
     async def open(self, host: Host) -> str:
         """Listen; the URL to reach it on this machine.

@@ -33,8 +33,44 @@ def check_media(body: bytes, model: ServedModel) -> None:
             if senseless and isinstance(part, dict) and part.get("type") in _MEDIA:
                 raise _refused(f"{model.id} takes text alone, no {part['type']}", "media_unsupported")
             if not senseless and _is_remote(part):
-                words = "this server fetches nothing from the network; send the image or sound as a data: URL"
-                raise _refused(words, "remote_media")
+                raise _refused(_REMOTE_WORDS, "remote_media")
+
+
+_PARTS = {
+    "image", "image_url", "input_image", "document", "input_file", "input_audio", "audio", "video_url", "input_video",
+}  # fmt: skip
+_HINTS = (b'"image', b'"input_', b'"document"', b'"audio"', b'"video_url"')
+
+
+def check_parts(body: bytes, model: ServedModel) -> None:
+    """The same for bodies in which pictures may lie anywhere: Anthropic's messages and OpenAI's responses.
+
+    Args:
+        body: a valid JSON object.
+        model: whose capabilities may be unknown yet.
+
+    Raises:
+        ReplyError: in words, with status 400.
+    """
+    if not any(hint in body for hint in _HINTS):
+        return
+    senseless = bool(model.capabilities) and _SENSES.isdisjoint(model.capabilities)
+    found = json.decode(body)
+    rest: list[object] = [*_lists(found, "messages"), *_lists(found, "input")]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, list):
+            rest.extend(part)
+        elif isinstance(part, dict):
+            if part.get("type") in _PARTS:
+                if senseless:
+                    raise _refused(f"{model.id} takes text alone, no {part['type']}", "media_unsupported")
+                if _is_remote(part):
+                    raise _refused(_REMOTE_WORDS, "remote_media")
+            rest.extend(value for value in part.values() if isinstance(value, (dict, list)))
+
+
+_REMOTE_WORDS = "this server fetches nothing from the network; send the image or sound as a data: URL"
 
 
 def _refused(words: str, code: str) -> ReplyError:

@@ -12,10 +12,11 @@ _STATUS = {Phase.LOADED: "loaded", Phase.LOADING: "loading", Phase.UNLOADED: "un
 
 def listing(models: tuple[ServedModel, ...]) -> Json:
     """The answer of ``/v1/models``: ``data`` for OpenAI clients, ``models`` for those of Ollama and Codex."""
+    listed = [model for model in models if not model.unlisted]
     return {
         "object": "list",
-        "data": [entry(model) for model in models],
-        "models": [_ollama_entry(model) for model in models],
+        "data": [entry(model) for model in listed],
+        "models": [_ollama_entry(model) for model in listed],
     }
 
 
@@ -45,6 +46,9 @@ def entry(model: ServedModel) -> Json:
         "engine": model.engine,
         "unsupported_parameters": list(model.lacks) or None,
         "chat_disabled": model.chat_refusal or None,
+        "name": model.name or None,
+        "description": model.description or None,
+        "aliases": list(model.aliases) or None,
     }
     made: Json = {"id": model.id, "object": "model", "created": model.created, "owned_by": _OWNER}
     made |= _without_unknown(known)
@@ -57,7 +61,8 @@ def entry(model: ServedModel) -> Json:
             "n_ctx_train": model.context_length,
             "n_params": model.parameter_count,
             "n_vocab": model.vocabulary,
-            "size": model.file_bytes,
+            "size": model.file_bytes or None,
+            "llamaswap": dict(model.metadata) or None,
         }),
     }  # fmt: skip
 
@@ -75,7 +80,7 @@ def _ollama_entry(model: ServedModel) -> Json:
         "format": model.format or "",
         "family": model.architecture or "",
         "families": [model.architecture] if model.architecture else [],
-        "parameter_size": f"{model.parameter_count / 1e9:.1f}B" if model.parameter_count else "",
+        "parameter_size": _size(model.parameter_count),
         "quantization_level": model.quantization or "",
     }
     known: Json = {"context_window": model.slot_context_tokens or model.context_length}
@@ -90,6 +95,12 @@ def _ollama_entry(model: ServedModel) -> Json:
         "details": details,
         "capabilities": [capability.value for capability in model.capabilities],
     } | _without_unknown(known)
+
+
+def _size(parameters: int | None) -> str:
+    if not parameters:
+        return ""
+    return f"{parameters / 1e9:.1f}B" if parameters >= 1e8 else f"{parameters / 1e6:.1f}M"
 
 
 def _without_unknown(members: Json) -> Json:

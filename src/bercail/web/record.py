@@ -63,6 +63,16 @@ class Record:
         self.load_s = min(load_s, wait_s)
         self.queue_s = wait_s - self.load_s
 
+    def first_piece(self, now_s: Seconds) -> None:
+        """A piece of the answer has come; only the first counts."""
+        if self.ttft_s is None and self.arrived_s is not None:
+            self.ttft_s = now_s - self.arrived_s
+
+    def read_pair(self, counts: tuple[Tokens, Tokens] | None) -> None:
+        """Take prompt tokens worked through and tokens generated; None leaves them unknown."""
+        if counts is not None:
+            self.prefill_tokens, self.decode_tokens = counts
+
     def read_progress(self, chunk: bytes) -> None:
         """Take from a stream how far prefill has come, in case the answer never tells."""
         at = chunk.rfind(_PROGRESS)
@@ -115,7 +125,7 @@ class Record:
         ends = body if len(body) <= 2 * TAIL_BYTES else body[:TAIL_BYTES] + body[-TAIL_BYTES:]
         found: dict[str, object] = {}
         for name, pattern in (("usage", _USAGE), ("timings", _TIMED)):
-            if match := pattern.search(ends):
+            for match in pattern.finditer(ends):  # the last one counts: of a stream, it is that of the whole
                 found[name] = parse(b"data: " + match[1])
         self.read_answer(found)
         if self.decode_tokens is not None:
@@ -144,6 +154,25 @@ class Record:
             prefill_tokens_per_s=self.prefill_tokens_per_s, decode_tokens_per_s=self.decode_tokens_per_s,
             total_s=None if self.arrived_s is None else now_s - self.arrived_s,
         )  # fmt: skip
+
+
+class Ends:
+    """Both ends of a body that is handed on as it comes."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._tail = b""
+
+    def add(self, chunk: bytes) -> None:
+        """The next piece."""
+        room = TAIL_BYTES - len(self._head)
+        self._head += chunk[:room]
+        self._tail = (self._tail + chunk[room:])[-TAIL_BYTES:]
+
+    @property
+    def bytes(self) -> bytes:
+        """The first and the last ``TAIL_BYTES``; all of a body that is no longer."""
+        return self._head + self._tail
 
 
 def _is_last(chunk: Mapping[str, object]) -> bool:

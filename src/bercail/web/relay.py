@@ -1,12 +1,15 @@
 """From a lease on an engine to the client: the request goes out, the answer comes back the way it was asked for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 from msgspec import DecodeError, json
 
-from bercail.core.chat import Ask, Fold, Way, engine_refusal
+from bercail.core.chat import Ask, Endpoint, Fold, Way, engine_refusal
 from bercail.core.errors import EngineError
 from bercail.core.units import Bytes, Seconds
 from bercail.ports import Lease, Upstream, UpstreamResponse
@@ -22,6 +25,25 @@ FAILURE_POLLS = 10
 FAILURE_POLL_S: Seconds = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The line and headers of a request to an engine.
+
+    Attributes:
+        as_is: its body is handed on untouched, also where a configuration changes bodies: it need not be JSON.
+    """
+
+    target: str
+    method: str = "POST"
+    headers: Sequence[tuple[bytes, bytes]] = field(default_factory=lambda: _HEADERS)
+    as_is: bool = False
+
+
+_OUTGOING = {one: Outgoing(target=f"/v1/{one.value}") for one in Endpoint}
+Take: TypeAlias = Callable[[UpstreamResponse, AsyncIterator[bytes]], Awaitable[None]]
+"""Brings an engine's answer to the client."""
+
+
 class Relay:
     """Sends one request to an engine and brings its answer to the client."""
 
@@ -35,35 +57,20 @@ class Relay:
         Raises:
             ReplyError: the engine refused the request, or failed.
         """
+        match ask.way:
+            case Way.STREAM:
+                take = self._stream
+            case Way.FOLD:
+                take = self._fold
+            case Way.WHOLE:
+                take = self._whole
         begun_s = self._clock() if turn.record.arrived_s is None else turn.record.arrived_s
-        try:
-            await self._exchange(turn, lease, ask, begun_s)
-        except EngineError as error:
-            raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
+        answer = partial(take, turn, ask, begun_s)
+        await exchange(self._upstream, turn, lease, _OUTGOING[ask.endpoint], answer)
 
-    async def _exchange(self, turn: Turn, lease: Lease, ask: Ask, begun_s: Seconds) -> None:
-        target = "/v1/" + ask.endpoint.value
-        payload, turn.payload = turn.payload, b""
-        response = await self._upstream.send(lease.address, "POST", target, _HEADERS, payload)
-        del payload  # up to the body limit, and not needed while the answer comes
-        chunks = response.chunks()
-        try:
-            if response.status != 200:
-                raise await _refusal(response.status, chunks)
-            match ask.way:
-                case Way.STREAM:
-                    await self._stream(turn, ask, chunks, begun_s)
-                case Way.FOLD:
-                    await self._fold(turn, ask, chunks, begun_s)
-                case Way.WHOLE:
-                    await self._whole(turn, ask, response, chunks, begun_s)
-            await _drain(response, chunks)
-        finally:
-            response.abort()
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
-
-    async def _stream(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
+    async def _stream(
+        self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
+    ) -> None:
         stream, record = turn.stream, turn.record
         if stream is None:
             raise RuntimeError("a stream needs its reply before it begins")
@@ -83,9 +90,11 @@ class Relay:
                 await stream.write(events)
             if error is not None:
                 raise ReplyError(engine_refusal(200, error))
-        raise _incomplete()
+        raise incomplete()
 
-    async def _fold(self, turn: Turn, ask: Ask, chunks: AsyncIterator[bytes], begun_s: Seconds) -> None:
+    async def _fold(
+        self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
+    ) -> None:
         splitter, record = Splitter(), turn.record
         fold = Fold(ask.endpoint, choices_per_prompt=ask.choices)
         async for chunk in chunks:
@@ -102,16 +111,50 @@ class Relay:
                 answer = fold.answer()
                 record.read_answer(answer)
                 return await turn.whole(200, [JSON], json.encode(answer))
-        raise _incomplete()
+        raise incomplete()
 
     async def _whole(
-        self, turn: Turn, ask: Ask, response: UpstreamResponse, chunks: AsyncIterator[bytes], begun_s: Seconds
+        self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
     ) -> None:
         body = b"".join([chunk async for chunk in chunks])
         turn.record.ttft_s = self._clock() - begun_s
         turn.record.read_body(body, ask.choices)
         kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
         await turn.whole(200, [(b"content-type", kind)], body)
+
+
+async def exchange(
+    upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing, take: Take, *, refused: bool = True
+) -> None:
+    """Send a turn's payload and let ``take`` have the answer; at the end its connection is closed or given back.
+
+    Args:
+        upstream: the client towards engines.
+        turn: whose payload is sent, and then forgotten.
+        lease: on the engine.
+        outgoing: the line and headers.
+        take: gets the answer.
+        refused: an answer whose status is not 200 is no result and raises ``ReplyError``.
+
+    Raises:
+        ReplyError: the engine refused the request, or failed.
+    """
+    try:
+        payload, turn.payload = turn.payload if outgoing.as_is else lease.rewrite(turn.payload), b""
+        response = await upstream.send(lease.address, outgoing.method, outgoing.target, outgoing.headers, payload)
+        del payload  # up to the body limit, and not needed while the answer comes
+        chunks = response.chunks()
+        try:
+            if refused and response.status != 200:
+                raise await refusal(response.status, chunks)
+            await take(response, chunks)
+            await _drain(response, chunks)
+        finally:
+            response.abort()
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+    except EngineError as error:
+        raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
 
 
 def _take(fold: Fold, event: bytes) -> None:
@@ -136,7 +179,7 @@ async def _drain(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> No
     limit.cancel()
 
 
-async def _refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
+async def refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
     """What the engine answered instead of a result."""
     body = b""
     async for chunk in chunks:
@@ -150,7 +193,8 @@ async def _refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
     return ReplyError(engine_refusal(status, answer, body.decode("utf-8", "replace")))
 
 
-def _incomplete() -> EngineError:
+def incomplete() -> EngineError:
+    """A stream that ended before its last event."""
     return EngineError("the engine ended its answer before it was complete", code="engine_cut")
 
 

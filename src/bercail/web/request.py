@@ -1,6 +1,7 @@
 """A request as it comes in: its body within bounds, and the few members of it that the gateway must know."""
 
 import asyncio
+from typing import TypeVar
 
 import msgspec
 
@@ -10,6 +11,7 @@ from bercail.web.asgi import Scope
 from bercail.web.errors import ReplyError
 from bercail.web.turn import Turn
 
+T = TypeVar("T")
 STALL_S: Seconds = 30.0
 """Longest silence within a body."""
 TOTAL_S: Seconds = 600.0
@@ -41,16 +43,7 @@ def peek(endpoint: Endpoint, body: bytes) -> Ask:
     Raises:
         ReplyError: it is not a JSON object, or one of these members has the wrong type.
     """
-    try:
-        seen = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise ReplyError(_invalid(str(error))) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        what = "the body is empty; it must be a JSON object" if not body else f"the body is not valid JSON: {error}"
-        raise ReplyError(ApiError(status=400, message=what, code="invalid_json")) from error
-    except RecursionError as error:
-        what = "the body is nested too deeply to be read"
-        raise ReplyError(ApiError(status=400, message=what, code="invalid_json")) from error
+    seen = decoded(_decoder, body)
     return Ask(
         endpoint=endpoint,
         model=seen.model or "",
@@ -59,6 +52,24 @@ def peek(endpoint: Endpoint, body: bytes) -> Ask:
         choices=int(seen.n) if seen.n and 1 <= seen.n <= 1024 else 1,
         token_details=bool(seen.logprobs or seen.n_probs or seen.reasoning_format == "deepseek-legacy"),
     )
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """A body read by ``decoder``.
+
+    Raises:
+        ReplyError: it is not a JSON object, or one of the members that are looked at has the wrong type.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise ReplyError(_invalid(str(error))) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        what = "the body is empty; it must be a JSON object" if not body else f"the body is not valid JSON: {error}"
+        raise ReplyError(ApiError(status=400, message=what, code="invalid_json")) from error
+    except RecursionError as error:
+        what = "the body is nested too deeply to be read"
+        raise ReplyError(ApiError(status=400, message=what, code="invalid_json")) from error
 
 
 def _invalid(words: str) -> ApiError:

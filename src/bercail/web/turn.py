@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from bercail.core.chat import ApiError
+from bercail.core.dialect import Form
 from bercail.core.units import Seconds
 from bercail.web.asgi import CLOSE, Headers, Message, Receive, Send, Watch, answer
 from bercail.web.errors import event, written
@@ -11,7 +12,7 @@ from bercail.web.gate import Visit
 from bercail.web.record import Record
 from bercail.web.sse import PING
 
-_STREAM_HEADERS: Headers = [
+STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -24,9 +25,24 @@ LINGER_S: Seconds = 1.0
 
 
 class Stream:
-    """A stream to a client: its headers wait for the first byte, and silence is filled with comments."""
+    """A stream to a client: its headers wait for the first byte, and silence is filled with comments.
 
-    def __init__(self, send: Send, *, hold_s: Seconds, keep_alive_s: Seconds) -> None:
+    Attributes:
+        headers: what it will begin with.
+        started: it has.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        *,
+        hold_s: Seconds,
+        keep_alive_s: Seconds,
+        ping: bytes = PING,
+        headers: Headers = STREAM_HEADERS,
+    ) -> None:
+        self.headers = headers
+        self._ping_bytes = ping
         self._send = send
         self._keep_alive_s = keep_alive_s
         self._loop = asyncio.get_running_loop()
@@ -65,7 +81,7 @@ class Stream:
 
     async def _start(self) -> None:
         self.started = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        await self._send({"type": "http.response.start", "status": 200, "headers": self.headers})
 
     def _tick(self) -> None:
         rest_s = self._last_s + self._keep_alive_s - self._loop.time()
@@ -82,7 +98,7 @@ class Stream:
             if not self.started:
                 await self._start()
             self._last_s = self._loop.time()
-            await self._send({"type": "http.response.body", "body": PING, "more_body": True})
+            await self._send({"type": "http.response.body", "body": self._ping_bytes, "more_body": True})
         finally:
             self._ping = None
 
@@ -94,13 +110,15 @@ class Turn:
         record: what the metrics get to know.
         visit: how it came in, or None if it has not.
         payload: the body for the engine, until it has been sent.
+        form: the words that errors are told in.
         stream: the reply, if the client asked for a stream.
+        begun: an answer of the engine's own is on its way, which nothing of ours can follow.
         gone: the client has left.
         cut: why the server ends this request, or None.
         unread: the body has not been read to its end, so nothing can follow on this connection.
     """
 
-    def __init__(self, receive: Receive, send: Send, record: Record) -> None:
+    def __init__(self, receive: Receive, send: Send, record: Record, form: Form = Form.OPENAI) -> None:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a request is answered within a task")
@@ -109,7 +127,9 @@ class Turn:
         self.record = record
         self.visit: Visit | None = None
         self.payload = b""
+        self.form = form
         self.stream: Stream | None = None
+        self.begun = False
         self.gone = False
         self.cut: ApiError | None = None
         self.unread = True
@@ -170,16 +190,30 @@ class Turn:
         if self.stream is not None:
             await self.stream.end(events)
 
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Begin an answer of the engine's own."""
+        self.begun = True
+        self.record.status = status
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def piece(self, body: bytes, *, more: bool = True) -> None:
+        """Go on with such an answer, or end it."""
+        self._ending = self._ending or not more
+        self.record.response_bytes += len(body)
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+
     async def fail(self, error: ApiError) -> None:
         """Answer with an error: with its status if that is still open, else as an event and a broken connection."""
         self._ending = True
         self.record.status = error.status
         if self.stream is not None:
             self.stream.close()
-        if self.stream is not None and self.stream.started:
-            await self.stream.write(event(error))
+        if self.begun:
             return
-        headers, body = written(error)
+        if self.stream is not None and self.stream.started:
+            await self.stream.write(event(error, self.form))
+            return
+        headers, body = written(error, self.form)
         if self.unread:
             await self._fail_unread([*headers, CLOSE], error.status, body)
         else:

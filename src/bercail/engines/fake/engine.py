@@ -37,6 +37,11 @@ class FakeProcess:
         """Our own process id: there is no other."""
         return os.getpid()
 
+    @property
+    def stop_argv(self) -> tuple[str, ...]:
+        """Nothing: with its process all of it ends."""
+        return ()
+
     async def wait(self) -> Exit:
         """How it ended."""
         return await asyncio.shield(self._ended)
@@ -124,13 +129,17 @@ class FakeEngine:
         return TemplateVerdict(usable=True, tools="tools" in template)
 
 
-def _check_file(spec: LaunchSpec) -> None:
+def why_no_model(path: str) -> str:
+    """What is wrong with a file; empty if it begins like a GGUF file."""
     try:
-        with Path(spec.model_path).open("rb") as file:
-            problem = "" if file.read(4) == b"GGUF" else "the fake engine cannot read it as GGUF"
+        with Path(path).open("rb") as file:
+            return "" if file.read(4) == b"GGUF" else "the fake engine cannot read it as GGUF"
     except OSError as error:
-        problem = error.strerror or str(error)
-    if problem:
+        return error.strerror or str(error)
+
+
+def _check_file(spec: LaunchSpec) -> None:
+    if problem := why_no_model(spec.model_path):
         raise EngineError(
             f"{spec.model_id} could not be loaded: {problem}",
             hint="give it a GGUF file",

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from bercail.engines.llama_cpp.build import Workshop
     from bercail.engines.llama_cpp.engine import LlamaCpp
     from bercail.engines.llama_cpp.hosts import Embedded, Server, stand_in_command
-    from bercail.engines.llama_cpp.old_flags import translated
+    from bercail.engines.llama_cpp.old_flags import translated, without_gpus
 
 _HOMES = {
     "Embedded": "hosts",
@@ -16,6 +16,7 @@ _HOMES = {
     "Workshop": "build",
     "stand_in_command": "hosts",
     "translated": "old_flags",
+    "without_gpus": "old_flags",
 }
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Workshop",
     "stand_in_command",
     "translated",
+    "without_gpus",
 ]
 
 

@@ -36,6 +36,27 @@ def translated(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
     return tuple(said), tuple(notices)
 
 
+_SPLITS = frozenset(("-sm", "--split-mode"))
+_NEEDS_GPUS = frozenset(("tensor", "row"))
+
+
+def without_gpus(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The same command line for an engine on CPUs, which refuses to share a model among GPUs, and what was changed."""
+    said: list[str] = []
+    notices: list[str] = []
+    skipped = False
+    for place, argument in enumerate(arguments):
+        following = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if skipped:
+            skipped = False
+        elif argument in _SPLITS and following in _NEEDS_GPUS:
+            skipped = True
+            notices.append(f"{argument} {following}: left out, this engine runs on the CPU")
+        else:
+            said.append(argument)
+    return tuple(said), tuple(notices)
+
+
 def _words_for(argument: str, following: Sequence[str]) -> tuple[str, ...]:
     if argument in _GONE or argument in ("--no-mmap", "--mlock"):
         return ()

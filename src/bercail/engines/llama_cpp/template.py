@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bercail.core.launch import TemplateVerdict
+from bercail.engines.failure import describe_exit
 from bercail.engines.llama_cpp import output
 
 Message: TypeAlias = Mapping[str, str]
@@ -76,7 +77,7 @@ def judge_failure(log: tuple[str, ...], exit_code: int) -> TemplateVerdict:
     complaint = output.template_complaint(text) if "chat template" in text else ""
     if malformed and (not complaint or complaint.startswith("std::")):
         complaint = "it is not a valid template"
-    why = complaint or f"the engine's renderer broke down on it: {output.describe_exit(exit_code)}"
+    why = complaint or f"the engine's renderer broke down on it: {describe_exit(exit_code)}"
     return TemplateVerdict(usable=False, why=why, malformed=malformed)
 
 

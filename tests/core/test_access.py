@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bercail.core.chat import ApiError
-from bercail.core.errors import UsageError
-from bercail.core.keys import (
+from bercail.core.access import (
     DAY_S,
     Key,
     KeyWish,
@@ -24,6 +22,8 @@ from bercail.core.keys import (
     unknown,
     whose,
 )
+from bercail.core.chat import ApiError
+from bercail.core.errors import UsageError
 
 NOW_S = 1_800_000_000.0
 """2027-01-15 08:00 UTC."""

@@ -1,0 +1,44 @@
+"""``bercail config``."""
+
+import json
+
+import click
+
+from bercail.cli.render import show, show_error, show_json, show_sections
+from bercail.core.config_document import config_document
+from bercail.core.config_report import config_line, config_sections
+from bercail.core.config_schema import configuration_schema
+from bercail.flows import check_configuration
+from bercail.wiring import build_configurations
+
+
+@click.group("config")
+def command() -> None:
+    """Look through configurations: bercail.yaml, or llama-swap's."""
+
+
+@command.command("check")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print bercail.config/1 instead of tables.")
+def check(file: str, *, as_json: bool) -> int:
+    """Say what FILE declares, what of it is ignored, what is wrong with it, and what is not on this machine.
+
+    Exit status 1 if something is wrong. What is missing here is told, and is not wrong.
+    """
+    checked = check_configuration(build_configurations(), file)
+    if as_json:
+        show_json(config_document(file, checked.configuration, checked.wrong, checked.missing))
+    elif checked.wrong is not None:
+        show_error(checked.wrong, as_json=False)
+    elif checked.configuration is not None:
+        show(config_line(file, checked.configuration))
+        if sections := config_sections(checked.configuration, checked.missing):
+            show("")
+            show_sections(sections)
+    return 0 if checked.wrong is None else 1
+
+
+@command.command("schema")
+def schema() -> None:
+    """Print the JSON schema of bercail.yaml, for editors."""
+    show(json.dumps(configuration_schema(), indent=2))

@@ -1,0 +1,298 @@
+"""Requests in Ollama's dialect, read and put into the words of our engines."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bercail.core.chat import Json
+from bercail.core.errors import UsageError
+from bercail.core.model import Capability
+from bercail.core.route import ServedModel
+
+
+class Way(StrEnum):
+    """Which endpoint of the engine answers; the value is its path below ``/v1/``, or its own."""
+
+    CHAT = "/v1/chat/completions"
+    TEXT = "/v1/completions"
+    INFILL = "/infill"
+    NONE = ""
+    """Nothing is to be generated: the model is to be loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A request in Ollama's words, read.
+
+    Attributes:
+        model: as the client wrote it.
+        body: for the engine, without what the gateway adds.
+        needs: what the model must be able to do, with Ollama's word for it.
+        options: of the client, for what is to be told of them.
+        keep_alive: as the client wrote it, or None.
+        cut: what is too long is to be cut, says the client.
+    """
+
+    model: str
+    way: Way
+    body: Json
+    stream: bool = True
+    needs: Mapping[Capability, str] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    keep_alive: object = None
+    cut: bool = False
+
+    @property
+    def unloads(self) -> bool:
+        """Nothing is asked but to unload the model."""
+        zero = self.keep_alive in (0, "0", "0s", "0m", "0h") and self.keep_alive is not False
+        return self.way is Way.NONE and zero
+
+
+_SAME = frozenset({
+    "temperature", "top_k", "top_p", "min_p", "seed", "repeat_penalty", "repeat_last_n", "presence_penalty",
+    "frequency_penalty", "mirostat", "mirostat_tau", "mirostat_eta",
+})  # fmt: skip
+_RENAMED = {"typical_p": "typical_p", "num_predict": "n_predict", "num_keep": "n_keep", "stop": "stop"}
+
+
+def read_chat(body: Json) -> Wish:
+    """A request to ``/api/chat``.
+
+    Raises:
+        UsageError: a member has the wrong type, or asks for what cannot be done.
+    """
+    messages = _messages(body)
+    made = _common(body)
+    made["messages"] = messages
+    tools = _list(body, "tools")
+    if tools:
+        made["tools"] = tools
+    _think(body, made)
+    return _wish(body, Way.CHAT if messages else Way.NONE, made, _needs(body))
+
+
+def read_generate(body: Json) -> Wish:
+    """A request to ``/api/generate``: a question, a text to go on with (``raw``), or a gap to fill (``suffix``).
+
+    Raises:
+        UsageError: a member has the wrong type, or asks for what cannot be done.
+    """
+    for name, instead in (("template", "raw: true with the whole prompt"), ("context", "/api/chat with all messages")):
+        if _member(body, name, str, list):
+            raise UsageError(f"{name} is not supported", hint=f"use {instead}")
+    prompt = _text(body, "prompt")
+    suffix = _text(body, "suffix")
+    images = _list(body, "images")
+    made = _common(body)
+    if not prompt and not suffix and not images:
+        return _wish(body, Way.NONE, made, {})
+    if suffix:
+        made |= {"input_prefix": prompt, "input_suffix": suffix}
+        return _wish(body, Way.INFILL, made, {Capability.INFILL: "insert"})
+    if _flag(body, "raw", absent=False):
+        made["prompt"] = prompt
+        return _wish(body, Way.TEXT, made, {Capability.COMPLETION: "generate"})
+    system = _text(body, "system")
+    said: list[Json] = [{"role": "system", "content": system}] if system else []
+    made["messages"] = [*said, {"role": "user", "content": _content(prompt, images)}]
+    _think(body, made)
+    return _wish(body, Way.CHAT, made, _needs(body))
+
+
+def read_embed(body: Json, member: str) -> Wish:
+    """A request for embeddings of what stands in ``member``.
+
+    Raises:
+        UsageError: it is no text and no list of texts, or another size is asked for.
+    """
+    texts = _member(body, member, str, list) or ""
+    if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{member} must be a text or a list of texts", hint="tokens are not taken")
+    if _member(body, "dimensions", int):
+        raise UsageError("dimensions cannot be chosen", hint="leave it out: the model has a size of its own")
+    made: Json = {"model": model_in(body), "input": texts}
+    return _wish(body, Way.NONE, made, {})
+
+
+def model_in(body: Json) -> str:
+    """The name of the model, which older clients write as ``name``.
+
+    Raises:
+        UsageError: it is no text.
+    """
+    return _text(body, "model") or _text(body, "name")
+
+
+def found_name(name: str, known: Callable[[str], bool]) -> str:
+    """A name without the tag that clients of Ollama add by themselves, where only that one is known."""
+    plain = name.removesuffix(":latest")
+    return plain if not known(name) and known(plain) else name
+
+
+def notes(wish: Wish, model: ServedModel) -> tuple[str, ...]:
+    """What of a request is not done, or was done otherwise, in words for the client and the log."""
+    options = wish.options
+    told: list[str] = []
+    asked, loaded = options.get("num_ctx"), model.slot_context_tokens
+    if isinstance(asked, int) and loaded is not None and asked > loaded:
+        told.append(f"num_ctx {asked} is not loaded: a request has {loaded} tokens, longer ones are refused")
+    others = sorted(name for name in options if name not in _SAME and name not in _RENAMED and name != "num_ctx")
+    if others:
+        told.append(f"not changed by a request: {', '.join(others)}"[:400])
+    if wish.keep_alive is not None:
+        told.append("keep_alive is not heeded: a model stays until another needs its place")
+    if wish.cut:
+        told.append("truncate is not heeded: nothing is cut, what is too long is refused")
+    return tuple(told)
+
+
+def lacking(wish: Wish, model: ServedModel) -> str:
+    """What the model cannot do of what is asked, in Ollama's words; empty if nothing, or if that is not known yet."""
+    if not model.capabilities:
+        return ""
+    for capability, word in wish.needs.items():
+        if capability not in model.capabilities:
+            return f'"{model.id}" does not support {word}'
+    return ""
+
+
+def _wish(body: Json, way: Way, made: Json, needs: Mapping[Capability, str]) -> Wish:
+    return Wish(
+        model=model_in(body),
+        way=way,
+        body=made,
+        stream=_flag(body, "stream", absent=True),
+        needs=needs,
+        options=_object(body, "options"),
+        keep_alive=_member(body, "keep_alive", int, float, str),
+        cut=_flag(body, "truncate", absent=False),
+    )
+
+
+def _needs(body: Json) -> Mapping[Capability, str]:
+    thinks = {Capability.THINKING: "thinking"} if body.get("think") else {}
+    return {Capability.CHAT: "chat"} | thinks
+
+
+def _text(body: Json, name: str) -> str:
+    found = _member(body, name, str)
+    return found if isinstance(found, str) else ""
+
+
+def _flag(body: Json, name: str, *, absent: bool) -> bool:
+    found = _member(body, name, bool)
+    return found if isinstance(found, bool) else absent
+
+
+def _list(body: Json, name: str) -> list[object]:
+    found = _member(body, name, list)
+    return found if isinstance(found, list) else []
+
+
+def _object(body: Json, name: str) -> Json:
+    found = _member(body, name, dict)
+    return found if isinstance(found, dict) else {}
+
+
+def _member(body: Json, name: str, *kinds: type) -> object:
+    """A member of a request, or None where it is not there.
+
+    Raises:
+        UsageError: it is none of ``kinds``.
+    """
+    found = body.get(name)
+    if found is not None and (not isinstance(found, kinds) or (isinstance(found, bool) and bool not in kinds)):
+        words = " or ".join(_WORDS[kind] for kind in kinds)
+        raise UsageError(f"{name} must be {words}", hint=f"it is {_WORDS[type(found)]}")
+    return found
+
+
+_WORDS: Mapping[type, str] = {
+    str: "a text", list: "a list", dict: "an object", bool: "true or false", int: "a whole number", float: "a number",
+}  # fmt: skip
+
+
+def _common(body: Json) -> Json:
+    """Options and format."""
+    made: Json = {"model": model_in(body)}
+    for name, value in _object(body, "options").items():
+        if value is not None and (name in _SAME or name in _RENAMED):
+            made[_RENAMED.get(name, name)] = value
+    form = _member(body, "format", str, dict)
+    if isinstance(form, dict):
+        made["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": form}}
+    elif form == "json":
+        made["response_format"] = {"type": "json_object"}
+    elif form:
+        raise UsageError(f"format {str(form)[:40]!r} is not known", hint='write "json", or a JSON schema as an object')
+    return made
+
+
+def _think(body: Json, made: Json) -> None:
+    """Whether, and how hard, the model is to think before it answers."""
+    think = _member(body, "think", bool, str)
+    if isinstance(think, bool):
+        made["chat_template_kwargs"] = {"enable_thinking": think}
+    elif think is not None:
+        made["chat_template_kwargs"] = {"enable_thinking": True, "reasoning_effort": think}
+
+
+def _messages(body: Json) -> list[Json]:
+    made: list[Json] = []
+    calls: list[tuple[str, str]] = []
+    for at, message in enumerate(_list(body, "messages")):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise UsageError(f"messages[{at}] must be an object with a role", hint="such as user or assistant")
+        made.append(_message(message, calls))
+    return made
+
+
+def _message(message: Json, calls: list[tuple[str, str]]) -> Json:
+    """One message; ``calls`` are ids and names of calls that have no result yet."""
+    made: Json = {"role": message["role"], "content": _content(_text(message, "content"), _list(message, "images"))}
+    if thinking := _text(message, "thinking"):
+        made["reasoning_content"] = thinking
+    if asked := _list(message, "tool_calls"):
+        made["tool_calls"] = [_call(call, calls) for call in asked]
+    if made["role"] == "tool":
+        name = _text(message, "tool_name") or _text(message, "name")
+        made["tool_call_id"] = _text(message, "tool_call_id") or _taken(name, calls)
+    return made
+
+
+def _call(call: object, calls: list[tuple[str, str]]) -> Json:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise UsageError("a tool call must be an object with a function that has a name", hint="see tool_calls")
+    given = call.get("id")
+    name = str(function["name"])
+    identity = given if isinstance(given, str) and given else f"call_{len(calls)}_{name}"
+    calls.append((identity, name))
+    arguments = function.get("arguments")
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+    return {"id": identity, "type": "function", "function": {"name": name, "arguments": text}}
+
+
+def _taken(name: str, calls: list[tuple[str, str]]) -> str:
+    """The id of the first call of that name that has no result yet, else of the first call at all."""
+    at = next((at for at, (_, called) in enumerate(calls) if called == name), 0)
+    return calls.pop(at)[0] if calls else "call_0"
+
+
+_KINDS = {"iVBOR": "png", "R0lGOD": "gif", "UklGR": "webp"}
+
+
+def _content(text: str, images: list[object]) -> object:
+    """Text alone, or with pictures, which Ollama's clients send as bare base64."""
+    if not images:
+        return text
+    parts: list[Json] = [{"type": "text", "text": text}] if text else []
+    for image in images:
+        if not isinstance(image, str):
+            raise UsageError("images must be texts in base64", hint="send the bytes of each image in base64")
+        kind = next((kind for start, kind in _KINDS.items() if image.startswith(start)), "jpeg")
+        url = image if ":" in image[:16] else f"data:image/{kind};base64,{image}"
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    return parts

@@ -1,0 +1,141 @@
+"""A request handed through to an engine as it is: its path, its headers, the model that a form names."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from bercail.core.errors import UsageError
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_HOP = frozenset({
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
+    b"transfer-encoding", b"upgrade",
+})  # fmt: skip
+_KEYS = frozenset({b"authorization", b"x-api-key", b"api-key"})
+_OURS = frozenset({b"host", b"content-length", b"expect"})
+_CROSS_ORIGIN = b"access-control-"
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(rb"[\x00-\x20\x7f-\xff]")
+UPSTREAM = b"/upstream/"
+IGNORED = re.compile(r".*\.(js|json|css|png|gif|jpg|jpeg|ico|txt)$")
+"""Paths for which no model is loaded, as in llama-swap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a path below ``/upstream/`` names.
+
+    Attributes:
+        model: the id of a model of ours.
+        rest: what follows it, raw, from its slash; empty where there is none.
+    """
+
+    model: str
+    rest: bytes
+
+    @property
+    def is_ignored(self) -> bool:
+        """The path loads no model."""
+        return IGNORED.fullmatch(self.rest.decode("latin-1")) is not None
+
+
+def place_in(raw_path: bytes, known: Collection[str]) -> Place | None:
+    """The model and the path at its engine; the longest id that is known wins, None if none is.
+
+    Args:
+        raw_path: as it came, percent-encoding untouched, beginning with ``/upstream/``.
+        known: ids of models, which may hold slashes.
+
+    Raises:
+        UsageError: the path is written so that two programs may read it in two ways.
+    """
+    parts = raw_path.removeprefix(UPSTREAM).split(b"/")
+    longest = max((name.count("/") for name in known), default=0) + 1
+    for count in range(min(longest, len(parts)), 0, -1):
+        name = unquote_to_bytes(b"/".join(parts[:count])).decode("utf-8", "replace")
+        if name in known:
+            rest = b"/".join(parts[count:])
+            _check(rest)
+            return Place(model=name, rest=b"/" + rest if len(parts) > count else b"")
+    return None
+
+
+def _check(rest: bytes) -> None:
+    if _CONTROL.search(rest) or _BAD_ESCAPE.search(rest):
+        raise UsageError(
+            "the path holds a character or a percent-escape that no path has", hint="write it percent-encoded"
+        )
+    plain = unquote_to_bytes(rest)
+    if any(byte < 0x20 or byte == 0x7F for byte in plain):
+        raise UsageError("the path holds an encoded control character", hint="leave it out")
+    if any(part in (b".", b"..") for part in plain.replace(b"\\", b"/").split(b"/")):
+        raise UsageError("the path holds a . or .. as a part of its own", hint="write the path without it")
+
+
+def request_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """What of a client's headers an engine gets: neither those of this one connection nor the client's key."""
+    named = _named(headers)
+    return [
+        (name, value)
+        for name, value in headers
+        if (low := name.lower()) not in _HOP and low not in _KEYS and low not in _OURS and low not in named
+    ]
+
+
+def response_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """What of an engine's headers a client gets; which page of the web may read it is ours to say."""
+    named = _named(headers)
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in _HOP and name.lower() not in named and not name.lower().startswith(_CROSS_ORIGIN)
+    ]
+
+
+def _named(headers: Headers) -> frozenset[bytes]:
+    """Headers that ``Connection`` names as its own."""
+    lines = [value for name, value in headers if name.lower() == b"connection"]
+    return frozenset(word.strip().lower() for line in lines for word in line.split(b",")) - {b"content-length"}
+
+
+PARTS = 256
+"""More parts than any form has."""
+_BOUNDARY = re.compile(rb';\s*boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
+_NAME = re.compile(rb';\s*name="([^"]*)"', re.IGNORECASE)
+_FILE = re.compile(rb";\s*filename\*?=", re.IGNORECASE)
+
+
+def form_field(body: bytes, content_type: bytes, wanted: bytes) -> str:
+    """A plain field of a form with files, without a copy of those; empty if there is none of that name.
+
+    Args:
+        body: the whole form.
+        content_type: the request's, which names the boundary.
+        wanted: the name of the field.
+
+    Raises:
+        UsageError: it is no such form, or names the field twice with different values.
+    """
+    found = _BOUNDARY.search(content_type)
+    if not content_type.lower().lstrip().startswith(b"multipart/form-data") or found is None:
+        raise UsageError("the body must be a form with files", hint="send it as multipart/form-data")
+    mark = b"--" + (found[1] or found[2])
+    values: set[str] = set()
+    at = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
+    for _ in range(PARTS):
+        start = at + len(mark) + 2
+        head_end = body.find(b"\r\n\r\n", start)
+        end = body.find(b"\r\n" + mark, head_end)
+        if not body.startswith(mark + b"\r\n", at) or head_end < 0 or end < 0:
+            break
+        name = _NAME.search(body, start, head_end)
+        if name is not None and name[1] == wanted and _FILE.search(body, start, head_end) is None:
+            values.add(body[head_end + 4 : end].decode("utf-8", "replace"))
+        at = end + 2
+    if not body.startswith(mark + b"--", at):
+        raise UsageError("the form is damaged or has too many parts", hint=f"send at most {PARTS} parts, whole")
+    if len(values) > 1:
+        raise UsageError(f"the form names {wanted.decode()} twice, with different values", hint="name it once")
+    return next(iter(values), "")

@@ -1,0 +1,383 @@
+"""Which models are in memory and who is served next, many at a time: (state, event, now) -> (state, actions).
+
+The state begins empty and learns its models by ``TermsChanged``. A ready model serves as many requests as its engine
+has slots; the others wait here, where keys, priorities and age count. Requests for a model in memory are served while
+those for others wait, until it is idle, fairness demands a swap, or a request has waited as long as it may. A model
+starts only when the memory of those that leave for it is really free.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias, assert_never
+
+from bercail.core import room
+from bercail.core.line import Ticket
+from bercail.core.need import Keep, Terms
+from bercail.core.review import PAUSE_S, review
+from bercail.core.seat import Seat, Stand, averaged, required
+from bercail.core.turn import Action, Decline, Refuse, Schedule, Turn
+from bercail.core.units import Bytes, Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request arrived."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A request gave up; as good as ``Released`` if it had been granted."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A granted request is done; with the ticket as it was granted."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A start succeeded. ``bytes`` is what it really takes by device, None if that is not known."""
+
+    model: str
+    bytes: Mapping[str, Bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed:
+    """A start failed, and its memory is free.
+
+    Attributes:
+        reason: one sentence without a full stop, for those who waited.
+        out_of_memory: another try with more room may succeed.
+        device: where memory ran out; None if it was not told.
+        retry_s: how long to wait before the next try for those who wait; None if it is given up for now.
+    """
+
+    model: str
+    reason: str
+    out_of_memory: bool = False
+    device: str | None = None
+    retry_s: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Died:
+    """A model that was ready ended by itself; what it served is lost. The rest as in ``StartFailed``."""
+
+    model: str
+    reason: str
+    retry_s: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """A process ended as it was told, and its memory is free."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unload:
+    """A person wants a model out of memory: running requests finish, waiting ones are refused."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preload:
+    """A model is to come in without a request, where those that are idle make room."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """A model is to leave, if it is in, and to come again; waiting requests wait on."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermsChanged:
+    """The configuration was read, anew or for the first time, or a plan has changed a need.
+
+    Models that are gone from it drain, and whoever waits for them is refused; all others keep running.
+
+    Attributes:
+        reload: models that run with settings that no longer hold.
+    """
+
+    terms: Terms
+    reload: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed."""
+
+
+Event: TypeAlias = (
+    Asked | Left | Released | Ready | StartFailed | Died | Stopped | Unload | Preload | Reload | TermsChanged | Tick
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a request that waits can expect.
+
+    Attributes:
+        position: in its line, 1 for the next.
+        wait_s: until it is served, estimated as ``room.wait_s`` says.
+    """
+
+    stand: Stand
+    position: int
+    wait_s: Seconds
+
+
+def outlook(state: Schedule, ticket: Ticket, now_s: Seconds) -> Outlook | None:
+    """What a request can expect, or None if it does not wait."""
+    for model in (ticket.model, *ticket.substitutes):
+        seat = state.seats.get(model)
+        if seat is not None and seat.line.has(ticket):
+            position = seat.line.position(ticket)
+            wait_s = room.wait_s(state.terms, state.seats, model, position, now_s)
+            return Outlook(stand=seat.stand, position=position, wait_s=wait_s)
+    return None
+
+
+def schedule(state: Schedule, event: Event, now_s: Seconds) -> tuple[Schedule, tuple[Action, ...]]:
+    """What follows from an event at a time that never runs backwards.
+
+    Events about models that are unknown, or that come too late to mean anything, change nothing.
+    """
+    turn = Turn.begin(state, now_s)
+    match event:
+        case Asked(ticket=ticket):
+            _asked(turn, ticket)
+        case Left(ticket=ticket):
+            _left(turn, ticket)
+        case Released(ticket=ticket):
+            _released(turn, ticket)
+        case TermsChanged():
+            _terms_changed(turn, event)
+        case Tick():
+            turn.due = True
+        case _:
+            if event.model in turn.seats:
+                _to_model(turn, event)
+    if turn.due or (turn.claimed and now_s >= turn.reviewed_s + PAUSE_S):
+        review(turn)
+    return turn.end()
+
+
+def _to_model(turn: Turn, event: Ready | StartFailed | Died | Stopped | Unload | Preload | Reload) -> None:
+    match event:
+        case Ready():
+            _ready(turn, event)
+        case StartFailed():
+            _start_failed(turn, event)
+        case Died():
+            _died(turn, event)
+        case Stopped(model=model):
+            turn.gone(model)
+        case Unload(model=model):
+            turn.refuse_all(model, f"{model} was unloaded by request")
+            _send_out(turn, model, wanted=False)
+        case Preload(model=model):
+            _preload(turn, model)
+        case Reload(model=model):
+            _send_out(turn, model, wanted=True)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _asked(turn: Turn, ticket: Ticket) -> None:
+    ticket = _substituted(turn, ticket)
+    model = ticket.model
+    if model not in turn.terms.needs:
+        turn.actions.append(Refuse(ticket=ticket, status=503, reason=f"{model} is not configured"))
+        return
+    seat = turn.seats[model]
+    ready = seat.stand is Stand.READY
+    if not ready and (reason := room.never(turn.terms, turn.seats, model)):
+        turn.actions.append(Refuse(ticket=ticket, status=503, reason=reason))
+        return
+    if ready and not seat.line and len(seat.running) < turn.terms.needs[model].slots:
+        turn.admit(ticket)
+    elif refusal := _full(turn, ticket):
+        turn.actions.append(refusal)
+    else:
+        turn.push(ticket)
+        turn.due = turn.due or not (ready or seat.line)
+
+
+def _substituted(turn: Turn, ticket: Ticket) -> Ticket:
+    """For the first of its substitutes that is ready, if its own model is not."""
+    for model in (ticket.model, *ticket.substitutes):
+        if model in turn.seats and turn.seats[model].stand is Stand.READY:
+            return ticket if model == ticket.model else replace(ticket, model=model)
+    return ticket
+
+
+def _full(turn: Turn, ticket: Ticket) -> Refuse | None:
+    """Why no more may wait, or None."""
+    policy, line = turn.terms.policy, turn.seats[ticket.model].line
+    mine = turn.shares.waiting(ticket.key)
+    if mine >= policy.queue_per_key:
+        reason, status = f"{mine} requests of this key wait already, as many as may", 429
+    elif turn.waiting >= policy.queue_length:
+        reason, status = f"{turn.waiting} requests wait already, as many as may", 503
+    else:
+        return None
+    tag = turn.shares.arrived(ticket.key, policy.fair_lag_s).had_s(ticket.key)
+    position = line.with_ticket(ticket, tag).position(ticket)
+    return Refuse(
+        ticket=ticket, status=status, reason=reason, retry_after_s=turn.retry_s(ticket.model, 1), position=position
+    )
+
+
+def _left(turn: Turn, ticket: Ticket) -> None:
+    for model in (ticket.model, *ticket.substitutes):
+        seated = replace(ticket, model=model)
+        turn.release(seated)
+        if model in turn.seats and turn.seats[model].line.has(ticket):
+            turn.pull(seated)
+        _settle(turn, model)
+
+
+def _released(turn: Turn, ticket: Ticket) -> None:
+    turn.release(ticket)
+    _settle(turn, ticket.model)
+
+
+def _settle(turn: Turn, model: str) -> None:
+    """A model has one request less: the next one, or its end, or its rest."""
+    seat = turn.seats.get(model)
+    if seat is None:
+        return
+    if seat.stand is Stand.READY:
+        turn.serve(model)
+        if not turn.seats[model].busy:
+            turn.expect_idle(model)
+    elif seat.stand is Stand.DRAINING and not seat.running:
+        turn.stop(model)
+    elif seat.stand is Stand.CALLED and not seat.line:
+        turn.due = True
+
+
+def _ready(turn: Turn, event: Ready) -> None:
+    model = event.model
+    seat, need = turn.seats[model], turn.terms.needs.get(model)
+    if seat.stand is not Stand.STARTING or need is None:
+        return  # it was told to stop meanwhile
+    took_s = averaged(seat.past.load_s, turn.now_s - seat.past.began_s)
+    past = replace(seat.past, ready_s=turn.now_s, load_s=took_s, retried=False)
+    if event.bytes is not None:
+        left, thought = room.beside_pinned(turn.terms, turn.seats, model), required(need, seat)
+        # What runs can run again: it is never said to need more than it can be given.
+        learned = {
+            name: min(count, max(left.get(name, 0), thought.get(name, 0))) for name, count in event.bytes.items()
+        }
+        past = replace(past, held=event.bytes, learned=learned)
+    turn.seats[model] = replace(seat, used_s=turn.now_s)
+    turn.move(model, Stand.READY, past)
+    turn.serve(model)
+    _rule_out(turn)
+
+
+def _start_failed(turn: Turn, event: StartFailed) -> None:
+    model = event.model
+    seat = turn.seats[model]
+    if seat.stand is not Stand.STARTING:
+        turn.gone(model)  # it failed while it was told to stop
+    elif event.out_of_memory and not seat.past.retried:
+        learned = room.corrected(turn.terms, turn.seats, model, event.device)
+        turn.gone(model)
+        past = replace(turn.past(model), learned=learned, retried=True, wanted=not seat.line)
+        turn.move(model, Stand.OUT, past)
+    else:
+        _fall(turn, model, event.reason, event.retry_s)
+
+
+def _died(turn: Turn, event: Died) -> None:
+    if turn.seats[event.model].stand in (Stand.STARTING, Stand.READY):
+        _fall(turn, event.model, event.reason, event.retry_s)
+    else:
+        turn.gone(event.model)  # it was to go anyway
+
+
+def _fall(turn: Turn, model: str, reason: str, retry_s: Seconds | None) -> None:
+    """A model is out by its own fault: it comes again after a pause, or whoever waits hears why not."""
+    turn.gone(model)
+    past = replace(turn.past(model), retried=False)
+    if retry_s is None:
+        turn.refuse_all(model, reason)
+        turn.move(model, Stand.OUT, replace(past, wanted=False, resting=True))
+    else:
+        turn.move(model, Stand.OUT, replace(past, wanted=True, not_before_s=turn.now_s + retry_s))
+
+
+def _preload(turn: Turn, model: str) -> None:
+    seat = turn.seats[model]
+    if model not in turn.terms.needs:
+        turn.actions.append(Decline(model=model, reason=f"{model} is not configured"))
+    elif reason := room.never(turn.terms, turn.seats, model):
+        turn.actions.append(Decline(model=model, reason=reason))
+    elif seat.stand not in (Stand.STARTING, Stand.READY):
+        turn.move(model, seat.stand, replace(seat.past, wanted=True, resting=False))
+
+
+def _send_out(turn: Turn, model: str, *, wanted: bool) -> None:
+    """Out of memory, or out of the way into it; ``wanted`` if it is to come again."""
+    stand = turn.seats[model].stand
+    is_in = stand in (Stand.CALLED, Stand.STARTING, Stand.READY, Stand.DRAINING)
+    again = wanted and (is_in or turn.past(model).wanted)
+    past = replace(turn.past(model), wanted=again, resting=not wanted, retried=False, going=stand is Stand.DRAINING)
+    turn.move(model, Stand.OUT if stand is Stand.CALLED else stand, past)
+    if stand is Stand.READY:
+        turn.vacate(model, going=True)
+    elif stand is Stand.STARTING:
+        turn.stop(model)
+
+
+def _terms_changed(turn: Turn, event: TermsChanged) -> None:
+    before, turn.terms = turn.terms, event.terms
+    for model in sorted(turn.seats.keys() - event.terms.needs.keys()):
+        turn.refuse_all(model, f"{model} is no longer configured")
+        _send_out(turn, model, wanted=False)
+        if turn.seats[model].stand is Stand.OUT:
+            del turn.seats[model]
+    for model, need in event.terms.needs.items():
+        if model not in turn.seats:
+            turn.seats[model] = Seat()
+        elif model not in before.needs or before.needs[model].bytes != need.bytes:
+            past = replace(turn.past(model), learned=None, retried=False)
+            turn.move(model, turn.seats[model].stand, past)
+        if model in event.reload:
+            _send_out(turn, model, wanted=True)
+    _rule_out(turn)
+    _welcome(turn)
+    turn.due = True
+
+
+def _welcome(turn: Turn) -> None:
+    """There may be more slots; and whoever is to come by itself, but cannot, is told of."""
+    for model, need in turn.terms.needs.items():
+        if turn.seats[model].stand is Stand.READY:
+            turn.serve(model)
+        elif need.keep in (Keep.PINNED, Keep.WARM) and (reason := room.never(turn.terms, turn.seats, model)):
+            turn.actions.append(Decline(model=model, reason=reason))
+
+
+def _rule_out(turn: Turn) -> None:
+    """Refuse whoever waits for a model that can no longer come in."""
+    for model, seat in tuple(turn.seats.items()):
+        if seat.line and seat.stand is not Stand.READY and (reason := room.never(turn.terms, turn.seats, model)):
+            turn.refuse_all(model, reason)

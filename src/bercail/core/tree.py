@@ -1,0 +1,174 @@
+"""What a YAML file holds, with the line of everything: scalars, lists, mappings."""
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import TypeAlias, assert_never
+
+from bercail.core.errors import SettingsError
+
+Value: TypeAlias = "str | int | float | bool | None"
+Json: TypeAlias = "str | int | float | bool | tuple[Json, ...] | dict[str, Json] | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scalar:
+    """One value.
+
+    Attributes:
+        value: as YAML 1.2 types it; None where nothing stands, or ``null``.
+        text: as it is written.
+        line: counted from 1.
+    """
+
+    value: Value
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """A list."""
+
+    items: "tuple[Node, ...]"
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One name of a mapping and what it holds; ``line`` is the name's."""
+
+    name: str
+    line: int
+    node: "Node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """A mapping; no name occurs twice."""
+
+    entries: tuple[Entry, ...]
+    line: int
+
+    def get(self, name: str) -> "Node | None":
+        """What ``name`` holds, or None if it is not there."""
+        return next((entry.node for entry in self.entries if entry.name == name), None)
+
+    def line_of(self, name: str) -> int:
+        """The line of ``name``, or of the mapping if it is not there."""
+        return next((entry.line for entry in self.entries if entry.name == name), self.line)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in their order."""
+        return tuple(entry.name for entry in self.entries)
+
+
+Node: TypeAlias = Scalar | Items | Fields
+EMPTY = Fields(entries=(), line=1)
+
+
+def text_scalar(text: str, line: int) -> Scalar:
+    """A scalar that holds text."""
+    return Scalar(value=text, text=text, line=line)
+
+
+def is_nothing(node: Node | None) -> bool:
+    """Whether nothing is written there."""
+    return node is None or (isinstance(node, Scalar) and node.value is None)
+
+
+def plain(node: Node) -> Json:
+    """The same without lines."""
+    match node:
+        case Scalar():
+            return node.value
+        case Items():
+            return tuple(plain(item) for item in node.items)
+        case Fields():
+            return {entry.name: plain(entry.node) for entry in node.entries}
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def kind_of(node: Node) -> str:
+    """What a node is, in a word for errors."""
+    match node:
+        case Scalar():
+            return "nothing" if node.value is None else repr(node.value)
+        case Items():
+            return "a list"
+        case Fields():
+            return "a mapping"
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+class NoteKind(StrEnum):
+    """Why a note is made."""
+
+    IGNORED = "ignored"
+    CHANGED = "changed"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something that was read otherwise than one might think.
+
+    Attributes:
+        line: where, counted from 1.
+        text: one sentence without a full stop.
+    """
+
+    line: int
+    kind: NoteKind
+    text: str
+
+
+class Dialect(StrEnum):
+    """Whose file it is: ours is strict, llama-swap's is read as llama-swap reads it."""
+
+    BERCAIL = "bercail"
+    LLAMA_SWAP = "llama-swap"
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """A file that is being read.
+
+    Attributes:
+        origin: the file, as errors name it.
+        notes: what was found on the way.
+        grown: characters that replaced macros have made.
+    """
+
+    origin: str
+    dialect: Dialect = Dialect.BERCAIL
+    notes: list[Note] = field(default_factory=list)
+    grown: int = 0
+
+    @property
+    def strict(self) -> bool:
+        """Whether what is not known is an error."""
+        return self.dialect is Dialect.BERCAIL
+
+    def error(self, line: int, message: str, hint: str, *, code: str = "") -> SettingsError:
+        """The error for what stands in ``line``."""
+        return SettingsError(f"{self.origin}, line {line}: {message}", hint=hint, code=code)
+
+    def note(self, line: int, kind: NoteKind, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(Note(line=line, kind=kind, text=text))
+
+    def unknown(self, line: int, message: str, name: str, known: tuple[str, ...]) -> SettingsError:
+        """The error for a name that means nothing here, with the nearest that does."""
+        return self.error(line, message, nearest(name, known), code="unknown_name")
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """What to do about a name that is not known."""
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]}?"
+    return "known: " + ", ".join(known) if known else "there is none"

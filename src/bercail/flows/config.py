@@ -1,0 +1,57 @@
+"""``bercail config``: what a configuration says, what of it is ignored, and what is missing here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration
+from bercail.core.declared import Declared
+from bercail.core.errors import SettingsError
+from bercail.core.needed import files_of, program_of
+from bercail.core.tree import Note, NoteKind
+from bercail.ports import Configurations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A configuration that was looked through.
+
+    Attributes:
+        configuration: None where something is wrong.
+        wrong: what is; None where nothing is.
+        missing: programs and files that are not on this machine, with the line of their model.
+    """
+
+    file: str
+    configuration: Configuration | None = None
+    wrong: SettingsError | None = None
+    missing: tuple[Note, ...] = ()
+
+
+def check(files: Configurations, file: str) -> Checked:
+    """What a configuration says, and what it needs that is not here.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    text = files.read_text(file)
+    try:
+        configuration = files.read(text, file)
+    except SettingsError as error:
+        return Checked(file=file, wrong=error)
+    missing = tuple(note for model in configuration.models for note in _missing(files, model, file))
+    return Checked(file=file, configuration=configuration, missing=missing)
+
+
+def _missing(files: Configurations, model: Declared, file: str) -> Iterator[Note]:
+    program = program_of(model)
+    own = model.source.environment.get("PATH") if isinstance(model.source, CommandSpec) else None
+    if program and not files.has_program(program, own):
+        yield _warning(model, f"there is no program {program}")
+    for path in files_of(model):
+        if not files.has_file(path, file):
+            yield _warning(model, f"there is no file {path}")
+
+
+def _warning(model: Declared, text: str) -> Note:
+    return Note(line=model.line, kind=NoteKind.WARNING, text=f"models.{model.id}: {text}")

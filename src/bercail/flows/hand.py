@@ -1,0 +1,70 @@
+"""``bercail ps``, ``load`` and ``unload``: what a running server has in memory, and the wish to change it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bercail.core.access import shown
+from bercail.core.errors import EngineError, NotFoundError
+from bercail.core.launch import Address
+from bercail.ports import House
+
+_JSON = ((b"content-type", b"application/json"),)
+
+
+async def running(house: House, key: str = "") -> tuple[Mapping[str, Any], ...]:
+    """What the running server has in memory: ``model``, ``state``, ``requests``, ``waiting`` and so on, per model.
+
+    Raises:
+        NotFoundError: no server of ours listens where the settings say.
+        EngineError: it broke off.
+    """
+    told = await _asked(house, "GET", "/running", None, key)
+    rows = told.get("running")
+    return tuple(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
+
+
+async def load(house: House, model: str, key: str = "") -> None:
+    """Have the running server bring ``model`` in; returns when it is ready.
+
+    Raises:
+        NotFoundError: no server of ours listens where the settings say.
+        EngineError: it cannot, in its words.
+    """
+    await _asked(house, "POST", "/models/load", {"model": model}, key)
+
+
+async def unload(house: House, model: str, key: str = "") -> None:
+    """Have the running server let go of ``model``; returns when its memory is free.
+
+    Raises:
+        NotFoundError: no server of ours listens where the settings say.
+        EngineError: it cannot, in its words.
+    """
+    await _asked(house, "POST", "/models/unload", {"model": model}, key)
+
+
+async def _asked(house: House, method: str, target: str, body: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    server = house.settings.server
+    address = Address(host=server.host, port=server.port)
+    try:
+        headers, payload = (*_JSON, *shown(key)), json.dumps(body).encode() if body else b""
+        response = await house.upstream.send(address, method, target, headers, payload)
+        answer = b"".join([chunk async for chunk in response.chunks()])
+        told = json.loads(answer)
+    except EngineError as error:
+        if error.code != "engine_unreachable":
+            raise
+        hint = "start one with `bercail up`, or name its place with --host and --port"
+        raise NotFoundError(f"no server at {address}", hint=hint, code="no_server") from error
+    except ValueError as error:
+        raise NotFoundError(f"what listens at {address} is not Bercail", hint="see --host and --port") from error
+    finally:
+        await house.upstream.close()
+    if not isinstance(told, dict):
+        raise NotFoundError(f"what listens at {address} is not Bercail", hint="see --host and --port")
+    if response.status != 200:
+        error_told = told.get("error")
+        words = error_told.get("message") if isinstance(error_told, dict) else None
+        raise EngineError(str(words or f"the server answered with status {response.status}"), code="server_refused")
+    return told

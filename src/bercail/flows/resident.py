@@ -1,0 +1,293 @@
+"""A model in memory: how it comes up, what its load teaches, and how clients see it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bercail.core import news
+from bercail.core.command import CommandSpec
+from bercail.core.declared import Declared
+from bercail.core.engine import Make, Offer
+from bercail.core.errors import BercailError, EngineError, RefusedError
+from bercail.core.landing import compare, taught
+from bercail.core.launch import Life, Progress
+from bercail.core.model import Capability, FoundModel, Model, Role
+from bercail.core.need import Keep, Need
+from bercail.core.plan import Fits
+from bercail.core.route import Phase, ServedModel
+from bercail.core.units import Seconds
+from bercail.flows.lessons import keep
+from bercail.flows.prepare import Prepared
+from bercail.ports import EngineProcess, House
+
+STOP_GRACE_S: Seconds = 10.0
+"""How long an engine may take to stop by itself."""
+
+
+LOAD_BYTES_PER_S = 1_000_000_000
+"""How fast weights are taken to load before one load was seen."""
+LEAST_LOAD_S: Seconds = 1.0
+MOST_AT_ONCE = 32
+"""Requests that the server of a command gets at once, where its configuration does not say."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Resident:
+    """An engine, or a server elsewhere, that serves a model.
+
+    Attributes:
+        plan: None for what a command starts: what it takes is not known.
+        started_at_s: when its start was asked for.
+        failure: how it died, if it has.
+        leaving: its end is no crash: it was asked for.
+    """
+
+    plan: Fits | None
+    offer: Offer
+    process: EngineProcess
+    started_at_s: Seconds
+    ready_at_s: Seconds
+    failure: EngineError | None = None
+    leaving: bool = False
+
+    def load_within_s(self, asked_s: Seconds) -> Seconds:
+        """How much of the time since ``asked_s`` it was loading."""
+        return max(0.0, self.ready_at_s - max(asked_s, self.started_at_s))
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """What is known of one model: a file that was found, or a command that was declared.
+
+    Attributes:
+        id: the name that clients use.
+        declared: what a configuration says of it, or None.
+        prepared: the launch that its need was told by; None before it was first planned.
+        planning: that is being found out.
+        loading: the task that brings it up, or last did.
+        resident: it in memory.
+        last: it in memory, or as it last was.
+        error: why it failed or cannot be loaded, in words; empty otherwise.
+        failure: the same for those who wait.
+        declined: why it could not be loaded without a request, in words; empty otherwise.
+        loads: how often it came in.
+        swaps: how often it then left for another.
+    """
+
+    id: str
+    found: FoundModel | None = None
+    declared: Declared | None = None
+    command: CommandSpec | None = None
+    model: Model | None = None
+    chat_refusal: str = ""
+    prepared: Prepared | None = None
+    planning: asyncio.Task[None] | None = None
+    loading: asyncio.Task[None] | None = None
+    life: Life = Life()  # noqa: RUF009 - a frozen value
+    progress: Progress | None = None
+    resident: Resident | None = None
+    last: Resident | None = None
+    error: str = ""
+    failure: BercailError | None = None
+    declined: str = ""
+    loads: int = 0
+    swaps: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether what it needs has been found out."""
+        return self.command is not None or self.prepared is not None
+
+    def need(self) -> Need:
+        """What the schedule is told of it; it must be known.
+
+        What a command takes of memory is not known, and its server queues by itself.
+        """
+        declared = self.declared
+        keep = Keep(declared.keep) if declared else Keep.NORMAL
+        priority, ttl_s = (declared.priority, declared.ttl_s) if declared else (0, None)
+        if self.prepared is None:
+            limit = (declared.concurrency_limit if declared else None) or MOST_AT_ONCE
+            return Need(bytes={}, slots=limit, keep=keep, priority=priority, ttl_s=ttl_s)
+        plan = self.prepared.plan
+        return Need(
+            bytes={device.name: device.total_bytes for device in plan.devices},
+            slots=plan.settings.slots,
+            keep=keep,
+            priority=priority,
+            ttl_s=ttl_s,
+            reload_s=LEAST_LOAD_S + self.prepared.spec.weights_bytes / LOAD_BYTES_PER_S,
+        )
+
+    def take(self, fresh: "Entry") -> bool:
+        """Become what a configuration says anew; whether it must be loaded anew for that."""
+        before = self.source()
+        self.declared, self.command, self.found = fresh.declared, fresh.command, fresh.found
+        if self.source() == before:
+            return False
+        self.model, self.prepared, self.chat_refusal = None, None, ""
+        self.error, self.failure = fresh.error, fresh.failure
+        return True
+
+    def source(self) -> object:
+        """What its process is made of."""
+        found = self.found
+        return (self.declared.source if self.declared else None, self.command, found and (found.path, found.projector))
+
+
+async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]) -> Resident:
+    """The engine of a planned model, ready and held against its plan; or what its command starts, ready.
+
+    Raises:
+        EngineError: it did not become ready.
+        RefusedError: its load took more than planned, and that is not allowed.
+    """
+    if entry.command is not None:
+        return await _run(house, entry, entry.command, tell)
+    prepared = entry.prepared
+    assert prepared is not None, "only what was planned is loaded"
+    tell(news.Planned(plan=prepared.plan))
+    started_s = house.clock.monotonic()
+
+    def hear(progress: Progress) -> None:
+        entry.progress = progress
+        tell(news.Loading(model_id=entry.id, progress=progress))
+
+    process = await prepared.engine.start(prepared.spec, hear)
+    house.journal.record(process.pid, stop_argv=process.stop_argv)
+    now_s = house.clock.monotonic()
+    if refused := _learn(house, prepared, process, tell):
+        await process.stop(STOP_GRACE_S)
+        house.journal.forget(process.pid)
+        tell(news.Unloaded(model_id=entry.id))
+        raise refused
+    tell(
+        news.Ready(
+            plan=prepared.plan,
+            seconds=now_s - started_s,
+            resident_bytes=process.resident_bytes(),
+            chat=not prepared.chat_refusal,
+        )
+    )
+    return Resident(
+        plan=prepared.plan, offer=prepared.engine.offer, process=process, started_at_s=started_s, ready_at_s=now_s
+    )
+
+
+async def _run(house: House, entry: Entry, command: CommandSpec, tell: Callable[[news.News], None]) -> Resident:
+    started_s = house.clock.monotonic()
+
+    def hear(progress: Progress) -> None:
+        entry.progress = progress
+        tell(news.Loading(model_id=entry.id, progress=progress))
+
+    process = await house.commands.start(command, hear)
+    house.journal.record(process.pid, stop_argv=process.stop_argv)
+    now_s = house.clock.monotonic()
+    address, held = str(process.address), process.resident_bytes()
+    tell(news.CommandReady(model_id=entry.id, seconds=now_s - started_s, address=address, resident_bytes=held))
+    return Resident(plan=None, offer=BY_COMMAND, process=process, started_at_s=started_s, ready_at_s=now_s)
+
+
+BY_COMMAND = Offer(name="command", id="command", make=Make.FOUND)
+"""What a configuration starts by a command of its own."""
+
+
+def _learn(
+    house: House, prepared: Prepared, process: EngineProcess, tell: Callable[[news.News], None]
+) -> RefusedError | None:
+    """Hold a load against its plan and keep what it teaches; why it must be ended, or None."""
+    outcome = compare(prepared.plan, process.landed())
+    if outcome is None:
+        return None
+    lessons = taught(prepared.plan, outcome, prepared.lessons, prepared.model.architecture)
+    keep(house, prepared.machine, prepared.engine, lessons, tell)
+    if not outcome.surprises:
+        return None
+    words = f"{prepared.plan.model_id}: {'; '.join(outcome.surprises)}"
+    if house.settings.engine.allow_spill:
+        tell(news.Warned(text=f"{words}; allowed by allow_spill"))
+        return None
+    return RefusedError(
+        f"{words}; it was ended",
+        hint="start it again, for the next plan knows of it; ask for less (--context, --slots); "
+        "or go on all the same with --allow-spill",
+        code="spilled",
+    )
+
+
+def served(entry: Entry, phase: Phase) -> ServedModel:
+    """The model as clients see it."""
+    model, resident = entry.model, entry.resident if phase is Phase.LOADED else None
+    seen = ServedModel(
+        id=entry.id,
+        phase=phase,
+        created=entry.found.modified_s if entry.found else 0,
+        file_bytes=entry.found.bytes if entry.found else 0,
+        chat_refusal=entry.chat_refusal,
+        error=entry.error,
+        progress=entry.progress.fraction if phase is Phase.LOADING and entry.progress else None,
+        loads=entry.loads,
+        swaps=entry.swaps,
+    )
+    if entry.declared is not None:
+        seen = _as_declared(seen, entry.declared)
+    if model is not None:
+        seen = replace(
+            seen,
+            context_length=model.context_length,
+            capabilities=capabilities(model, entry.chat_refusal, resident.plan if resident else None),
+            architecture=model.architecture,
+            quantization=model.quantization,
+            parameter_count=model.parameter_count,
+            vocabulary=model.shape.vocabulary,
+            format=model.format.value,
+        )
+    if resident is None or resident.plan is None:
+        return replace(seen, engine=resident.offer.name) if resident else seen
+    settings = resident.plan.settings
+    return replace(
+        seen,
+        slot_context_tokens=settings.slot_context_tokens,
+        slots=settings.slots,
+        engine=resident.plan.engine,
+        lacks=resident.offer.lacks,
+        planned_bytes=sum(device.total_bytes for device in resident.plan.devices),
+        capabilities=tuple(word for word in seen.capabilities if word not in resident.offer.lacks),
+    )
+
+
+def _as_declared(seen: ServedModel, declared: Declared) -> ServedModel:
+    """With what the configuration says of it."""
+    said = declared.capabilities
+    command = declared.source if isinstance(declared.source, CommandSpec) else None
+    return replace(
+        seen,
+        name=declared.name,
+        description=declared.description,
+        unlisted=declared.unlisted,
+        aliases=declared.aliases,
+        metadata=declared.metadata,
+        context_length=said.context_tokens,
+        plain=command is not None and not _is_llama_server(command),
+    )
+
+
+def _is_llama_server(command: CommandSpec) -> bool:
+    """Whether it understands what we add for llama.cpp; other servers may refuse what they do not know."""
+    return any("llama-server" in word.rpartition("/")[2] for word in command.argv)
+
+
+def capabilities(model: Model, chat_refusal: str, plan: Fits | None) -> tuple[Capability, ...]:
+    """What may be asked of a model as it is loaded, or as it would be."""
+    embeds = plan.settings.embedding if plan else model.role is not Role.GENERATE
+    if embeds:
+        ranks = model.role is Role.RERANK
+        return (Capability.RERANK,) if ranks else (Capability.EMBEDDINGS,)
+    without: set[Capability] = {Capability.CHAT, Capability.TOOLS} if chat_refusal else set()
+    if plan is not None and plan.projector is None:
+        without |= {Capability.VISION, Capability.AUDIO}
+    kept = tuple(capability for capability in model.capabilities if capability not in without)
+    adds = Capability.CHAT not in kept and not chat_refusal
+    # Without a template of its own the engine speaks ChatML; flows.prepare says so when it loads.
+    return (Capability.CHAT, *kept) if adds else kept

@@ -1,0 +1,71 @@
+"""All models that are served: those that a configuration declares, those of servers elsewhere, and those found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration, Selector, Way
+from bercail.core.declared import Declared
+from bercail.core.errors import BercailError
+from bercail.core.model import Findings
+from bercail.flows.inspect import resolve
+from bercail.flows.resident import Entry
+from bercail.ports import House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """Who is served, and under which names.
+
+    Attributes:
+        entries: by id, in the order in which they are listed.
+        names: other names, and the id that each means.
+        selectors: by their names.
+        problems: models that cannot be served, in words.
+    """
+
+    entries: Mapping[str, Entry]
+    names: Mapping[str, str]
+    selectors: Mapping[str, Selector]
+    problems: tuple[str, ...] = ()
+
+
+def muster(house: House, findings: Findings, configuration: Configuration) -> Roster:
+    """Everybody. What is declared comes first; what is found under a name that is declared is left out, with a word."""
+    entries: dict[str, Entry] = {}
+    problems: list[str] = []
+    for declared in configuration.models:
+        entries[declared.id] = _declared(house, declared, problems)
+    for peer in configuration.peers:
+        for model in peer.models:
+            source = peer.command(model)
+            elsewhere = Declared(
+                id=source.model_id, line=peer.line, source=source, upstream_name=model, filters=peer.filters,
+                timeouts=peer.timeouts,
+            )  # fmt: skip
+            entries[source.model_id] = Entry(id=source.model_id, declared=elsewhere, command=source)
+    taken = dict(configuration.routes())
+    for found in findings.models:
+        if found.id in taken:
+            problems.append(f"{found.path} is not served: the configuration has another {found.id}")
+        else:
+            entries[found.id] = Entry(id=found.id, found=found)
+    names = {
+        name: f"{target.id}/{target.model}" if target.way is Way.PEER else target.id
+        for name, target in taken.items()
+        if target.way is not Way.SELECTOR
+    }
+    selectors = {selector.id: selector for selector in configuration.selectors}
+    return Roster(entries=entries, names=names, selectors=selectors, problems=tuple(problems))
+
+
+def _declared(house: House, declared: Declared, problems: list[str]) -> Entry:
+    source = declared.source
+    if isinstance(source, CommandSpec):
+        return Entry(id=declared.id, declared=declared, command=source)
+    try:
+        found = resolve(house.reader, source.path, house.settings.library.folders)
+    except BercailError as error:
+        problems.append(f"models.{declared.id}: {error}")
+        return Entry(id=declared.id, declared=declared, error=str(error), failure=error)
+    return Entry(id=declared.id, declared=declared, found=replace(found, id=declared.id))

@@ -1,0 +1,69 @@
+"""What clients speak beside OpenAI's chat: what engines speak themselves, Ollama's interface, an engine's own paths."""
+
+from bercail.core.chat import ApiError
+from bercail.core.dialect import PASSAGES, STATES, Form
+from bercail.web.asgi import Scope
+from bercail.web.desk import Desk, Errand, Notice, notice
+from bercail.web.dialects.memory import METHODS, Memory
+from bercail.web.dialects.ollama import Ollama
+from bercail.web.dialects.passage import Passages
+from bercail.web.dialects.through import Through
+from bercail.web.errors import written
+
+ROUTES = (
+    *(f"POST {path}" for path in PASSAGES),
+    *(f"GET {path}" for path in STATES),
+    *(f"{'|'.join(methods)} {path}" for path, methods in METHODS.items()),
+    "Ollama's /api/...",
+    "/upstream/{model}/...",
+)
+
+
+class Dialects:
+    """Finds who answers a request."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._passages = Passages(desk)
+        self._ollama = Ollama(desk)
+        self._through = Through(desk)
+        self._memory = Memory(desk)
+
+    def look_up(self, scope: Scope, path: str) -> Errand | Notice | None:
+        """An errand, or a notice; None for a path of nobody's here.
+
+        Args:
+            scope: the request.
+            path: decoded, without a slash at its end.
+        """
+        if path.startswith("/upstream/"):
+            return self._through.look_up(scope)
+        if methods := self._memory.methods(path):
+            if scope["method"] in methods:
+                return self._memory.errand(path)
+            return not_allowed(path, methods, scope["method"], Form.OPENAI)
+        if path.startswith("/api/"):
+            return self._ollama.look_up(scope["method"], path) or _unknown(path)
+        found = self._passages.methods(path)
+        if not found:
+            return None
+        if scope["method"] == "OPTIONS":
+            return notice((204, [(b"allow", ", ".join((*found, "OPTIONS")).encode())], b""))
+        if scope["method"] in found:
+            return self._passages.errand(path)
+        return not_allowed(path, (*found, "OPTIONS"), scope["method"], self._passages.form(path))
+
+
+def not_allowed(path: str, methods: tuple[str, ...], method: str, form: Form) -> Notice:
+    """The answer to a method that a path does not take."""
+    allowed = ", ".join(methods)
+    error = ApiError(status=405, message=f"{path[:200]} takes {allowed}, not {method}", code="method_not_allowed")
+    headers, body = written(error, form)
+    return notice((405, [*headers, (b"allow", allowed.encode())], body), form)
+
+
+def _unknown(path: str) -> Notice:
+    message = (
+        f"there is no {path[:200]} here; of Ollama's interface there are tags, show, ps, version, chat, generate, embed"
+    )
+    headers, body = written(ApiError(status=404, message=message, code="unknown_route"), Form.OLLAMA)
+    return notice((404, headers, body), Form.OLLAMA)

@@ -1,0 +1,266 @@
+"""Ollama's interface: requests put into the words of our engines, answers put into Ollama's."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from msgspec import json
+
+from bercail import __version__
+from bercail.core import access
+from bercail.core.chat import ApiError, Json, engine_refusal, splice
+from bercail.core.dialect import Form
+from bercail.core.model import Capability
+from bercail.core.ollama import Way, Wish, found_name, lacking, model_in, notes, read_chat, read_embed, read_generate
+from bercail.core.ollama_reply import INTERFACE, Reply, embeddings, loaded, running, shown, vectors, whole
+from bercail.core.route import ServedModel
+from bercail.core.units import Seconds
+from bercail.ports import Host, Lease, UpstreamResponse
+from bercail.web.asgi import JSON, Headers, Scope
+from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
+from bercail.web.errors import ReplyError, check_needs, written
+from bercail.web.media import check_media
+from bercail.web.models import listing
+from bercail.web.relay import Outgoing, exchange, incomplete
+from bercail.web.request import decoded
+from bercail.web.sse import DONE, Splitter, parse, split
+from bercail.web.turn import Stream, Turn
+
+_log = logging.getLogger(__name__)
+_decoder = json.Decoder(dict[str, object])
+_GETS = ("/api/tags", "/api/ps", "/api/version")
+_NOT_HERE = ("/api/pull", "/api/push", "/api/create", "/api/delete", "/api/copy")
+_STREAM = b'"stream":true,"return_progress":true,"stream_options":{"include_usage":true}'
+_LINES: Headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
+NOTE = b"x-bercail-note"
+"""Header of what of a request was not done, or was done otherwise."""
+_NOTES_KEPT = 1000
+
+
+class Ollama:
+    """Everything below ``/api/``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._told: set[str] = set()
+        self._posts: dict[str, Errand] = {
+            "/api/chat": self._errand("api/chat", partial(self._generate, read_chat, chat=True)),
+            "/api/generate": self._errand("api/generate", partial(self._generate, read_generate, chat=False)),
+            "/api/embed": self._errand("api/embed", partial(self._embed, "input")),
+            "/api/embeddings": self._errand("api/embeddings", partial(self._embed, "prompt")),
+            "/api/show": Errand(label="api/show", form=Form.OLLAMA, attempt=self._show, need=access.Scope.MODELS),
+        }
+
+    @staticmethod
+    def _errand(label: str, attempt: Callable[..., object]) -> Errand:
+        return Errand(label=label, form=Form.OLLAMA, attempt=attempt)  # type: ignore[arg-type] # partials lose it
+
+    def look_up(self, method: str, path: str) -> Errand | Notice | None:
+        """An errand, an answer, or None for a path that Ollama does not have."""
+        if path in _NOT_HERE or path.startswith("/api/blobs"):
+            words = "models are files of this machine's owner; nothing is fetched, made or deleted over the network"
+            return _refused(ApiError(status=403, message=words, code="models_are_files"))
+        allowed = ("POST",) if path in self._posts else ("GET", "HEAD") if path in _GETS else ()
+        if not allowed:
+            return None
+        if method == "OPTIONS":
+            return notice((204, [(b"allow", ", ".join((*allowed, "OPTIONS")).encode())], b""))
+        if method not in allowed:
+            words = f"{path} takes {', '.join(allowed)}, not {method}"
+            return _refused(ApiError(status=405, message=words, code="method_not_allowed"))
+        if path in self._posts:
+            return self._posts[path]
+        return Notice(tell=partial(_read, path), form=Form.OLLAMA, need=access.Scope.MODELS)
+
+    def _find(self, turn: Turn, name: str) -> ServedModel:
+        known = {model.id for model in self._desk.host.models()}
+        return self._desk.find(turn, found_name(name, known.__contains__))
+
+    async def _show(self, turn: Turn, scope: Scope) -> None:
+        body = decoded(_decoder, await take_body(turn, scope, self._desk))
+        model = self._find(turn, model_in(body))
+        turn.record.model = model.id
+        await turn.whole(200, [JSON], json.encode(shown(model, _listed(model))))
+
+    async def _generate(self, read: Callable[[Json], Wish], turn: Turn, scope: Scope, *, chat: bool) -> None:
+        wish = read(decoded(_decoder, await take_body(turn, scope, self._desk)))
+        model = self._find(turn, wish.model)
+        turn.record.model = model.id
+        _check(wish, model)
+        payload = _encoded(wish.body)
+        check_media(payload, model)
+        turn.payload = splice(payload, _STREAM)
+        begun_s = self._desk.clock()
+        reply = Reply(model=wish.model or model.id, chat=chat)
+        if wish.stream and wish.way is not Way.NONE:
+            options = self._desk.options
+            turn.stream = Stream(
+                turn.send,
+                hold_s=options.header_hold,
+                keep_alive_s=options.keep_alive,
+                ping=_line(reply.piece(_now())),
+                headers=_LINES,
+            )
+
+        async def use(lease: Lease) -> None:
+            reply.load_s = self._desk.clock() - begun_s
+            _check(wish, lease.model)
+            told = self._tell(wish, lease.model)
+            if wish.way is Way.NONE:
+                made = loaded(reply.model, _now(), reply.load_s, chat=chat)
+                await turn.whole(200, [JSON, *told], json.encode(made))
+                return
+            if turn.stream is not None:
+                turn.stream.headers = [*_LINES, *told]
+            take = partial(self._take, turn, reply, told, begun_s)
+            await exchange(self._desk.upstream, turn, lease, Outgoing(target=wish.way.value), take)
+
+        await self._desk.lend(turn, model, use)
+
+    async def _take(
+        self,
+        turn: Turn,
+        reply: Reply,
+        told: Headers,
+        begun_s: Seconds,
+        response: UpstreamResponse,
+        chunks: AsyncIterator[bytes],
+    ) -> None:
+        """Put the engine's stream into lines, or all lines into one answer."""
+        splitter, pieces, record = Splitter(), list[Json](), turn.record
+        async for chunk in chunks:
+            if record.ttft_s is None:
+                record.read_progress(chunk)
+            events = splitter.feed(chunk)
+            new = _pieces(reply, events)
+            record.pieces += len(new)
+            if reply.begun:
+                record.first_piece(self._desk.clock())
+            ended = reply.done or events.endswith(DONE)
+            if turn.stream is None:
+                pieces += new
+            elif new and not ended:
+                await _write(turn, turn.stream, new)
+            if ended:
+                record.read_timings(reply.counts())
+                last = reply.end(_now(), self._desk.clock() - begun_s)
+                if turn.stream is None:
+                    return await turn.whole(200, [JSON, *told], json.encode(whole(pieces, last)))
+                return await turn.end_stream(b"".join(_line(piece) for piece in [*new, last]))
+        raise incomplete()
+
+    async def _embed(self, member: str, turn: Turn, scope: Scope) -> None:
+        wish = read_embed(decoded(_decoder, await take_body(turn, scope, self._desk)), member)
+        model = self._find(turn, wish.model)
+        turn.record.model = model.id
+        check_needs(Capability.EMBEDDINGS, "/api/embed", model)
+        turn.payload = _encoded(wish.body)
+        begun_s = self._desk.clock()
+
+        async def use(lease: Lease) -> None:
+            load_s = self._desk.clock() - begun_s
+            check_needs(Capability.EMBEDDINGS, "/api/embed", lease.model)
+            told = self._tell(wish, lease.model)
+
+            async def take(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
+                answer = decoded(_decoder, b"".join([chunk async for chunk in chunks]))
+                turn.record.first_piece(self._desk.clock())
+                turn.record.read_answer(answer)
+                total_s = self._desk.clock() - begun_s
+                found = vectors(answer)
+                one: Json = {"embedding": found[0] if found else []}
+                made = embeddings(wish.model, answer, total_s, load_s) if member == "input" else one
+                await turn.whole(200, [JSON, *told], json.encode(made))
+
+            await exchange(self._desk.upstream, turn, lease, Outgoing(target="/v1/embeddings"), take)
+
+        await self._desk.lend(turn, model, use)
+
+    def _tell(self, wish: Wish, model: ServedModel) -> Headers:
+        """What is not done as asked: in a header each time, in the log the first time."""
+        made: Headers = []
+        for note in notes(wish, model):
+            words = "".join(letter if " " <= letter <= "~" else "?" for letter in note)
+            made.append((NOTE, words.encode()))
+            if (line := f"{model.id}: {words}") not in self._told and len(self._told) < _NOTES_KEPT:
+                self._told.add(line)
+                _log.warning("%s", line)
+        return made
+
+
+def _read(path: str, host: Host) -> Answer:
+    models, found = host.models(), dict[str, object]()
+    match path:
+        case "/api/version":
+            found = {"version": INTERFACE, "server": "bercail", "server_version": __version__}
+        case "/api/ps":
+            pairs = [(model, _listed(model)) for model in models]
+            found = {"models": [made for model, listed in pairs if (made := running(model, listed)) is not None]}
+        case _:
+            found = {"models": listing(models)["models"]}
+    return 200, [JSON], json.encode(found)
+
+
+def _check(wish: Wish, model: ServedModel) -> None:
+    """Refuse what cannot be done.
+
+    Raises:
+        ReplyError: in words.
+    """
+    if wish.unloads:
+        words = "a model is not unloaded by a request: it stays until another needs its place"
+        raise ReplyError(ApiError(status=501, message=words, code="not_supported", final=True))
+    if words := lacking(wish, model):
+        raise ReplyError(ApiError(status=400, message=words, param="model", code="unsupported"))
+
+
+def _pieces(reply: Reply, events: bytes) -> list[Json]:
+    made: list[Json] = []
+    for event in split(events):
+        found = parse(event)
+        if not isinstance(found, dict):
+            continue
+        if "error" in found:
+            raise ReplyError(engine_refusal(200, found))
+        piece = reply.take(found, _now())
+        if piece is not None:
+            made.append(piece)
+    return made
+
+
+async def _write(turn: Turn, stream: Stream, pieces: list[Json]) -> None:
+    lines = b"".join(_line(piece) for piece in pieces)
+    turn.record.response_bytes += len(lines)
+    await stream.write(lines)
+
+
+def _line(piece: Json) -> bytes:
+    return json.encode(piece) + b"\n"
+
+
+def _encoded(body: Json) -> bytes:
+    """A body for the engine.
+
+    Raises:
+        ReplyError: it is nested too deeply to be written.
+    """
+    try:
+        return json.encode(body)
+    except RecursionError as error:
+        message = "the body is nested too deeply to be read"
+        raise ReplyError(ApiError(status=400, message=message, code="invalid_json")) from error
+
+
+def _listed(model: ServedModel) -> Json:
+    found = listing((model,))["models"]
+    return found[0] if isinstance(found, list) else {}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _refused(error: ApiError) -> Notice:
+    headers, body = written(error, Form.OLLAMA)
+    return notice((error.status, headers, body), Form.OLLAMA)

@@ -1,0 +1,239 @@
+"""Endpoints that engines speak themselves: the request goes through as it is, the answer comes back as it is."""
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import TypeAlias
+from urllib.parse import parse_qs
+
+import msgspec
+from msgspec import json
+
+from bercail.core import access
+from bercail.core.anthropic import BILLING, without_billing
+from bercail.core.chat import ApiError, engine_refusal, splice
+from bercail.core.dialect import PASSAGES, STATES, Form, Passage, Shape, absent, missing
+from bercail.core.folds import fold_of
+from bercail.core.passing import form_field
+from bercail.core.route import ServedModel
+from bercail.ports import Lease, UpstreamResponse
+from bercail.web.asgi import JSON, Scope
+from bercail.web.desk import Desk, Errand, lease_at_once, take_body
+from bercail.web.dialects.sift import PINGS, Sift
+from bercail.web.errors import ReplyError, check_needs
+from bercail.web.media import check_parts
+from bercail.web.relay import Outgoing, Take, exchange, incomplete, refusal
+from bercail.web.request import decoded
+from bercail.web.turn import Stream, Turn
+
+First: TypeAlias = Callable[[], None]
+"""Is called when the first piece of an answer has come."""
+
+
+class _Peek(msgspec.Struct):
+    """The members that are read; all others are skipped unparsed."""
+
+    model: str | None = None
+    stream: bool | None = None
+    return_progress: bool | None = None
+    n_probs: int | float | None = None
+    return_tokens: bool | None = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decoder = json.Decoder(_Peek)
+_anything = json.Decoder(dict[str, object])
+_PROGRESS = b'"return_progress":true'
+
+
+class Passages:
+    """Endpoints by their paths."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """What a path takes; empty if it is none of these."""
+        return ("POST",) if path in PASSAGES else ("GET", "HEAD") if path in STATES else ()
+
+    def form(self, path: str) -> Form:
+        """The words of a path's errors."""
+        return PASSAGES[path].form if path in PASSAGES else Form.OPENAI
+
+    def errand(self, path: str) -> Errand:
+        """What answers a request to one of these paths."""
+        if path in STATES:
+            return Errand(label=path.lstrip("/"), attempt=partial(self._look, STATES[path]), need=access.Scope.MODELS)
+        passage = PASSAGES[path]
+        return Errand(label=passage.label, form=passage.form, attempt=partial(self._pass, passage))
+
+    async def _pass(self, passage: Passage, turn: Turn, scope: Scope) -> None:
+        body = await take_body(turn, scope, self._desk)
+        kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+        peek = _peek_form(body, kind) if passage.multipart else _peek(passage, body)
+        model = self._desk.find(turn, peek.model or "")
+        turn.record.model = model.id
+        _check(passage, model)
+        if passage.form in (Form.ANTHROPIC, Form.RESPONSES):
+            check_parts(body, model)
+        streamed, folded = _ways(passage, peek)
+        turn.payload = _payload(passage, body, peek, folded=folded)
+        if streamed:
+            options = self._desk.options
+            turn.stream = Stream(
+                turn.send,
+                hold_s=options.header_hold,
+                keep_alive_s=options.keep_alive,
+                ping=PINGS[passage.form],
+            )
+        del body
+        headers = [(b"content-type", kind)] if passage.multipart else [JSON]
+        outgoing = Outgoing(target=passage.target, headers=headers, as_is=passage.multipart)
+
+        async def use(lease: Lease) -> None:
+            _check(passage, lease.model)
+            take = self._taker(passage, turn, peek, streamed=streamed, folded=folded)
+            await exchange(
+                self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take), refused=False
+            )
+
+        await self._desk.lend(turn, model, use)
+
+    def _taker(self, passage: Passage, turn: Turn, peek: _Peek, *, streamed: bool, folded: bool) -> Take:
+        def first() -> None:
+            turn.record.first_piece(self._desk.clock())
+
+        async def take(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
+            if passage.shape is not None and streamed:
+                await _stream(turn, Sift(passage.shape, drop_progress=not peek.return_progress), chunks, first)
+            elif passage.shape is not None and folded:
+                await _fold(turn, passage.shape, chunks, first)
+            else:
+                await _whole(turn, response, chunks, first)
+
+        return take
+
+    async def _look(self, target: str, turn: Turn, scope: Scope) -> None:
+        """The state of a loaded model; never loads one."""
+        await take_body(turn, scope, self._desk)
+        names = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("model", [""])
+        model = self._desk.find(turn, names[0])
+        turn.record.model = model.id
+        lease = await lease_at_once(self._desk.host, model, turn.visit)
+        if lease is None:
+            words = f"{model.id} is not loaded, and to look at {target} loads nothing: send it a request first"
+            raise ReplyError(ApiError(status=409, message=words, param="model", code="model_not_loaded"))
+        try:
+            passage = Passage(label="", target=target)
+            take = self._taker(passage, turn, _Peek(), streamed=False, folded=False)
+            outgoing = Outgoing(target=target, method="GET", as_is=True)
+            await exchange(
+                self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take), refused=False
+            )
+        finally:
+            lease.release()
+
+
+def _peek(passage: Passage, body: bytes) -> _Peek:
+    peek = decoded(_decoder, body)
+    if passage.requires and not bytes(peek.messages).startswith(b"["):
+        words = f"{passage.requires} must be a list"
+        raise ReplyError(ApiError(status=400, message=words, param=passage.requires, code="invalid_type"))
+    return peek
+
+
+def _peek_form(body: bytes, content_type: bytes) -> _Peek:
+    return _Peek(model=form_field(body, content_type, b"model"))
+
+
+def _check(passage: Passage, model: ServedModel) -> None:
+    """Refuse what the engine or the model cannot do.
+
+    Raises:
+        ReplyError: in words.
+    """
+    error = missing(passage, model.engine, on_disk=model.format is not None)
+    if error is not None:
+        raise ReplyError(error)
+    if passage.needs is not None:
+        check_needs(passage.needs, passage.target, model)
+
+
+def _ways(passage: Passage, peek: _Peek) -> tuple[bool, bool]:
+    """Whether the client gets a stream, and whether one is folded for it."""
+    if passage.shape is None:
+        return False, False
+    if peek.stream:
+        return True, False
+    several = passage.shape is Shape.NATIVE and not bytes(peek.prompt).startswith(b'"')
+    return False, not (several or peek.n_probs or peek.return_tokens)
+
+
+def _payload(passage: Passage, body: bytes, peek: _Peek, *, folded: bool) -> bytes:
+    if passage.shape is Shape.MESSAGES and BILLING.encode() in body:
+        body = json.encode(without_billing(decoded(_anything, body)))
+    if folded:
+        return splice(body, b'"stream":true,' + _PROGRESS)
+    return splice(body, _PROGRESS) if peek.stream and passage.shape is not None and not peek.return_progress else body
+
+
+def _present(passage: Passage, model: ServedModel, take: Take) -> Take:
+    """``take`` for an endpoint that is there; one that is not is told with the engine's name."""
+
+    async def look(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
+        if response.status == 404:
+            raise ReplyError(absent(f"{model.engine or 'the engine'} of {model.id} has no {passage.target}"))
+        if response.status != 200:
+            raise await refusal(response.status, chunks)
+        await take(response, chunks)
+
+    return look
+
+
+async def _stream(turn: Turn, sift: Sift, chunks: AsyncIterator[bytes], first: First) -> None:
+    stream, record = turn.stream, turn.record
+    if stream is None:
+        raise RuntimeError("a stream needs its reply before it begins")
+    async for chunk in chunks:
+        if record.ttft_s is None:
+            record.read_progress(chunk)
+        events, error = sift.feed(chunk)
+        record.pieces += events.count(b"\n\n")
+        if events:
+            first()
+            record.response_bytes += len(events)
+            if sift.ended:
+                record.read_pair(sift.counts())
+                return await turn.end_stream(events)
+            await stream.write(events)
+        if error is not None:
+            raise ReplyError(engine_refusal(200, error))
+    raise incomplete()
+
+
+async def _fold(turn: Turn, shape: Shape, chunks: AsyncIterator[bytes], first: First) -> None:
+    sift, fold, record = Sift(shape, drop_progress=True), fold_of(shape), turn.record
+    async for chunk in chunks:
+        if record.ttft_s is None:
+            record.read_progress(chunk)
+        events, error = sift.feed(chunk)
+        record.pieces += events.count(b"\n\n")
+        for event in sift.parsed(events):
+            fold.add(event)
+        if fold.begun:
+            first()
+        if error is not None:
+            raise ReplyError(engine_refusal(200, error))
+        if fold.complete:
+            answer = json.encode(fold.answer())
+            record.read_pair(fold.counts())
+            return await turn.whole(200, [JSON], answer)
+    raise incomplete()
+
+
+async def _whole(turn: Turn, response: UpstreamResponse, chunks: AsyncIterator[bytes], first: First) -> None:
+    body = b"".join([chunk async for chunk in chunks])
+    first()
+    turn.record.read_body(body)
+    kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
+    await turn.whole(200, [(b"content-type", kind)], body)

@@ -1,0 +1,23 @@
+"""Answers that a page in a browser on this machine may read."""
+
+from bercail.core.origin import reading_headers
+from bercail.web.asgi import Headers, Message, Send
+
+
+def readable(send: Send, headers: Headers, method: str) -> Send:
+    """``send``, with the headers that a browser wants to see if a page of this machine asks."""
+    for name, _ in headers:
+        if name == b"origin":
+            break
+    else:
+        return send
+    added = reading_headers(headers, preflight=method == "OPTIONS")
+    if not added:
+        return send
+
+    async def send_with(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *added]
+        await send(message)
+
+    return send_with

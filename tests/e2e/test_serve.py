@@ -1,0 +1,199 @@
+"""Configurations as they are served: two published ones of llama-swap, with stand-ins for programs, and our own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bercail.demo import demo_path
+from e2e.conftest import BERCAIL, Server, wait_until
+
+STUB = Path(__file__).with_name("stub.py")
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def places(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
+    """An environment with stand-ins for docker and llama-server, whose starts are noted in ``starts``."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("docker", "llama-server"):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {STUB} {name} "$@"\n')
+        program.chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    return {**environment, "PATH": path, "STUB_LOG": str(tmp_path / "starts")}
+
+
+@pytest.fixture
+def serve(places: dict[str, str], tmp_path: Path) -> Iterator[Serve]:
+    """Start ``bercail serve`` with a configuration."""
+    servers: list[Server] = []
+
+    def start(config: Path, **variables: str) -> Server:
+        argv = [*BERCAIL, "serve", "--config", str(config), "--json-log", "--port", "0"]
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        process = subprocess.Popen(argv, text=True, env={**places, **variables}, cwd=tmp_path, **pipes)
+        servers.append(Server(process))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end(signal.SIGTERM)
+
+
+def starts(tmp_path: Path) -> list[list[str]]:
+    return [json.loads(line) for line in (tmp_path / "starts").read_text().splitlines()]
+
+
+def said(server: Server, model: str, **more: object) -> str:
+    messages = [{"role": "user", "content": "hello"}]
+    status, answer = server.request("POST", "/v1/chat/completions", {"model": model, "messages": messages, **more})
+    assert status == 200, answer
+    return str(answer["choices"][0]["message"]["content"])
+
+
+@pytest.mark.shared
+def test_a_machine_with_one_card_and_docker_swaps_its_containers(serve: Serve, shared: Path, tmp_path: Path) -> None:
+    server = serve(shared / "fixtures" / "configs" / "arc-b60-docker.llama-swap.yaml")
+    ready = server.wait_for("command_ready")
+    assert ready["model"] == "Ornith-35b-q4", "it is to be loaded at the start"
+    first = int((tmp_path / "AI").read_text())
+    assert said(server, "Gemma4-26b-q4") == "/models/gemma4/gemma-4-26B-A4B-it-qat-UD-Q4_K_XL.gguf"
+    assert not Path(f"/proc/{first}/stat").exists(), "the container of the other is gone"
+    assert [words[:2] for words in starts(tmp_path)] == [["docker", "run"], ["docker", "stop"], ["docker", "run"]]
+    states = {row["id"]: row["status"]["value"] for row in server.request("GET", "/v1/models")[1]["data"]}
+    assert states == {"img-gen": "unloaded", "Gemma4-26b-q4": "loaded", "Ornith-35b-q4": "unloaded"}
+    status, drawn = server.request("POST", "/v1/images/generations", {"model": "img-gen", "prompt": "a fold"})
+    assert (status, drawn["path"]) == (200, "/v1/images/generations")
+    last = int((tmp_path / "AI").read_text())
+    assert server.end() == 0
+    assert not (tmp_path / "AI").exists()
+    assert not Path(f"/proc/{last}/stat").exists()
+
+
+@pytest.mark.shared
+def test_a_machine_with_four_cards_runs_each_of_its_commands(serve: Serve, shared: Path, tmp_path: Path) -> None:
+    server = serve(shared / "fixtures" / "configs" / "rtx3060x4.llama-swap.yaml")
+    server.wait_for("listening")
+    names = [row["id"] for row in server.request("GET", "/v1/models")[1]["data"]]
+    assert names == ["gemma4-31b-q4", "qwen3.6-27B-q4", "qwen3.6-27B-q8", "ornith-1.0-35b-q8"]
+    for name in names:
+        model = said(server, name, stream=False)
+        assert model.startswith("/models/")
+        assert len(server.engines()) == 1
+    for name, words in zip(names, starts(tmp_path), strict=True):
+        assert words[0] == "llama-server"
+        assert words[1:4] == ["--port", words[2], "--jinja"], name
+        assert words[-2:] == ["-ngl", "9999"]
+
+
+@pytest.mark.shared
+@pytest.mark.engine
+def test_what_was_written_for_llama_server_runs_on_the_engine_at_hand(
+    serve: Serve, shared: Path, tmp_path: Path, places: dict[str, str]
+) -> None:
+    """The same file, with a small model in place of each of its own, and our stand-in for llama-server."""
+    text = (shared / "fixtures" / "configs" / "rtx3060x4.llama-swap.yaml").read_text()
+    demo = demo_path() or pytest.skip("the demo is not in this installation")
+    text = re.sub(r"--(model|mmproj|spec-draft-model) /models/\S+", _small(demo), text)
+    text = text.replace("--spec-type draft-mtp", "").replace("--ctx-size", "--no-mmap --ctx-size")
+    text = re.sub(r"--ctx-size \d+", "--ctx-size 2048", text)
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    program = Path(places["PATH"].partition(os.pathsep)[0]) / "llama-server"
+    code = "from bercail.cli.llama_server import main; main()"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
+    program.chmod(0o755)
+    server = serve(config)
+    for name in ("gemma4-31b-q4", "ornith-1.0-35b-q8"):
+        assert "keys and values" in said(
+            server, name, temperature=0, messages=[{"role": "user", "content": "What is a KV cache?"}]
+        )
+
+
+def _small(demo: Path) -> Callable[["re.Match[str]"], str]:
+    return lambda match: f"--model {demo}" if match[1] == "model" else ""
+
+
+OWN = """
+server:
+  drain: 2s
+models:
+  small:
+    model: {demo}
+    context: 1024
+    slots: 2
+    aliases: [nickname]
+  echo:
+    cmd: llama-server --port ${{PORT}} --model {name}
+    ttl: 300
+    filters:
+      setParams: {{seed: 7}}
+"""
+
+
+@pytest.mark.engine
+def test_our_own_configuration_serves_files_beside_commands_and_is_read_anew(serve: Serve, tmp_path: Path) -> None:
+    demo = demo_path() or pytest.skip("the demo is not in this installation")
+    config = tmp_path / "bercail.yaml"
+    config.write_text(OWN.format(demo=demo, name="one"))
+    server = serve(config)
+    server.wait_for("listening")
+    assert said(server, "echo") == "one"
+    assert said(server, "nickname", temperature=0)
+    rows = {row["id"]: row for row in server.request("GET", "/v1/models")[1]["data"]}
+    assert (rows["small"]["slots"], rows["small"]["context_length"]) == (2, 1024)
+    assert {row["status"]["value"] for row in rows.values()} == {"loaded"}, "memory has room for both"
+
+    config.write_text("library:\n  offline: true\nmodels:\n  small:\n    modle: x\n")
+    server.process.send_signal(signal.SIGHUP)
+    told = wait_until(lambda: [item for item in server.news if "nothing was changed" in item.get("text", "")])
+    assert "line 5" in told[0]["text"]
+    assert "did you mean" in told[0]["text"]
+    assert said(server, "echo") == "one"
+
+    config.write_text(OWN.format(demo=demo, name="two"))
+    server.process.send_signal(signal.SIGHUP)
+    reloaded = server.wait_for("reloaded")
+    assert (reloaded["changed"], reloaded["added"], reloaded["gone"]) == (["echo"], [], [])
+    assert wait_until(lambda: said(server, "echo") == "two")
+    assert [item["model"] for item in server.news if item["event"] == "unloaded"] == ["echo"], "the other stayed"
+
+
+def test_a_program_that_is_not_there_is_told_to_who_asks_for_it(serve: Serve, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("models:\n  a:\n    cmd: lama-server --port ${PORT}\n")
+    server = serve(config)
+    status, answer = server.request("POST", "/v1/chat/completions", {"model": "a", "messages": []})
+    assert status == 503
+    assert "lama-server" in answer["error"]["message"]
+
+
+def test_models_come_and_go_by_hand(serve: Serve, tmp_path: Path, places: dict[str, str]) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("models:\n  a:\n    cmd: llama-server --port ${PORT} --model one\n")
+    server = serve(config)
+    port = server.url.rpartition(":")[2]
+
+    def hand(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [*BERCAIL, *words, "--port", port]
+        return subprocess.run(command, check=False, text=True, capture_output=True, env=places, timeout=60)
+
+    assert "nothing is loaded" in hand("ps").stderr
+    assert hand("load", "a").returncode == 0
+    table = hand("ps").stdout
+    assert "ready" in table
+    assert "command" in table
+    assert json.loads(hand("ps", "--json").stdout)["running"][0]["model"] == "a"
+    assert hand("unload", "a").returncode == 0
+    assert server.engines() == []
+    wrong = hand("load", "b")
+    assert (wrong.returncode, "no model 'b'" in wrong.stderr) == (3, True)

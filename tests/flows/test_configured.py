@@ -1,0 +1,332 @@
+"""A configuration as it is served: files, commands, servers elsewhere, names, rules, what is read anew."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+
+import pytest
+
+from bercail.core import news
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration, Peer, Selector, Strategy
+from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile
+from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError
+from bercail.core.groups import Group, Groups
+from bercail.core.model import Findings
+from bercail.core.options import EngineOptions, Settings
+from bercail.core.route import Phase
+from bercail.flows.supervise import Supervisor
+from fakes.house import Fakes, run, settle
+from fakes.models import a_machine
+
+MIB = 1024 * 1024
+PATH = "a"
+
+
+def a_command(name: str, *argv: str, **changes: object) -> Declared:
+    source = CommandSpec(model_id=name, argv=argv or (f"{name}-server",))
+    return replace(Declared(id=name, line=1, source=source), **changes)  # type: ignore[arg-type] # a test names them
+
+
+def a_file(name: str, path: str = PATH, wishes: dict[str, object] | None = None, **changes: object) -> Declared:
+    declared = Declared(id=name, line=1, source=ModelFile(path=path, wishes=wishes or {}))
+    return replace(declared, **changes)  # type: ignore[arg-type] # a test names them
+
+
+class Scene:
+    """A supervisor of a configuration."""
+
+    def __init__(self, *models: Declared, **more: object) -> None:
+        self.fakes = Fakes()
+        self.fakes.add("a", "b")
+        self.configuration = Configuration(models=models, **more)  # type: ignore[arg-type] # a test names them
+        self.fakes.configuration = self.configuration
+        self.told: list[news.News] = []
+        self.supervisor = Supervisor(self.fakes.house(), Findings(models=(), looked=()), self.told.append)
+
+    def texts(self) -> list[str]:
+        return [item.text for item in self.told if isinstance(item, news.Warned)]
+
+    def ask(self, name: str) -> "asyncio.Task[object]":
+        return asyncio.create_task(self.supervisor.lease(name))
+
+
+def play(story: Callable[[Scene], Coroutine[None, None, None]], *models: Declared, **more: object) -> Scene:
+    async def whole() -> Scene:
+        scene = Scene(*models, **more)
+        await story(scene)
+        await scene.supervisor.close()
+        assert not scene.fakes.engine.alive
+        assert not scene.fakes.commands.engine.alive
+        return scene
+
+    return run(whole)
+
+
+def test_a_file_is_served_under_its_declared_name_with_its_own_wishes() -> None:
+    async def story(scene: Scene) -> None:
+        lease = await scene.supervisor.lease("nickname")
+        assert lease.model.id == "fast"
+        assert (lease.model.slots, lease.model.slot_context_tokens) == (2, 1024)
+        assert [model.id for model in scene.supervisor.models()] == ["fast"]
+
+    play(story, a_file("fast", wishes={"context": 1024, "slots": 2}, aliases=("nickname",)))
+
+
+def test_the_general_wishes_hold_where_a_model_has_none() -> None:
+    async def whole() -> None:
+        fakes = Fakes(settings=Settings(engine=EngineOptions(context=2048)))
+        fakes.add("a")
+        fakes.configuration = Configuration(models=(a_file("fast"),))
+        supervisor = Supervisor(fakes.house(), Findings(models=(), looked=()), lambda _: None)
+        assert (await supervisor.lease("fast")).model.slot_context_tokens == 2048
+        await supervisor.close()
+
+    run(whole)
+
+
+def test_a_command_is_run_and_its_server_asked_plainly() -> None:
+    declared = replace(
+        a_command("images", "sd-server", "--port", "5801"), name="Images", description="draws", unlisted=True,
+        capabilities=Capabilities(context_tokens=77), metadata={"a": 1},
+    )  # fmt: skip
+
+    async def story(scene: Scene) -> None:
+        lease = await scene.supervisor.lease("images")
+        assert scene.fakes.commands.starts == [declared.source]
+        model = lease.model
+        assert (model.phase, model.engine, model.plain, model.unlisted) == (Phase.LOADED, "command", True, True)
+        assert (model.name, model.description, model.context_length, model.metadata) == (
+            "Images",
+            "draws",
+            77,
+            {"a": 1},
+        )
+        assert lease.rewrite(b"{}") == b"{}"
+        assert scene.supervisor.find("images").requests == 1
+
+    scene = play(story, declared)
+    (ready,) = [item for item in scene.told if isinstance(item, news.CommandReady)]
+    assert ready.model_id == "images"
+
+
+def test_a_llama_server_is_told_what_ours_is_told() -> None:
+    async def story(scene: Scene) -> None:
+        assert not scene.supervisor.find("m").plain
+
+    play(story, a_command("m", "/usr/bin/llama-server", "-m", "x.gguf"))
+
+
+def test_bodies_are_changed_by_the_name_that_was_asked_for() -> None:
+    filters = Filters(by_name={"m:high": {"effort": "high"}})
+
+    async def story(scene: Scene) -> None:
+        high, plain = await scene.supervisor.lease("m:high"), await scene.supervisor.lease("m")
+        assert high.rewrite(b'{"model":"m:high"}') == b'{"model":"m:high","effort":"high"}'
+        assert plain.rewrite(b'{"model":"m"}') == b'{"model":"m"}'
+
+    play(story, a_command("m", filters=filters, aliases=("m:high",)))
+
+
+def test_servers_elsewhere_are_served_by_both_of_their_names() -> None:
+    peer = Peer(id="box", line=1, url="https://box.example", models=("big",))
+
+    async def story(scene: Scene) -> None:
+        assert (await scene.supervisor.lease("box/big")).model.id == "box/big"
+        lease = await scene.supervisor.lease("big")
+        assert lease.rewrite(b'{"model":"big"}') == b'{"model":"big"}'
+        (spec,) = scene.fakes.commands.starts
+        assert (spec.argv, spec.url) == ((), "https://box.example")
+
+    play(story, peers=(peer,))
+
+
+def test_a_rule_says_who_leaves_for_whom() -> None:
+    rule = Groups(groups=(Group(name="g", members=("x", "y"), exclusive=False),))
+
+    async def story(scene: Scene) -> None:
+        (await scene.supervisor.lease("x")).release()
+        (await scene.supervisor.lease("z")).release()
+        other = scene.ask("y")
+        await settle()
+        await scene.fakes.clock.advance(20)
+        await other
+        phases = {name: scene.supervisor.find(name).phase for name in "xyz"}
+        assert phases == {"x": Phase.UNLOADED, "y": Phase.LOADED, "z": Phase.LOADED}
+
+    play(story, *(a_command(name) for name in "xyz"), rule=rule)
+
+
+def test_a_selector_stands_for_the_one_that_is_warm() -> None:
+    selector = Selector(id="any", line=1, strategy=Strategy.WARM, targets=("x", "y"))
+
+    async def story(scene: Scene) -> None:
+        (await scene.supervisor.lease("y")).release()
+        assert scene.supervisor.find("any").id == "y"
+        assert (await scene.supervisor.lease("any")).model.id == "y"
+        with pytest.raises(NotFoundError) as caught:
+            scene.supervisor.find("none")
+        assert caught.value.hint == "there are: x, y, any"
+
+    play(story, a_command("x"), a_command("y"), selectors=(selector,))
+
+
+def test_those_that_are_to_be_there_come_by_themselves() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.welcome()
+        await settle()
+        phases = {name: scene.supervisor.find(name).phase for name in ("first", "pin", "bad", "rest")}
+        assert phases == {
+            "first": Phase.LOADED, "pin": Phase.LOADED, "bad": Phase.FAILED, "rest": Phase.UNLOADED,
+        }  # fmt: skip
+
+    scene = play(
+        story, a_command("first"), a_file("pin", keep=Keep.PINNED), a_file("bad", "/none.gguf"), a_command("rest"),
+        preload=("first", "bad"),
+    )  # fmt: skip
+    assert any("models.bad: /none.gguf: no such file" in text for text in scene.texts())
+
+
+def test_what_cannot_be_read_says_so_to_who_asks_for_it() -> None:
+    async def story(scene: Scene) -> None:
+        with pytest.raises(ReadError, match="no such file"):
+            await scene.supervisor.lease("bad")
+
+    play(story, a_file("bad", "/none.gguf"))
+
+
+def test_a_model_that_idles_too_long_goes() -> None:
+    async def story(scene: Scene) -> None:
+        (await scene.supervisor.lease("m")).release()
+        await scene.fakes.clock.advance(29)
+        assert scene.supervisor.find("m").phase is Phase.LOADED
+        await scene.fakes.clock.advance(2)
+        assert scene.supervisor.find("m").phase is Phase.UNLOADED
+
+    play(story, a_command("m", ttl_s=30.0))
+
+
+def test_load_and_unload_by_hand() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.load("m")
+        assert scene.supervisor.find("m").phase is Phase.LOADED
+        lease = await scene.supervisor.lease("m")
+        leaving = asyncio.create_task(scene.supervisor.unload("m"))
+        await settle()
+        assert not leaving.done(), "it finishes what it serves"
+        lease.release()
+        await leaving
+        assert scene.supervisor.find("m").phase is Phase.UNLOADED
+        await scene.supervisor.unload("m")
+
+    play(story, a_command("m"))
+
+
+def test_a_start_that_nobody_wants_any_more_is_ended() -> None:
+    async def story(scene: Scene) -> None:
+        engine = scene.fakes.commands.engine
+        engine.gate = asyncio.Event()
+        loading = asyncio.create_task(scene.supervisor.load("m"))
+        await settle()
+        await scene.supervisor.unload("m")
+        assert engine.cancelled == 1
+        assert scene.supervisor.find("m").phase is Phase.UNLOADED
+        engine.gate = None
+        loading.cancel()
+        await settle()
+        await scene.supervisor.load("m")
+
+    play(story, a_command("m"))
+
+
+def test_a_load_by_hand_that_fails_says_why() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.commands.engine.outcomes = [EngineError("no such program")]
+        with pytest.raises(EngineError, match="no such program"):
+            await scene.supervisor.load("m")
+
+    play(story, a_command("m"))
+
+
+def test_a_load_by_hand_for_which_there_can_be_no_room_says_so() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.prober.machine = a_machine(400 * MIB)
+        await scene.supervisor.load("pin")
+        with pytest.raises(BusyError, match=r"fast needs .* beside the pinned models"):
+            await scene.supervisor.load("fast")
+        assert any("beside the pinned models" in text for text in scene.texts())
+
+    play(story, a_file("pin", "b", keep=Keep.PINNED), a_file("fast"))
+
+
+def test_a_load_by_hand_ends_with_the_server() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.commands.engine.gate = asyncio.Event()
+        loading = asyncio.create_task(scene.supervisor.load("m"))
+        await settle()
+        await scene.supervisor.close()
+        with pytest.raises(StoppingError):
+            await loading
+
+    play(story, a_command("m"))
+
+
+def test_what_is_read_anew_restarts_only_what_has_changed() -> None:
+    async def story(scene: Scene) -> None:
+        held = await scene.supervisor.lease("changes")
+        (await scene.supervisor.lease("stays")).release()
+        (await scene.supervisor.lease("goes")).release()
+        fresh = Configuration(
+            models=(
+                a_command("changes", "another"),
+                a_command("stays", ttl_s=9.0),
+                a_command("comes"),
+                a_file("lost", "/none.gguf"),
+            ),
+            preload=("comes",),
+        )
+        await scene.supervisor.reload(fresh)
+        await settle()
+        assert [model.id for model in scene.supervisor.models()] == ["changes", "stays", "comes", "lost"]
+        assert scene.supervisor.find("comes").phase is Phase.LOADED
+        assert [spec.argv[0] for spec in scene.fakes.commands.starts].count("another") == 0, "it still answers"
+        held.release()
+        await settle()
+        again = await scene.supervisor.lease("changes")
+        assert scene.fakes.commands.starts[-1].argv == ("another",)
+        again.release()
+        with pytest.raises(NotFoundError):
+            scene.supervisor.find("goes")
+        assert [spec.model_id for spec in scene.fakes.commands.starts].count("stays") == 1
+
+    scene = play(story, a_command("changes"), a_command("stays"), a_command("goes"))
+    (told,) = [item for item in scene.told if isinstance(item, news.Reloaded)]
+    assert (told.changed, told.added, told.gone) == (("changes",), ("comes", "lost"), ("goes",))
+
+
+def test_a_file_with_other_wishes_is_planned_anew_and_loaded_anew() -> None:
+    async def story(scene: Scene) -> None:
+        (await scene.supervisor.lease("m")).release()
+        await scene.supervisor.reload(Configuration(models=(a_file("m", wishes={"context": 512}),)))
+        await settle()
+        assert (await scene.supervisor.lease("m")).model.slot_context_tokens == 512
+
+    play(story, a_file("m"))
+
+
+def test_a_model_that_is_found_and_declared_is_declared() -> None:
+    async def whole() -> None:
+        fakes = Fakes()
+        found = fakes.add("a", "b")
+        fakes.configuration = Configuration(models=(a_command("a"),))
+        told: list[news.News] = []
+        supervisor = Supervisor(fakes.house(), Findings(models=found, looked=()), told.append)
+        await supervisor.welcome()
+        assert [model.id for model in supervisor.models()] == ["a", "b"]
+        assert supervisor.find("a").plain
+        assert [item.text for item in told if isinstance(item, news.Warned)] == [
+            "/m/a.gguf is not served: the configuration has another a"
+        ]
+        await supervisor.close()
+
+    run(whole)

@@ -1,0 +1,57 @@
+"""A running server asked by hand."""
+
+import json
+from typing import Any
+
+import pytest
+
+from bercail.core.errors import EngineError, NotFoundError
+from bercail.flows import load, running, unload
+from fakes.house import ClosingUpstream, Fakes, run
+from fakes.upstream import Scripted
+
+
+def answering(body: object, status: int = 200) -> Fakes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Fakes(upstream=ClosingUpstream(Scripted(status=status, pieces=[data])))
+
+
+def test_what_runs_is_asked_for() -> None:
+    fakes = answering({"running": [{"model": "a"}, "odd"]})
+    assert run(lambda: running(fakes.house())) == ({"model": "a"},)
+    assert (fakes.upstream.asked[0].method, fakes.upstream.asked[0].target) == ("GET", "/running")
+    assert fakes.upstream.closed
+    assert run(lambda: running(answering({"running": 3}).house())) == ()
+
+
+@pytest.mark.parametrize(("flow", "target"), [(load, "/models/load"), (unload, "/models/unload")])
+def test_models_come_and_go(flow: Any, target: str) -> None:
+    fakes = answering({"success": True})
+    run(lambda: flow(fakes.house(), "a"))
+    (asked,) = fakes.upstream.asked
+    assert (asked.method, asked.target, json.loads(asked.body)) == ("POST", target, {"model": "a"})
+
+
+@pytest.mark.parametrize("body", [b"<html>", [1]])
+def test_another_server_is_not_taken_for_ours(body: object) -> None:
+    with pytest.raises(NotFoundError, match="is not Bercail"):
+        run(lambda: running(answering(body).house()))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"), [({"error": {"message": "no room now"}}, "no room now"), ({"error": 1}, "status 503")]
+)
+def test_a_refusal_is_told_in_the_words_of_the_server(body: object, words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        run(lambda: load(answering(body, 503).house(), "a"))
+
+
+def test_without_a_server_it_says_how_to_start_one() -> None:
+    unreachable = EngineError("nobody", code="engine_unreachable")
+    fakes = Fakes(upstream=ClosingUpstream(Scripted(before_headers=unreachable)))
+    with pytest.raises(NotFoundError, match="no server at") as caught:
+        run(lambda: running(fakes.house()))
+    assert "bercail up" in caught.value.hint
+    broken = Fakes(upstream=ClosingUpstream(Scripted(before_headers=EngineError("broke off", code="engine_broke_off"))))
+    with pytest.raises(EngineError, match="broke off"):
+        run(lambda: running(broken.house()))

@@ -1,0 +1,30 @@
+"""The configurations that the guide shows are read."""
+
+import re
+from pathlib import Path
+
+from bercail.core.configuration import Configuration
+from bercail.core.matrix import Matrix
+from bercail.store.contents import read_contents
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "configuration.md"
+
+
+def read(text: str) -> Configuration:
+    return read_contents(text, origin="guide", environment={"BERCAIL_KEY": "key"}).configuration
+
+
+def test_every_example_of_the_guide_is_read() -> None:
+    models, macros, groups, matrix = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert [model.id for model in read(models).models] == ["qwen", "images", "far"]
+    named = read(macros)
+    assert named.gateway.api_keys == ("key",)
+    assert [model.source.argv[-1] for model in named.models] == [  # type: ignore[union-attr] # commands
+        "/srv/models/a.gguf", "/mnt/models/b.gguf"
+    ]  # fmt: skip
+    grouped = read(models + groups).rule
+    assert grouped is not None
+    assert grouped.eviction_for("qwen", {"images", "far"}) == set()
+    sets = read(models + matrix).rule
+    assert isinstance(sets, Matrix)
+    assert sets.eviction_for("qwen", {"images", "far"}) == {"images"}

@@ -1,0 +1,71 @@
+"""What is in memory, and the wish to change it, as clients of llama-server's router and of llama-swap ask."""
+
+from typing import Any
+
+import pytest
+
+from bercail.core.errors import BusyError
+from bercail.core.route import Phase
+from fakes.bench import Bench
+from fakes.host import FakeHost, served
+
+
+def two() -> FakeHost:
+    return FakeHost(known=(served("a", engine="llama.cpp", requests=2, waiting=1), served("b", phase=Phase.UNLOADED)))
+
+
+def test_what_runs_is_told() -> None:
+    (row,) = Bench(two()).get("/running").json["running"]
+    assert row == {
+        "model": "a", "state": "ready", "name": "", "description": "", "engine": "llama.cpp", "requests": 2,
+        "waiting": 1, "slots": 2, "context_length": 512,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer", "unloaded"),
+    [
+        ("/models/unload", {"model": "a"}, {"success": True}, ["a"]),
+        ("/api/models/unload", {}, {"msg": "ok"}, ["a"]),
+        ("/unload", {}, "OK", ["a"]),
+        ("/api/models/unload/a", {}, "OK", ["a"]),
+    ],
+)
+def test_models_leave_by_hand(path: str, body: dict[str, Any], answer: object, unloaded: list[str]) -> None:
+    host = two()
+    found = Bench(host).post(path, body)
+    assert (found.status, found.body.decode() if answer == "OK" else found.json) == (200, answer)
+    assert host.unloads == unloaded
+
+
+def test_a_model_comes_by_hand() -> None:
+    host = two()
+    assert Bench(host).post("/models/load", {"model": "b"}).json == {"success": True}
+    assert host.loads == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/models/load", {}, 400, "name the model"),
+        ("/models/load", b"{", 400, "name the model"),
+        ("/models/unload", {"model": "z"}, 404, "there is no model 'z'"),
+        ("/api/models/unload/z", {}, 404, "there is no model 'z'"),
+    ],
+)
+def test_what_is_wrong_is_told(path: str, body: Any, status: int, words: str) -> None:
+    found = Bench(two()).post(path, body)
+    assert found.status == status
+    assert words in found.json["error"]["message"]
+
+
+def test_what_cannot_come_says_why_and_when_to_try_again() -> None:
+    host = two()
+    host.refusal = BusyError("no room now", status=503, retry_after_s=7)
+    found = Bench(host).post("/models/load", {"model": "b"})
+    assert (found.status, found.headers["retry-after"]) == (503, "7")
+
+
+def test_other_methods_are_refused() -> None:
+    found = Bench(two()).get("/models/load")
+    assert (found.status, found.headers["allow"]) == (405, "POST")
