@@ -25,6 +25,7 @@ from bercail.core.seat import Seat, Stand
 from bercail.core.selecting import select
 from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 from bercail.core.units import Seconds
+from bercail.core.unserved import unserved
 from bercail.flows.machine import glance
 from bercail.flows.prepare import prepare, read
 from bercail.flows.resident import STOP_GRACE_S, Entry, Resident, bring_up, served
@@ -205,9 +206,9 @@ class Supervisor:
 
     async def welcome(self) -> None:
         """Bring in those that are to be in memory from the start; what cannot is told."""
-        for text in self._roster.problems:
-            self._tell(news.Warned(text=text))
         configuration = self._house.configuration
+        for text in (*self._roster.problems, *unserved(configuration)):
+            self._tell(news.Warned(text=text))
         pinned = {model.id for model in configuration.models if model.keep is Keeping.PINNED}
         for name in dict.fromkeys((*configuration.preload, *sorted(pinned))):
             entry = self._entries[name]
@@ -231,8 +232,6 @@ class Supervisor:
             elif known.take(fresh):
                 changed.append(name)
         self._roster = replace(roster, entries={name: self._entries[name] for name in roster.entries})
-        for text in roster.problems:
-            self._tell(news.Warned(text=text))
         alive = [name for name in changed if self._stand(self._entries[name]) in _ALIVE | _COMING]
         for name in alive:
             with contextlib.suppress(BercailError):  # told where it was found out
