@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     added = [row["swap_s"] - row["alone_s"] for row in rows]
     publish({
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "system": platform.platform(),
-        "memory": given.memory, "rounds": given.rounds, "rows": rows, "added_s": statistics.median(added), "worst_added_s": max(added),
+        "memory": given.memory, "rounds": given.rounds, "rows": rows, "added_s": statistics.median(added),
+        "worst_added_s": max(added),
     }, given.json)  # fmt: skip
     return 0
 
