@@ -16,6 +16,7 @@ from bercail.core.need import Keep, Need
 from bercail.core.plan import Fits
 from bercail.core.route import Phase, ServedModel
 from bercail.core.units import Seconds
+from bercail.flows.keepsakes import bring_back
 from bercail.flows.lessons import keep
 from bercail.flows.prepare import Prepared
 from bercail.ports import EngineProcess, House
@@ -37,6 +38,7 @@ class Resident:
 
     Attributes:
         plan: None for what a command starts: what it takes is not known.
+        prepared: what it was launched by; None for what a command starts.
         failure: how it died, if it has.
         leaving: its end is no crash: it was asked for.
     """
@@ -45,6 +47,7 @@ class Resident:
     offer: Offer
     process: EngineProcess
     ready_at_s: Seconds
+    prepared: Prepared | None = None
     failure: EngineError | None = None
     leaving: bool = False
 
@@ -159,7 +162,10 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
             chat=not prepared.chat_refusal,
         )
     )
-    return Resident(plan=prepared.plan, offer=prepared.engine.offer, process=process, ready_at_s=now_s)
+    await bring_back(house, prepared, process.address, tell)
+    return Resident(
+        plan=prepared.plan, offer=prepared.engine.offer, process=process, ready_at_s=now_s, prepared=prepared
+    )
 
 
 async def _run(house: House, entry: Entry, command: CommandSpec, tell: Callable[[news.News], None]) -> Resident:

@@ -26,6 +26,7 @@ from bercail.core.selecting import select
 from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 from bercail.core.units import Seconds
 from bercail.core.unserved import unserved
+from bercail.flows.keepsakes import save
 from bercail.flows.machine import glance
 from bercail.flows.prepare import prepare, read
 from bercail.flows.resident import STOP_GRACE_S, Entry, Resident, bring_up, served
@@ -488,6 +489,9 @@ class Supervisor:
             self._spawn(self._give_up(entry))
 
     async def _unload(self, entry: Entry) -> None:
+        resident = entry.resident
+        if resident is not None and resident.prepared is not None:
+            await save(self._house, resident.prepared, resident.process.address, self._tell)
         await self._end(entry)
         self._feed(schedule.Stopped(model=entry.id))
 

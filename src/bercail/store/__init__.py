@@ -6,6 +6,7 @@ from bercail.store.journal import Child, ChildJournal, Process, Scope
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
 from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, Loaded, load_settings
+from bercail.store.shelf import FolderShelf
 
 __all__ = [
     "FILE_NAME",
@@ -14,6 +15,7 @@ __all__ = [
     "ChildJournal",
     "ConfigurationFiles",
     "FileCache",
+    "FolderShelf",
     "Loaded",
     "Paths",
     "Process",
