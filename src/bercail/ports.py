@@ -340,6 +340,31 @@ class Cache(Protocol):
         ...
 
 
+class Shelf(Protocol):
+    """Keeps what engines save of their contexts, within a budget."""
+
+    @property
+    def place(self) -> str:
+        """Where engines write to, with a slash at its end; empty if nothing is kept.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether it is there."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Delete it; nothing if it is not there."""
+        ...
+
+    def settle(self) -> None:
+        """See to what was written: nobody else may read it, and the budget holds."""
+        ...
+
+
 class Journal(Protocol):
     """Remembers children on disk, so that the next start can end what outlived a killed server."""
 
@@ -504,6 +529,7 @@ class House:
     upstream: Upstream
     door: Door
     cache: Cache
+    shelf: Shelf
     journal: Journal
     keyring: Keyring
     ledger: Ledger

@@ -113,6 +113,7 @@ FACTS = {
     news.Planned: ("planned", {"plan"}),
     news.Loading: ("loading", {"model", "stage", "fraction"}),
     news.CommandReady: ("command_ready", {"model", "seconds", "address", "resident_bytes"}),
+    news.ContextKept: ("context_kept", {"model", "tokens"}),
     news.Reloaded: ("reloaded", {"changed", "added", "gone"}),
     news.Ready: ("ready", {"model", "seconds", "resident_bytes"}),
     news.LoadFailed: ("load_failed", {"model", "error"}),

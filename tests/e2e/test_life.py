@@ -74,6 +74,29 @@ def test_where_there_is_room_for_one_the_first_request_for_another_model_swaps(u
     assert [item["model"] for item in server.news if item["event"] == "unloaded"] == ["one", "two"]
 
 
+def test_what_a_model_has_read_survives_its_swap(up: Up, tiny: Path, tmp_path: Path) -> None:
+    """The second time only what is new is worked on, and the answer is the same as before."""
+    other = tmp_path / "other.gguf"
+    other.write_bytes(tiny.read_bytes())
+    server = up(tiny, other, "--memory", "400MiB", "--context", "1024", "--slots", "1")
+    server.wait_for("ready")
+    prompt = [5 + number * 7 % 200 for number in range(600)]
+    question = {"model": "tiny", "prompt": prompt, "max_tokens": 8, "temperature": 0}
+    status, first = server.request("POST", "/v1/completions", question)
+    assert status == 200, first
+    assert first["timings"]["cache_n"] == 0
+    assert server.request("POST", "/v1/completions", {**question, "model": "other"})[0] == 200
+    again = server.request("POST", "/v1/completions", question)[1]
+    assert again["timings"]["cache_n"] > 590
+    assert again["choices"][0]["text"] == first["choices"][0]["text"]
+    kept = [item for item in server.news if item["event"] == "context_kept"]
+    assert kept[0]["model"] == "tiny"
+    (folder,) = (tmp_path / "state").rglob("contexts")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+    assert list(folder.iterdir())
+
+
 def test_a_named_folder_without_a_model_is_refused_and_not_answered_with_the_demo(up: Up, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     server = up(tmp_path / "none")

@@ -412,6 +412,24 @@ class FakeDoor:
         return self.cut
 
 
+class FakeShelf:
+    """Keeps names; nothing unless a test gives it a place."""
+
+    def __init__(self) -> None:
+        self.place = ""
+        self.names: set[str] = set()
+        self.settled = 0
+
+    def has(self, name: str) -> bool:
+        return name in self.names
+
+    def drop(self, name: str) -> None:
+        self.names.discard(name)
+
+    def settle(self) -> None:
+        self.settled += 1
+
+
 class FakeCommands:
     """Starts nothing, as an engine that is asked for would."""
 
@@ -451,14 +469,15 @@ class Fakes:
     clock: FakeClock = field(default_factory=FakeClock)
     settings: Settings = field(default_factory=Settings)
     commands: FakeCommands = field(default_factory=FakeCommands)
+    shelf: FakeShelf = field(default_factory=FakeShelf)
     configuration: Configuration = field(default_factory=Configuration)
 
     def house(self) -> House:
         return House(
             settings=self.settings, configuration=self.configuration, prober=self.prober, reader=self.reader,
             engines=(self.engine, *self.others), commands=self.commands, workshop=self.workshop,
-            upstream=self.upstream, door=self.door, cache=self.cache, journal=self.journal, keyring=self.keyring,
-            ledger=self.ledger, clock=self.clock,
+            upstream=self.upstream, door=self.door, cache=self.cache, shelf=self.shelf, journal=self.journal,
+            keyring=self.keyring, ledger=self.ledger, clock=self.clock,
         )  # fmt: skip
 
     def add(self, *names: str) -> tuple[FoundModel, ...]:

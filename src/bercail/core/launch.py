@@ -25,6 +25,7 @@ class LaunchSpec:
         drafting_layers: blocks of a drafting head in the file, which the engine counts even if it loads none.
         chat_template: replaces the file's own where that one is unusable; None keeps it.
         environment: added to the engine's environment.
+        slot_folder: where it may save what its slots hold, with a slash at its end; empty if it is not to.
     """
 
     model_id: str
@@ -36,6 +37,7 @@ class LaunchSpec:
     drafting_layers: int = 0
     chat_template: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    slot_folder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

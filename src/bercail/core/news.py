@@ -7,7 +7,7 @@ from bercail.core.launch import Progress
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 from bercail.core.plan import Fits
-from bercail.core.units import Bytes, Seconds
+from bercail.core.units import Bytes, Seconds, Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +145,14 @@ class EngineDied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextKept:
+    """What a model had read was saved before it left memory."""
+
+    model_id: str
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unloaded:
     """A model left memory."""
 
@@ -188,6 +196,7 @@ News: TypeAlias = (
     | Reloaded
     | LoadFailed
     | EngineDied
+    | ContextKept
     | Unloaded
     | Stopping
     | Stopped

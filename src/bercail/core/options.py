@@ -13,7 +13,7 @@ from typing import TypeVar, assert_never
 
 from bercail.core.errors import SettingsError, UsageError
 from bercail.core.quant import CACHE_TYPES
-from bercail.core.units import MIB, Bytes, Seconds, Tokens, format_bytes, parse_bytes, parse_seconds, parse_tokens
+from bercail.core.units import GIB, MIB, Bytes, Seconds, Tokens, format_bytes, parse_bytes, parse_seconds, parse_tokens
 
 T = TypeVar("T")
 
@@ -104,6 +104,10 @@ class ServerOptions:
     keep_alive: Seconds = option(
         15.0, Kind.SECONDS, "Longest silence in a stream before a keep-alive comment is sent.", minimum=0.1, maximum=600
     )
+    saved_contexts: Bytes = option(
+        2 * GIB, Kind.BYTES, "Disk for what models had read before they left memory, brought back when they return; 0 "
+        "keeps none.", minimum=0,
+    )  # fmt: skip
     drain: Seconds = option(
         30.0, Kind.SECONDS, "How long running requests may finish after the first Ctrl-C or SIGTERM.", minimum=0
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bercail.core import news
+from bercail.core.engine import Make
 from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
 from bercail.core.lessons import Lessons
@@ -31,6 +32,7 @@ class Prepared:
         engine: that runs it.
         lessons: what earlier loads have taught the plan.
         chat_refusal: why chat is disabled, or empty.
+        modified_s: when the model's file was last changed.
     """
 
     machine: Machine
@@ -40,6 +42,7 @@ class Prepared:
     engine: Engine
     lessons: Lessons
     chat_refusal: str = ""
+    modified_s: int = 0
 
 
 async def read(house: House, found: FoundModel) -> Model:
@@ -88,6 +91,7 @@ async def prepare(
         draft_path=verdict.draft,
         drafting_layers=model.shape.nextn_layers,
         chat_template=PLAIN_TEMPLATE if chat_refusal else None,
+        slot_folder=_slot_folder(house, found_engine.engine, verdict, tell),
     )
     return Prepared(
         machine=planned_for,
@@ -97,7 +101,20 @@ async def prepare(
         engine=found_engine.engine,
         lessons=lessons,
         chat_refusal=chat_refusal,
+        modified_s=found.modified_s,
     )
+
+
+def _slot_folder(house: House, engine: Engine, plan: Fits, tell: Callable[[news.News], None]) -> str:
+    """Where the engine may save what it has read; empty if it keeps nothing, or is not known to be able to."""
+    ours = engine.offer.make in (Make.EMBEDDED, Make.NATIVE, Make.PORTABLE)
+    if not ours or plan.settings.embedding or plan.projector is not None:
+        return ""  # llama.cpp b11549 saves no slots with a projector
+    try:
+        return house.shelf.place
+    except StoreError as error:
+        tell(news.Warned(text=str(error)))
+        return ""
 
 
 async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], None]) -> str:

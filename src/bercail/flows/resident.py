@@ -16,6 +16,7 @@ from bercail.core.need import Keep, Need
 from bercail.core.plan import Fits
 from bercail.core.route import Phase, ServedModel
 from bercail.core.units import Seconds
+from bercail.flows.keepsakes import bring_back
 from bercail.flows.lessons import keep
 from bercail.flows.prepare import Prepared
 from bercail.ports import EngineProcess, House
@@ -38,6 +39,7 @@ class Resident:
     Attributes:
         plan: None for what a command starts: what it takes is not known.
         started_at_s: when its start was asked for.
+        prepared: what it was launched by; None for what a command starts.
         failure: how it died, if it has.
         leaving: its end is no crash: it was asked for.
     """
@@ -47,6 +49,7 @@ class Resident:
     process: EngineProcess
     started_at_s: Seconds
     ready_at_s: Seconds
+    prepared: Prepared | None = None
     failure: EngineError | None = None
     leaving: bool = False
 
@@ -169,8 +172,14 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
             chat=not prepared.chat_refusal,
         )
     )
+    await bring_back(house, prepared, process.address, tell)
     return Resident(
-        plan=prepared.plan, offer=prepared.engine.offer, process=process, started_at_s=started_s, ready_at_s=now_s
+        plan=prepared.plan,
+        offer=prepared.engine.offer,
+        process=process,
+        started_at_s=started_s,
+        ready_at_s=house.clock.monotonic(),
+        prepared=prepared,
     )
 
 

@@ -25,6 +25,8 @@ from bercail.core.seat import Seat, Stand
 from bercail.core.selecting import select
 from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 from bercail.core.units import Seconds
+from bercail.core.unserved import unserved
+from bercail.flows.keepsakes import save
 from bercail.flows.machine import glance
 from bercail.flows.prepare import prepare, read
 from bercail.flows.resident import STOP_GRACE_S, Entry, Resident, bring_up, served
@@ -215,9 +217,9 @@ class Supervisor:
 
     async def welcome(self) -> None:
         """Bring in those that are to be in memory from the start; what cannot is told."""
-        for text in self._roster.problems:
-            self._tell(news.Warned(text=text))
         configuration = self._house.configuration
+        for text in (*self._roster.problems, *unserved(configuration)):
+            self._tell(news.Warned(text=text))
         pinned = {model.id for model in configuration.models if model.keep is Keeping.PINNED}
         for name in dict.fromkeys((*configuration.preload, *sorted(pinned))):
             entry = self._entries[name]
@@ -241,8 +243,6 @@ class Supervisor:
             elif known.take(fresh):
                 changed.append(name)
         self._roster = replace(roster, entries={name: self._entries[name] for name in roster.entries})
-        for text in roster.problems:
-            self._tell(news.Warned(text=text))
         alive = [name for name in changed if self._stand(self._entries[name]) in _ALIVE | _COMING]
         for name in alive:
             with contextlib.suppress(BercailError):  # told where it was found out
@@ -501,6 +501,9 @@ class Supervisor:
             self._spawn(self._give_up(entry))
 
     async def _unload(self, entry: Entry) -> None:
+        resident = entry.resident
+        if resident is not None and resident.prepared is not None:
+            await save(self._house, resident.prepared, resident.process.address, self._tell)
         await self._end(entry)
         self._feed(schedule.Stopped(model=entry.id))
 

@@ -8,6 +8,7 @@ from bercail.store.keys import FileKeyring
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
 from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, Loaded, load_settings
+from bercail.store.shelf import FolderShelf
 
 __all__ = [
     "FILE_NAME",
@@ -18,6 +19,7 @@ __all__ = [
     "ConfigurationFiles",
     "FileCache",
     "FileKeyring",
+    "FolderShelf",
     "Loaded",
     "Paths",
     "Process",

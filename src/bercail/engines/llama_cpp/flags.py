@@ -102,6 +102,7 @@ def _serving(spec: LaunchSpec, listen: str) -> dict[str, Parameter]:
         "port": 0,
         "ui": False,
         "endpoint_slots": True,
+        "slot_save_path": spec.slot_folder,
         "endpoint_metrics": True,
         "endpoint_props": False,
         # One thread per open connection; the engine adds more as needed, up to 1,024.

@@ -35,6 +35,7 @@ def _serving(spec: LaunchSpec, address: Address) -> tuple[str, ...]:
         "--sse-ping-interval", "0", "--cors-origins", "null", "--no-cors-credentials",
         "--reasoning-format", "auto", "--log-verbosity", str(LOADING_VERBOSITY), "--log-colors", "off",
         *(("--chat-template", spec.chat_template) if spec.chat_template else ()),
+        *(("--slot-save-path", spec.slot_folder) if spec.slot_folder else ()),
     )  # fmt: skip
 
 

@@ -1,0 +1,122 @@
+"""A request for a model that is not in memory, where another must leave: to its first token, against the engine alone.
+
+Two models are served with room for one. Requests go to them in turn, each after a pause in which the resident has
+outlived its minimum residency: what is timed is the swap, not the wait for it. In between the same engine is started
+by itself with the same launch, and asked the same: from its start to its first token. Page caches are warm.
+
+    python -m bench.scenarios.swap A.gguf B.gguf --memory 3GiB [--rounds 5] [--json FILE]
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bercail.core.model import FoundModel
+from bercail.engines import HttpUpstream
+from bercail.flows.prepare import prepare
+from bercail.ports import House
+from bercail.wiring import build_house
+from tools.figures import publish
+
+PAUSE_S = 12.0
+BODY = {"prompt": [300, 301, 302, 303], "max_tokens": 2, "temperature": 0, "ignore_eos": True, "stream": True}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs=2, type=Path)
+    parser.add_argument("--memory", required=True, help="what may be used: room for one of them")
+    parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    given = parser.parse_args(argv)
+    os.environ |= {"BERCAIL_ENGINE_CONTEXT": "2048", "BERCAIL_ENGINE_SLOTS": "1", "BERCAIL_ENGINE_MEMORY": given.memory}
+    paths = [path.resolve() for path in given.models]
+    house = build_house(None, {}, serving=True)
+    rows = []
+    with served(paths) as url:
+        for turn in range(-1, given.rounds):
+            for path in paths:
+                swapped = first_token(url, path.stem)
+                alone = asyncio.run(by_itself(house, path))
+                print(f"{path.stem}: swap {swapped:.3f} s, alone {alone:.3f} s", file=sys.stderr, flush=True)
+                if turn >= 0:
+                    rows.append({"model": path.stem, "swap_s": swapped, "alone_s": alone})
+                time.sleep(PAUSE_S)
+    added = [row["swap_s"] - row["alone_s"] for row in rows]
+    publish({
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "system": platform.platform(),
+        "memory": given.memory, "rounds": given.rounds, "rows": rows, "added_s": statistics.median(added),
+        "worst_added_s": max(added),
+    }, given.json)  # fmt: skip
+    return 0
+
+
+@contextmanager
+def served(paths: Sequence[Path]) -> Iterator[str]:
+    """A server of these models, none of them loaded."""
+    command = [sys.executable, "-m", "bercail", "up", "--json-log", "--port", "0", *map(str, paths)]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True
+    )
+    assert server.stdout is not None
+    try:
+        url = next(news["url"] for news in map(json.loads, server.stdout) if news["event"] == "listening")
+        threading.Thread(target=server.stdout.read, daemon=True).start()  # or its news would fill the pipe
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def first_token(url: str, model: str) -> float:
+    """Seconds from the request to the first token."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=600)
+    begun = time.perf_counter()
+    connection.request(
+        "POST", "/v1/completions", json.dumps({**BODY, "model": model}), {"Content-Type": "application/json"}
+    )
+    response = connection.getresponse()
+    if response.status != 200:
+        raise SystemExit(f"status {response.status}: {response.read()[:500]!r}")
+    while not response.readline().startswith(b"data: "):
+        pass
+    took = time.perf_counter() - begun
+    response.read()
+    connection.close()
+    return took
+
+
+async def by_itself(house: House, path: Path) -> float:
+    """Seconds from the start of the engine, with the same launch, to its first token."""
+    found = FoundModel(id=path.stem, path=str(path), source="argument", bytes=0)
+    prepared = await prepare(house, found, lambda _: None)
+    upstream = HttpUpstream()
+    begun = time.perf_counter()
+    process = await prepared.engine.start(prepared.spec, lambda _: None)
+    try:
+        headers = [(b"content-type", b"application/json")]
+        response = await upstream.send(process.address, "POST", "/v1/completions", headers, json.dumps(BODY).encode())
+        async for _ in response.chunks():
+            break
+        took = time.perf_counter() - begun
+        response.abort()
+    finally:
+        await upstream.close()
+        await process.stop(10)
+    return took
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What a configuration asks for that is read and not done yet: told at the start, never left out in silence."""
+
+from collections.abc import Iterator
+
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import PEER_TIMEOUTS, Configuration, Gateway
+from bercail.core.declared import Declared, Timeouts
+
+
+def unserved(configuration: Configuration) -> tuple[str, ...]:
+    """What is not done, one sentence each."""
+    return (*_in_general(configuration), *(text for model in configuration.models for text in _of_model(model)))
+
+
+def _in_general(configuration: Configuration) -> Iterator[str]:
+    usual, gateway = Gateway(), configuration.gateway
+
+    def logs(of: Gateway) -> tuple[str, str, str]:
+        return of.log_level, of.log_time, of.log_output
+
+    if configuration.profiles:
+        names = ", ".join(profile.id for profile in configuration.profiles)
+        yield f"profiles are not switched yet: {names} changes nothing"
+    for asked, text in (
+        (gateway.loading_state, "sendLoadingState: streams do not tell of loading yet"),
+        (gateway.aliases_listed, "includeAliasesInList: aliases are told with their model, not as models of their own"),
+        (gateway.asset_paths != usual.asset_paths, "upstream.ignorePaths: the usual expression is used"),
+        (bool(gateway.store_path), "store.path: no activity is kept in that file"),
+        (gateway.session_headers != usual.session_headers, "ui.activity.session_id: there is no page for it yet"),
+        (logs(gateway) != logs(usual), "logLevel, logTimeFormat, logToStdout: every step is told as usual"),
+        (not gateway.samples or gateway.sample_s != usual.sample_s, "performance: nothing is sampled"),
+    ):  # fmt: skip
+        if asked:
+            yield text
+    for peer in configuration.peers:
+        if peer.timeouts != PEER_TIMEOUTS:
+            yield f"peers.{peer.id}.timeouts: connections are given 5 s, and answers as long as they take"
+
+
+def _of_model(model: Declared) -> Iterator[str]:
+    source = model.source
+    if not isinstance(source, CommandSpec) and source.gpus:
+        yield f"models.{model.id}.gpus: no engine of Bercail runs on GPUs yet; a command does"
+    for asked, text in (
+        (model.timeouts != Timeouts(), "timeouts: connections are given 5 s, and answers as long as they take"),
+        (model.loading_state, "sendLoadingState: streams do not tell of loading yet"),
+        (model.ignore_websockets, "compat.ignoreWebsockets: websockets are not passed on at all yet"),
+    ):
+        if asked:
+            yield f"models.{model.id}.{text}"

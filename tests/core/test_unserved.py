@@ -1,0 +1,57 @@
+"""What a configuration asks for and does not get is told."""
+
+from dataclasses import replace
+
+import pytest
+
+from bercail.core.command import CommandSpec
+from bercail.core.configuration import Configuration, Gateway, Peer, Profile
+from bercail.core.declared import Declared, ModelFile, Timeouts
+from bercail.core.unserved import unserved
+
+PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
+
+
+@pytest.mark.parametrize(
+    ("gateway", "word"),
+    [
+        (Gateway(loading_state=True), "sendLoadingState"),
+        (Gateway(aliases_listed=True), "includeAliasesInList"),
+        (Gateway(asset_paths=("x",)), "ignorePaths"),
+        (Gateway(store_path="/x"), "store.path"),
+        (Gateway(session_headers=()), "session_id"),
+        (Gateway(log_level="debug"), "logLevel"),
+        (Gateway(samples=False), "performance"),
+        (Gateway(sample_s=9), "performance"),
+    ],
+)
+def test_of_the_whole(gateway: Gateway, word: str) -> None:
+    (told,) = unserved(Configuration(gateway=gateway))
+    assert word in told
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        (replace(PLAIN, source=ModelFile(path="x", gpus=(0,))), "models.m.gpus"),
+        (replace(PLAIN, timeouts=Timeouts(connect_s=1)), "models.m.timeouts"),
+        (replace(PLAIN, loading_state=True), "models.m.sendLoadingState"),
+        (replace(PLAIN, ignore_websockets=True), "models.m.compat.ignoreWebsockets"),
+    ],
+)
+def test_of_a_model(model: Declared, word: str) -> None:
+    (told,) = unserved(Configuration(models=(model,)))
+    assert told.startswith(word)
+
+
+def test_profiles_and_peers() -> None:
+    peer = Peer(id="p", line=1, url="http://x", models=("a",))
+    slow = replace(peer, timeouts=Timeouts(connect_s=1))
+    configuration = Configuration(profiles=(Profile(id="work", line=1, pins={}),), peers=(peer, slow))
+    first, second = unserved(configuration)
+    assert "work changes nothing" in first
+    assert second.startswith("peers.p.timeouts")
+
+
+def test_what_is_done_is_not_told() -> None:
+    assert unserved(Configuration(models=(PLAIN, replace(PLAIN, source=ModelFile(path="x"))))) == ()
