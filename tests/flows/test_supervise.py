@@ -22,8 +22,9 @@ from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import decide
 from bercail.core.route import Phase
 from bercail.core.units import MIB
+from bercail.flows.lease import ResidentLease
 from bercail.flows.resident import STOP_GRACE_S
-from bercail.flows.supervise import ResidentLease, Supervisor
+from bercail.flows.supervise import Supervisor
 from fakes.house import Fakes, run, settle
 from fakes.models import a_found, a_machine, a_model, a_shape
 
