@@ -398,7 +398,8 @@ class Supervisor:
             case Start(model=model, again=again):
                 entry = self._entries[model]
                 entry.loading = self._spawn(self._load(entry, again=again))
-            case Stop(model=model):
+            case Stop(model=model, swapped=swapped):
+                self._entries[model].swaps += swapped
                 self._stop(self._entries[model])
             case Grant(ticket=ticket):
                 self._grant(ticket)
@@ -495,7 +496,6 @@ class Supervisor:
     def _stop(self, entry: Entry) -> None:
         if entry.resident is not None:
             entry.resident.leaving = True  # at once: its death from now on is no crash
-            entry.swaps += not self._state.seats[entry.id].past.going
             self._spawn(self._unload(entry))
         else:
             self._spawn(self._give_up(entry))
