@@ -506,7 +506,8 @@ def test_every_dialect_is_charged_by_the_count_of_the_engine(
     host = FakeHost(known=[served(capabilities=())])
     bench = Bench(host=host, upstream=FakeUpstream(Scripted(pieces=list(pieces))))
     token = bench.key(limits=Limits(tokens_per_minute=1))
-    client = bench.ask(path, bearer(token), model="tiny", stream=stream, max_tokens=5)
+    said = [{"role": "user", "content": "x"}]
+    client = bench.ask(path, bearer(token), model="tiny", stream=stream, max_tokens=5, messages=said)
     assert client.status == 200, client.body
     [entry] = bench.ledger.entries
     assert (entry.prompt_tokens, entry.generated_tokens) == counts
