@@ -11,6 +11,7 @@ from bercail.core.access import (
     Limits,
     Scope,
     Usage,
+    declared_keys,
     digest,
     format_moment,
     mint,
@@ -19,8 +20,10 @@ from bercail.core.access import (
     read_scopes,
     refusal,
     required,
+    shown,
     unknown,
     whose,
+    whose_declared,
 )
 from bercail.core.chat import ApiError
 from bercail.core.errors import UsageError
@@ -240,3 +243,27 @@ def test_scopes_are_read_in_their_usual_order_and_strange_ones_refused() -> None
     assert read_scopes(["models", "inference", "models"]) == ALL
     with pytest.raises(UsageError, match="there is no scope 'root'"):
         read_scopes(["root", "models"])
+
+
+def test_a_key_of_a_configuration_opens_everything_and_is_known_by_its_place() -> None:
+    first, second = declared = declared_keys(("open sesame", "other"))
+    assert (first.id, second.id) == ("config-1", "config-2")
+    assert check(first, Scope.ADMIN) is None
+    assert first.may_use("anything")
+    assert whose_declared("other", declared) is second
+    assert whose_declared("open sesam", declared) is None
+    assert whose_declared("other", ()) is None
+    assert "sesame" not in repr(declared)
+
+
+def test_keys_of_a_configuration_are_asked_for_though_none_was_made() -> None:
+    assert required("auto", None, declared=True)
+    assert not required("never", None, declared=True)
+    assert unknown(None, None, declared=True).code == "missing_api_key"
+    wrong = unknown("word", None, declared=True)
+    assert (wrong.code, wrong.message) == ("invalid_api_key", "the API key is wrong: it is none of this server's")
+
+
+def test_a_key_is_shown_in_one_header_and_none_in_none() -> None:
+    assert shown("bk-1") == ((b"authorization", b"Bearer bk-1"),)
+    assert shown("") == ()

@@ -32,6 +32,16 @@ def test_models_come_and_go(flow: Any, target: str) -> None:
     assert (asked.method, asked.target, json.loads(asked.body)) == ("POST", target, {"model": "a"})
 
 
+@pytest.mark.parametrize("flow", [running, load, unload])
+def test_a_key_is_shown(flow: Any) -> None:
+    fakes = answering({"success": True})
+    given = () if flow is running else ("a",)
+    run(lambda: flow(fakes.house(), *given, "bk-1"))
+    assert (b"authorization", b"Bearer bk-1") in fakes.upstream.asked[0].headers
+    run(lambda: flow(fakes.house(), *given))
+    assert b"authorization" not in dict(fakes.upstream.asked[1].headers)
+
+
 @pytest.mark.parametrize("body", [b"<html>", [1]])
 def test_another_server_is_not_taken_for_ours(body: object) -> None:
     with pytest.raises(NotFoundError, match="is not Bercail"):

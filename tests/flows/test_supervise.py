@@ -136,18 +136,47 @@ def test_a_lease_tells_how_long_its_model_was_loading_and_the_model_how_often() 
         assert scene.supervisor.find("a").planned_bytes is None
         await scene.fakes.clock.advance(2)
         scene.fakes.engine.gate.set()
-        assert [(await task).load_s for task in (first, second)] == [5.0, 2.0]
+        lease = await first
+        lease.release()
+        assert (lease.load_s, (await second).load_s) == (5.0, 2.0)
+        second.result().release()
         await scene.fakes.clock.advance(9)
         third = await scene.supervisor.lease("a")
         assert third.load_s == 0.0
         assert (third.model.loads, third.model.swaps) == (1, 0)
         assert third.model.planned_bytes
-        for lease in (first.result(), second.result(), third):
-            lease.release()
-        (await scene.supervisor.lease("b")).release()
+        third.release()
+        other = scene.ask("b")
+        await scene.wait(2)
+        (await other).release()
         assert (scene.supervisor.find("a").loads, scene.supervisor.find("a").swaps) == (1, 1)
+        await scene.supervisor.unload("b")
+        assert (scene.supervisor.find("b").loads, scene.supervisor.find("b").swaps) == (1, 0)
 
-    play(story, "a", "b")
+    play(story, "a", "b", cramped=True)
+
+
+def test_keys_take_turns_and_a_higher_priority_comes_first() -> None:
+    async def story(scene: Scene) -> None:
+        served: list[str] = []
+
+        async def ask(name: str, key: str, priority: int = 0) -> None:
+            lease = await scene.supervisor.lease("a", key, priority)
+            served.append(name)
+            await scene.fakes.clock.sleep(5)
+            lease.release()
+
+        asks = [("x1", "x"), ("x2", "x"), ("x3", "x"), ("y1", "y"), ("z1", "z", 9)]
+        tasks = []
+        for one in asks:
+            tasks.append(asyncio.create_task(ask(*one)))
+            await settle()
+        for _ in asks:
+            await scene.wait(5)
+        await asyncio.gather(*tasks)
+        assert served == ["x1", "z1", "x2", "y1", "x3"]
+
+    play(story, "a", cramped=True)
 
 
 def test_models_that_fit_side_by_side_are_loaded_side_by_side() -> None:

@@ -7,7 +7,7 @@ import pytest
 from bercail.core import news
 from bercail.core.access import Key, KeyWish, mint
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Configuration, Gateway
 from bercail.core.declared import Declared
 from bercail.core.errors import (
     BercailError,
@@ -345,6 +345,37 @@ def test_who_may_come_in_is_told_where_it_may_surprise(
 
     warnings = play(story, "a").warnings()
     assert [words in text for text in warnings] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("host", "require", "words"),
+    [
+        ("192.0.2.1", "auto", ""),
+        ("127.0.0.1", "always", ""),
+        ("127.0.0.1", "never", "API keys are not looked at"),
+    ],
+)
+def test_keys_of_a_configuration_count_where_it_may_surprise(host: str, require: str, words: str) -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.settings = Settings(server=ServerOptions(host=host, require_key=require))
+        scene.fakes.configuration = Configuration(gateway=Gateway(api_keys=("word",)))
+        await serve_and_stop(scene)
+
+    warnings = play(story, "a").warnings()
+    assert [words in text for text in warnings] == ([True] if words else [])
+
+
+def test_the_door_takes_the_keys_of_a_configuration_also_where_models_are_named() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = replace(DECLARED, gateway=Gateway(api_keys=("word",)))
+        scene.fakes.reader.by_path["/m/a.gguf"] = scene.fakes.reader.findings
+        task = scene.start("/m/a.gguf")
+        await settle()
+        assert scene.fakes.door.keys == [("word",)]
+        scene.stop.set()
+        await task
+
+    play(story, "a")
 
 
 def test_keys_that_cannot_be_read_end_it_before_anything_is_opened() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from bercail.core.route import Phase
 from bercail.web.app import App
 from bercail.web.gate import Gate
 from fakes.client import Client
-from fakes.host import FakeHost, served
+from fakes.host import FakeHost, FakeLease, served
 from fakes.house import FakeKeyring, FakeLedger
 from fakes.loop import run
 from fakes.upstream import FakeUpstream, Scripted
@@ -380,3 +380,192 @@ def test_queue_and_load_are_told_apart() -> None:
     bench.play(scene())
     [entry] = bench.ledger.entries
     assert (entry.queue_s, entry.load_s, entry.ttft_s, entry.total_s) == (3.0, 2.0, 5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/api/chat", lambda error: isinstance(error, str)),
+        ("/api/tags", lambda error: isinstance(error, str)),
+        ("/api/pull", lambda error: isinstance(error, str)),
+        ("/v1/messages", lambda error: error["type"] == "authentication_error" and "code" not in error),
+        ("/v1/responses", lambda error: "API key" in error["message"]),
+        ("/rerank", lambda error: error["code"] == "missing_api_key"),
+        ("/models/load", lambda error: error["code"] == "missing_api_key"),
+        ("/upstream/tiny/x", lambda error: error["code"] == "missing_api_key"),
+        ("/upstream/none/x", lambda error: error["code"] == "missing_api_key"),
+        ("/upstream/tiny", lambda error: error["code"] == "missing_api_key"),
+        ("/nothing", lambda error: error["code"] == "missing_api_key"),
+    ],
+)
+def test_a_refusal_is_in_the_words_of_the_dialect(path: str, words: Callable[[Any], bool]) -> None:
+    bench = Bench()
+    bench.key()
+    client = bench.get(path) if path == "/api/tags" else bench.ask(path, model="tiny")
+    assert client.status == 401
+    assert client.headers["www-authenticate"].startswith("Bearer")
+    assert words(client.error)
+    assert not bench.upstream.asked
+    assert not bench.host.loads
+    assert "tiny" not in client.body.decode()
+
+
+INFERENCE = ("/v1/messages", "/api/chat", "/api/embed", "/tokenize", "/upstream/tiny/x", "/v1/rerank")
+READING = ("/v1/models", "/metrics", "/", "/running", "/props", "/slots", "/api/tags", "/api/ps", "/api/version")
+ADMIN = ("/models/load", "/models/unload", "/unload", "/api/models/unload", "/api/models/unload/tiny")
+
+
+def test_every_path_needs_its_scope() -> None:
+    bench = Bench()
+    tokens = {scope: bench.key(scope, scopes=(scope,)) for scope in Scope}
+    paths = [
+        *((path, "POST", Scope.INFERENCE) for path in INFERENCE),
+        *((path, "GET", Scope.MODELS) for path in READING),
+        ("/api/show", "POST", Scope.MODELS),
+        *((path, "POST", Scope.ADMIN) for path in ADMIN),
+    ]
+    for path, method, need in paths:
+        for scope, token in tokens.items():
+            client = bench.ask(path, bearer(token), method=method, model="tiny", input="x")
+            refused = client.status == 403 and f"needs the scope {need}" in client.body.decode()
+            assert refused == (scope not in (need, Scope.ADMIN)), (path, scope, client.body)
+
+
+def test_a_key_of_some_models_sees_no_other_in_any_dialect() -> None:
+    bench = Bench(host=FakeHost(known=[served("tiny"), served("other")]))
+    token = bench.key(models=("tiny",), scopes=(Scope.ADMIN,))
+    for path in ("/running", "/api/tags", "/api/ps", "/v1/models", "/upstream/none/x"):
+        text = bench.get(path, bearer(token)).body.decode()
+        assert "tiny" in text
+        assert "other" not in text
+    for path in (CHAT, "/v1/messages", "/api/chat", "/api/show", "/models/load", "/models/unload", "/upstream/other/x"):
+        client = bench.ask(path, bearer(token), model="other")
+        assert client.status == 403, path
+    assert bench.ask("/unload", bearer(token)).status == 200
+    assert (bench.host.unloads, bench.host.loads, bench.host.granted) == (["tiny"], [], 0)
+    assert bench.ask("/models/load", bearer(token), model="tiny").status == 200
+    assert bench.get("/props?model=tiny", bearer(token)).status == 200
+
+
+def test_a_name_that_turns_out_to_mean_another_model_opens_none() -> None:
+    class Changing(FakeHost):
+        async def lease(self, model_id: str, key: str = "", priority: int = 0) -> FakeLease:
+            lease = await FakeHost.lease(self, model_id, key, priority)
+            return FakeLease(self, served("other")) if lease else lease
+
+    bench = Bench(host=Changing())
+    token = bench.key(models=("tiny",))
+    client = bench.ask(CHAT, bearer(token), model="tiny")
+    assert (client.status, client.error["code"], bench.host.out) == (403, "model_forbidden", 0)
+    assert not bench.upstream.asked
+
+
+def test_a_lease_is_asked_for_in_the_name_of_the_key_and_with_its_priority() -> None:
+    bench = Bench()
+    token = bench.key(priority=3)
+    for path in (CHAT, "/upstream/tiny/x", "/upstream/tiny/x.js"):
+        bench.ask(path, bearer(token), model="tiny")
+    bench.get("/props", bearer(token))
+    [key_id] = bench.keyring.held or {}
+    assert bench.host.asked == [("tiny", key_id, 3)] * 4
+
+
+def test_without_keys_a_lease_is_nobodys() -> None:
+    bench = Bench()
+    bench.ask()
+    assert bench.host.asked == [("tiny", "", 0)]
+
+
+def events(*found: dict[str, Any]) -> list[bytes]:
+    return [f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in found]
+
+
+MESSAGE = events(
+    {"type": "message_start", "message": {"role": "assistant", "content": [], "usage": {"input_tokens": 4}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+    {"type": "message_stop"},
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "pieces", "counts"),
+    [
+        ("/v1/messages", MESSAGE, (4, 2)),
+        ("/api/chat", answer().pieces, (2, 10)),
+        ("/upstream/tiny/v1/chat/completions", answer().pieces, (2, 10)),
+        ("/rerank", [b'{"results":[],"usage":{"prompt_tokens":7,"total_tokens":7}}'], (7, 0)),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_every_dialect_is_charged_by_the_count_of_the_engine(
+    path: str, pieces: Any, counts: tuple[int, int], *, stream: bool
+) -> None:
+    host = FakeHost(known=[served(capabilities=())])
+    bench = Bench(host=host, upstream=FakeUpstream(Scripted(pieces=list(pieces))))
+    token = bench.key(limits=Limits(tokens_per_minute=1))
+    said = [{"role": "user", "content": "x"}]
+    client = bench.ask(path, bearer(token), model="tiny", stream=stream, max_tokens=5, messages=said)
+    assert client.status == 200, client.body
+    [entry] = bench.ledger.entries
+    assert (entry.prompt_tokens, entry.generated_tokens) == counts
+    assert entry.ttft_s == 0.0
+    again = bench.ask(path, bearer(token), model="tiny")
+    assert (again.status, "tokens of 1 a minute" in again.body.decode()) == (429, True)
+    assert again.headers["retry-after"]
+
+
+def test_looking_takes_no_quota_and_leaves_no_line() -> None:
+    bench = Bench()
+    token = bench.key(limits=Limits(concurrency=1), scopes=(Scope.ADMIN,))
+    for path in ("/running", "/props"):
+        assert bench.get(path, bearer(token)).status == 200
+    assert bench.ask("/models/load", bearer(token), model="tiny").status == 200
+    assert not bench.ledger.entries
+    assert bench.ask(CHAT, bearer(token)).status == 200
+
+
+def test_keys_of_a_configuration_open_everything_and_make_a_key_required(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    assert bench.ask().status == 200
+    bench.gate.take_keys(("open-sesame", "other"))
+    assert bench.ask().error["code"] == "missing_api_key"
+    wrong = bench.ask(CHAT, bearer("open-sesam"))
+    assert wrong.error["code"] == "invalid_api_key"
+    assert bench.ask(CHAT, bearer("open-sesame")).status == 200
+    assert bench.ask("/models/load", ("x-api-key", "other"), model="tiny").status == 200
+    assert bench.ask("/upstream/tiny/x", ("api-key", "other")).status == 200
+    assert bench.get("/metrics", bearer("other")).status == 200
+    assert [entry.key_id for entry in bench.ledger.entries] == ["", "config-1", "config-2"]
+    for asked in bench.upstream.asked:
+        assert not any(b"sesame" in value or b"other" in value for _, value in asked.headers)
+    assert "sesam" not in caplog.text + wrong.body.decode()
+    token = bench.key()
+    assert bench.ask(CHAT, bearer(token)).status == 200
+    assert bench.ask(CHAT, bearer("other")).status == 200
+    bench.gate.take_keys(())
+    assert bench.ask(CHAT, bearer("other")).status == 401
+
+
+def test_a_browser_may_ask_for_leave_without_a_key_and_reaches_no_engine() -> None:
+    bench = Bench()
+    token = bench.key()
+    leave = (("origin", "http://localhost"), ("access-control-request-method", "POST"))
+    for path in (CHAT, "/v1/messages", "/api/chat", "/upstream/tiny/x"):
+        client = bench.get(path, *leave, method="OPTIONS")
+        assert (client.status, client.headers["access-control-allow-origin"]) == (204, "http://localhost"), path
+    assert not bench.upstream.asked
+    assert bench.get("/upstream/tiny/x", method="OPTIONS").status == 401
+    assert bench.get("/upstream/tiny/x", *leave, bearer(token), method="OPTIONS").status == 200
+    assert len(bench.upstream.asked) == 1
+
+
+def test_a_server_that_stops_tells_only_those_with_a_key() -> None:
+    bench = Bench()
+    token = bench.key()
+    bench.app.stopping = True
+    assert bench.ask().status == 401
+    assert bench.ask(CHAT, bearer(token)).status == 503
+    assert bench.get("/health").json == {"status": "stopping"}

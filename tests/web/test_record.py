@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from bercail.web.record import Record
+from bercail.web.record import TAIL_BYTES, Ends, Record
 
 
 def a_record(**facts: Any) -> Record:
@@ -161,3 +161,34 @@ def test_what_is_kept_is_what_was_known() -> None:
     assert (entry.ended_s, entry.total_s, entry.model, entry.key_id, entry.status) == (1_700.0, 2.5, "tiny", "aa", 200)
     assert (entry.prompt_tokens, entry.cached_tokens, entry.generated_tokens) == (7, 1, 9)
     assert a_record().entry(1.0, 2.0).total_s is None
+
+
+def test_only_the_first_piece_of_an_answer_counts_and_from_the_end_of_its_request() -> None:
+    record = Record(endpoint="x")
+    record.first_piece(5.0)
+    assert record.ttft_s is None
+    record.arrived_s = 3.0
+    record.first_piece(5.0)
+    record.first_piece(9.0)
+    assert record.ttft_s == 2.0
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_of_a_body_handed_on_both_ends_are_kept_however_it_comes(size: int) -> None:
+    body = b"".join(b"%07d" % number for number in range(2000))
+    ends = Ends()
+    for at in range(0, len(body), size):
+        ends.add(body[at : at + size])
+    assert ends.bytes == body[:TAIL_BYTES] + body[-TAIL_BYTES:]
+    short = Ends()
+    short.add(b"abc")
+    short.add(b"de")
+    assert short.bytes == b"abcde"
+
+
+def test_of_a_stream_handed_on_the_last_timings_count() -> None:
+    record = Record(endpoint="upstream")
+    record.read_body(
+        b'data: {"timings":{"prompt_n":1,"predicted_n":1}}\n\ndata: {"timings":{"prompt_n":1,"predicted_n":2}}'
+    )
+    assert (record.prefill_tokens, record.decode_tokens) == (1, 2)

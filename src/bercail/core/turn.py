@@ -48,9 +48,14 @@ class Resume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """End a model's process, whether it is up or still starting; nobody uses it."""
+    """End a model's process, whether it is up or still starting; nobody uses it.
+
+    Attributes:
+        swapped: it makes room for another.
+    """
 
     model: str
+    swapped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,8 +297,9 @@ class Turn:
 
     def stop(self, model: str) -> None:
         """End a process that nobody uses."""
+        swapped = self.seats[model].stand is Stand.DRAINING and not self.past(model).going
         self.move(model, Stand.STOPPING, replace(self.past(model), going=True))
-        self.actions.append(Stop(model=model))
+        self.actions.append(Stop(model=model, swapped=swapped))
 
     def resume(self, model: str) -> None:
         """Keep a model that drains."""

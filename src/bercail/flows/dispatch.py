@@ -140,7 +140,8 @@ class Dispatcher:
             case Start(model=model, again=again):
                 entry = self._entries[model]
                 entry.loading = self.spawn(self._load(entry, again=again))
-            case Stop(model=model):
+            case Stop(model=model, swapped=swapped):
+                self._entries[model].swaps += swapped
                 self._stop(self._entries[model])
             case Grant(ticket=ticket):
                 self._grant(ticket)
@@ -237,7 +238,6 @@ class Dispatcher:
     def _stop(self, entry: Entry) -> None:
         if entry.resident is not None:
             entry.resident.leaving = True  # at once: its death from now on is no crash
-            entry.swaps += not self.state.seats[entry.id].past.going
             self.spawn(self._unload(entry))
         else:
             self.spawn(self._give_up(entry))
