@@ -1,8 +1,9 @@
 """What our workers add to the libraries that they host: first token and tokens/s over HTTP against direct calls.
 
 Two processes hold the same model with the same settings: our worker, asked over its socket, and one that calls the
-library as its documentation does and nothing else. They are asked in turn, each round with a prompt that neither has
-seen. A round is one request alone; answers are as long as asked, at temperature 0.
+library as its documentation does and nothing else. They are asked in turn, each time with a prompt that neither has
+seen, one request at a time: once for a single token, which is the time to the first one, and once for a whole answer,
+whose time beyond that of the first token gives tokens/s.
 
     python -m bench.scenarios.worker openvino|onnxruntime MODEL [--prompt 256] [--answer 128] [--rounds 9] [--json FILE]
 """
@@ -79,11 +80,17 @@ async def rounds(given: argparse.Namespace) -> list[tuple[tuple[float, float], t
     try:
         with direct(given) as ask_directly:
             for turn in range(given.rounds + 1):
-                ours = await over_http(process, upstream, prompt_of(given, 2 * turn), given.answer)
-                theirs = ask_directly(prompt_of(given, 2 * turn + 1))
+                ours, theirs = [], []
+                for number, count in enumerate((1, given.answer)):
+                    place = 4 * turn + 2 * number
+                    ours.append(await over_http(process, upstream, prompt_of(given, place), count))
+                    theirs.append(ask_directly(prompt_of(given, place + 1), count))
+                both = tuple((one, (given.answer - 1) / (whole - one)) for one, whole in (ours, theirs))
+                print(
+                    f"{both[0][0]:.4f} s {both[0][1]:.1f}; direct {both[1][0]:.4f} s {both[1][1]:.1f}", file=sys.stderr
+                )
                 if turn:
-                    rows.append((ours, theirs))
-                    print(f"{ours[0]:.4f} s {ours[1]:.1f}; direct {theirs[0]:.4f} s {theirs[1]:.1f}", file=sys.stderr)
+                    rows.append((both[0], both[1]))
     finally:
         await upstream.close()
         await process.stop(5)
@@ -95,41 +102,33 @@ def prompt_of(given: argparse.Namespace, turn: int) -> list[int]:
     return [5 + (turn * 7919 + place * (turn + 3)) % (given.vocabulary - 10) for place in range(given.prompt)]
 
 
-async def over_http(
-    process: EngineProcess, upstream: HttpUpstream, prompt: list[int], count: int
-) -> tuple[float, float]:
-    """First token in seconds, then tokens/s, as a client of the worker sees them."""
+async def over_http(process: EngineProcess, upstream: HttpUpstream, prompt: list[int], count: int) -> float:
+    """Seconds of a streamed answer of `count` tokens, as a client of the worker sees it."""
     body = {"prompt": prompt, "max_tokens": count, "temperature": 0, "ignore_eos": True, "stream": True,
             "stream_options": {"include_usage": True}}  # fmt: skip
     begun = time.perf_counter()
     headers = [(b"content-type", b"application/json")]
     response = await upstream.send(process.address, "POST", "/v1/completions", headers, json.dumps(body).encode())
-    first = last = 0.0
-    told = b""
-    async for piece in response.chunks():
-        if b"[DONE]" not in piece:
-            last = time.perf_counter()
-            first = first or last
-        told += piece
+    told = b"".join([piece async for piece in response.chunks()])
+    took = time.perf_counter() - begun
     usage = json.loads(told.split(b"data: ")[-2])["usage"]
     assert usage["completion_tokens"] == count, usage
-    return first - begun, (count - 1) / (last - first)
+    return took
 
 
 @contextmanager
-def direct(given: argparse.Namespace) -> Iterator[Callable[[list[int]], tuple[float, float]]]:
+def direct(given: argparse.Namespace) -> Iterator[Callable[[list[int], int], float]]:
     """The other process."""
     command = [sys.executable, "-m", "bench.scenarios.worker", given.engine, str(given.model), "--direct",
                "--prompt", str(given.prompt), "--answer", str(given.answer)]  # fmt: skip
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(prompt: list[int]) -> tuple[float, float]:
+    def ask(prompt: list[int], count: int) -> float:
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.write(json.dumps(prompt) + "\n")
+        child.stdin.write(json.dumps([prompt, count]) + "\n")
         child.stdin.flush()
-        first, speed = json.loads(child.stdout.readline())
-        return float(first), float(speed)
+        return float(child.stdout.readline())
 
     try:
         yield ask
@@ -142,12 +141,14 @@ def answer_directly(engine: str, spec: LaunchSpec) -> None:
     """Answer prompts from standard input with nothing but the library."""
     generate = openvino_calls(spec) if engine == "openvino" else onnxruntime_calls(spec)
     for line in sys.stdin:
+        prompt, count = json.loads(line)
         begun = time.perf_counter()
-        times = [time.perf_counter() for _ in generate(json.loads(line))]
-        print(json.dumps([times[0] - begun, (len(times) - 1) / (times[-1] - times[0])]), flush=True)
+        made = sum(1 for _ in generate(prompt, count))
+        print(time.perf_counter() - begun, flush=True)
+        assert made == count, made
 
 
-def openvino_calls(spec: LaunchSpec) -> Callable[[list[int]], Iterator[object]]:
+def openvino_calls(spec: LaunchSpec) -> Callable[[list[int], int], Iterator[object]]:
     """With its continuous batching, as our worker uses it."""
     import numpy
     import openvino_genai as genai
@@ -161,11 +162,10 @@ def openvino_calls(spec: LaunchSpec) -> Callable[[list[int]], Iterator[object]]:
     scheduler.max_num_seqs, scheduler.enable_prefix_caching = given.slots, True
     pipeline = genai.ContinuousBatchingPipeline(given.model_path, scheduler, "CPU", dict(given.properties))
     config = genai.GenerationConfig()
-    config.max_new_tokens = spec.settings.context_tokens - 64
     config.ignore_eos, config.do_sample = True, False
 
-    def generate(prompt: list[int]) -> Iterator[object]:
-        config.max_new_tokens = spec.settings.context_tokens - 64 - len(prompt)
+    def generate(prompt: list[int], count: int) -> Iterator[object]:
+        config.max_new_tokens = count
         handle = pipeline.add_request(0, Tensor(numpy.array([prompt], dtype=numpy.int64)), config)
         while pipeline.has_non_finished_requests():
             pipeline.step()
@@ -175,7 +175,7 @@ def openvino_calls(spec: LaunchSpec) -> Callable[[list[int]], Iterator[object]]:
     return generate
 
 
-def onnxruntime_calls(spec: LaunchSpec) -> Callable[[list[int]], Iterator[object]]:
+def onnxruntime_calls(spec: LaunchSpec) -> Callable[[list[int], int], Iterator[object]]:
     """With a generator for each answer."""
     import onnxruntime_genai as genai
 
@@ -186,8 +186,7 @@ def onnxruntime_calls(spec: LaunchSpec) -> Callable[[list[int]], Iterator[object
     config.overlay(json.dumps(given.overlay))
     model = genai.Model(config)
 
-    def generate(prompt: list[int]) -> Iterator[object]:
-        count = spec.settings.context_tokens - 64 - len(prompt)
+    def generate(prompt: list[int], count: int) -> Iterator[object]:
         options = genai.GeneratorParams(model)
         options.set_search_options(max_length=given.context_tokens, min_length=given.context_tokens, do_sample=False)
         generator = genai.Generator(model, options)

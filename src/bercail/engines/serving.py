@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import uvicorn
 
+from bercail.core.units import Seconds
 from bercail.engines.interface import Interface, Library
 from bercail.engines.leash import keep_to_place, settle, tie_to_parent
 from bercail.engines.words import render_listening, render_progress
@@ -23,6 +24,9 @@ FAREWELL = b"exit\n"
 MISSING_LIBRARY = 78
 """Exit status when the library cannot be imported (EX_CONFIG of sysexits.h)."""
 _BACKLOG = 512
+_TURN_S: Seconds = 0.0005
+"""How long a thread that generates may keep others from running: libraries hold Python's lock while they compute, and
+by default a token would wait 5 ms to be sent."""
 
 
 def live(load: Callable[[Mapping[str, Any]], Library]) -> NoReturn:
@@ -32,6 +36,7 @@ def live(load: Callable[[Mapping[str, Any]], Library]) -> NoReturn:
     commands = os.fdopen(os.dup(0), "rb")
     values: Mapping[str, Any] = json.loads(commands.readline())
     settle(None)
+    sys.setswitchinterval(_TURN_S)
     words = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is log
     os.write(words, (render_progress("weights", 0.0) + "\n").encode())
