@@ -50,12 +50,12 @@ def test_a_wrong_settings_file_does_not_keep_config_check_from_working(run: Run,
     assert run("config", "check", str(folder / "bercail.yaml")).status == 1
 
 
-def test_what_is_declared_and_not_served_yet_is_told(run: Run, tmp_path: Path) -> None:
+def test_what_is_declared_is_not_served_beside_what_is_named_and_that_is_told(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("models:\n  m: {cmd: 'run ${PORT}'}\n")
     done = run("up", "none.gguf", "--config", str(file))
     assert done.status == 1
-    assert "models that the settings file declares are not served yet" in done.err
+    assert "those that the configuration declares are not served" in done.err
 
 
 def test_the_schema_is_printed(run: Run) -> None:

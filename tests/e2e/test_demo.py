@@ -51,7 +51,7 @@ def test_its_load_and_its_answers_teach_the_plan(run: Callable[..., Done], serve
         pytest.skip("three times the answers differed too much to be kept: the machine is busy")
     assert done.status == 0, done.err
     told = json.loads(done.out)
-    assert len(told["timed"]) == 4
+    assert len(told["timed"]) in (4, 8), "once, or once more where they differ"
     assert all(rate["calibrated"] for rate in (*told["decode"], *told["prefill"]))
     fastest = max(row["decode_tokens"] / row["decode_s"] for row in told["timed"])
     assert told["decode"][0]["tokens_per_s"] < 2 * fastest

@@ -22,8 +22,9 @@ from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import decide
 from bercail.core.route import Phase
 from bercail.core.units import MIB
+from bercail.flows.lease import ResidentLease
 from bercail.flows.resident import STOP_GRACE_S
-from bercail.flows.supervise import ResidentLease, Supervisor
+from bercail.flows.supervise import Supervisor
 from fakes.house import Fakes, run, settle
 from fakes.models import a_found, a_machine, a_model, a_shape
 
@@ -159,13 +160,13 @@ def test_keys_take_turns_and_a_higher_priority_comes_first() -> None:
     async def story(scene: Scene) -> None:
         served: list[str] = []
 
-        async def ask(name: str, key: str, priority: int = 0) -> None:
+        async def ask(name: str, key: str, priority: int) -> None:
             lease = await scene.supervisor.lease("a", key, priority)
             served.append(name)
             await scene.fakes.clock.sleep(5)
             lease.release()
 
-        asks = [("x1", "x"), ("x2", "x"), ("x3", "x"), ("y1", "y"), ("z1", "z", 9)]
+        asks = [("x1", "x", 0), ("x2", "x", 0), ("x3", "x", 0), ("y1", "y", 0), ("z1", "z", 9)]
         tasks = []
         for one in asks:
             tasks.append(asyncio.create_task(ask(*one)))
