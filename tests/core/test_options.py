@@ -115,3 +115,7 @@ def test_a_number_is_finite_and_within_its_bounds(text: str) -> None:
     spec = next(spec for spec in every_option() if spec.key == "engine.min_speed")
     with pytest.raises(SettingsError):
         read_value(spec, text, origin="here")
+
+
+def test_a_key_that_has_moved_is_told_by_its_new_name() -> None:
+    assert unknown_key("models.folders", ("library.folders",), origin="here").hint == "it is called library.folders now"

@@ -1,6 +1,7 @@
 """The small values: errors, tensor types, models, one answer's figures, quantization mixes."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from bercail.core import errors
 from bercail.core.budget import most_context
 from bercail.core.errors import BercailError, EngineError, ReadError, UsageError
+from bercail.core.launch import Site
 from bercail.core.measure import Turn
 from bercail.core.mix import TypeShare, layer_mix, ranges, type_shares
-from bercail.core.model import Model, ModelFile
+from bercail.core.model import Model, ModelFile, Stored
 from bercail.core.quant import CACHE_TYPES, REMOVED_TYPES, TENSOR_TYPES, TENSOR_TYPES_BY_NAME
 from fakes.models import a_model, a_tensor, models, some_settings
 
@@ -123,3 +125,12 @@ def test_the_largest_context_is_a_whole_step_that_fits(limit: int, room: int) ->
 def test_a_slot_has_its_share_or_the_pool() -> None:
     assert some_settings(context_tokens=8192, slots=4).slot_context_tokens == 2048
     assert some_settings(context_tokens=8192, slots=4, kv_unified=True).slot_context_tokens == 8192
+
+
+def test_a_server_elsewhere_is_told_as_its_address() -> None:
+    assert str(Site(authority="gpu.lan:8000", tls=True, prefix="/api")) == "https://gpu.lan:8000/api"
+    assert str(Site(authority="gpu.lan:8000")) == "http://gpu.lan:8000"
+
+
+def test_the_weights_of_a_model_whose_tensors_are_not_listed_are_those_stored() -> None:
+    assert replace(a_model(), tensors=(), stored=Stored(bytes=10, weights=7)).parameter_count == 7
