@@ -11,6 +11,7 @@ from bercail.core.configuration import Configuration, Gateway
 from bercail.core.declared import Declared
 from bercail.core.errors import (
     BercailError,
+    BusyError,
     EngineError,
     ListenError,
     NotFoundError,
@@ -479,3 +480,21 @@ def test_a_configuration_is_read_anew_when_told_and_a_wrong_one_changes_nothing(
 
     scene = play(story, "a")
     assert "nothing was changed: line 3: no" in scene.warnings()
+
+
+def test_how_many_may_wait_is_a_setting() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.settings = Settings(server=ServerOptions(queue_per_key=1))
+        scene.fakes.engine.gate = asyncio.Event()
+        task = scene.start()
+        await settle()
+        host = scene.fakes.door.host
+        assert host is not None
+        with pytest.raises(BusyError, match="1 requests of this key wait already"):
+            await host.lease("a")
+        scene.fakes.engine.gate.set()
+        await settle()
+        scene.stop.set()
+        await task
+
+    play(story, "a")

@@ -104,6 +104,19 @@ class ServerOptions:
     keep_alive: Seconds = option(
         15.0, Kind.SECONDS, "Longest silence in a stream before a keep-alive comment is sent.", minimum=0.1, maximum=600
     )
+    max_wait: Seconds = option(
+        60.0, Kind.SECONDS, "Longest wait for a swap in one's favour to begin, while the model in memory is in use.",
+        minimum=0, maximum=3600,
+    )  # fmt: skip
+    wait_limit: Seconds = option(
+        600.0, Kind.SECONDS, "A request that has waited so long is refused, unless its model is just loading.",
+        minimum=1, maximum=86400,
+    )  # fmt: skip
+    queue: int = option(1024, Kind.COUNT, "Requests that may wait in all; more get 503.", minimum=1, maximum=100_000)
+    queue_per_key: int = option(
+        128, Kind.COUNT, "Requests of one key, or of all without one, that may wait; more get 429.",
+        minimum=1, maximum=100_000,
+    )  # fmt: skip
     saved_contexts: Bytes = option(
         2 * GIB, Kind.BYTES, "Disk for what models had read before they left memory, brought back when they return; 0 "
         "keeps none.", minimum=0,

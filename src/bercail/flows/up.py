@@ -11,6 +11,8 @@ from bercail.core.access import required
 from bercail.core.configuration import Configuration
 from bercail.core.errors import BercailError, StoreError
 from bercail.core.model import Findings, FoundModel
+from bercail.core.need import Policy
+from bercail.core.options import ServerOptions
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import look
 from bercail.flows.prepare import read
@@ -73,7 +75,7 @@ async def up(house: House, request: Request) -> None:
     await _open_ledger(house, tell)
     first = None if declares else await request.choose(findings)
     roster = await asyncio.to_thread(muster, house, findings, house.configuration)
-    supervisor = Supervisor(house, findings, tell, roster=roster)
+    supervisor = Supervisor(house, findings, tell, _policy(house.settings.server), roster)
     tell(news.Listening(url=await house.door.open(supervisor)))
     for text in _openness(house):
         tell(news.Warned(text=text))
@@ -108,6 +110,16 @@ def _openness(house: House) -> Iterator[str]:
         yield f"whoever can reach {server.host} can use the models: {why} (bercail keys create NAME)"
     elif keys or declared:
         yield "API keys are not looked at: server.require_key is never"
+
+
+def _policy(options: ServerOptions) -> Policy:
+    """How long one waits, and how many may."""
+    return Policy(
+        max_wait_s=options.max_wait,
+        wait_limit_s=options.wait_limit,
+        queue_length=options.queue,
+        queue_per_key=options.queue_per_key,
+    )
 
 
 def _is_private(host: str) -> bool:
