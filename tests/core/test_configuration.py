@@ -370,8 +370,8 @@ def test_names_lead_to_models_selectors_and_peers_in_this_order() -> None:
         "near/org/deep": Target(way=Way.PEER, id="near", model="org/deep"),
         "org/deep": Target(way=Way.PEER, id="near", model="org/deep"),
     }
-    assert found.target_of("shared") is None
-    assert configuration(FAR).target_of("big") == Target(way=Way.PEER, id="far", model="big")
+    assert "shared" not in dict(found.routes())
+    assert dict(configuration(FAR).routes())["big"] == Target(way=Way.PEER, id="far", model="big")
 
 
 def test_selectors() -> None:

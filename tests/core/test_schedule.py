@@ -11,7 +11,6 @@ from bercail.core.schedule import (
     Died,
     Event,
     Left,
-    Outlook,
     Preload,
     Ready,
     Released,
@@ -21,7 +20,6 @@ from bercail.core.schedule import (
     TermsChanged,
     Tick,
     Unload,
-    outlook,
     schedule,
 )
 from bercail.core.seat import Stand
@@ -671,18 +669,6 @@ def test_a_preload_is_not_lost_while_the_model_still_leaves() -> None:
     assert story.at(20, Unload(model="a")) == ["stop a"]
     assert story.at(20, Preload(model="a"), Reload(model="a")) == []
     assert story.at(21, Stopped(model="a")) == ["start a"]
-
-
-def test_a_request_that_waits_can_be_told_what_to_expect() -> None:
-    story = Story(terms(a=need(), b=need())).up(0, "a")
-    story.ask(20, 1, "a")
-    story.ask(20, 2, "b")
-    story.ask(20, 3, "b", "", 0, "a")
-    waiting = Ticket(number=3, model="b", substitutes=("a",))
-    assert outlook(story.state, waiting, 20) == Outlook(stand=Stand.READY, position=1, wait_s=2.0)
-    assert outlook(story.state, story.tickets[2], 21) == Outlook(stand=Stand.OUT, position=1, wait_s=59 + 2 + 8 + 2)
-    assert outlook(story.state, story.tickets[1], 21) is None
-    assert outlook(story.state, Ticket(number=9, model="nobody"), 21) is None
 
 
 def test_two_that_fit_together_need_not_begin_one_after_the_other() -> None:

@@ -171,16 +171,12 @@ class Configuration:
     start_port: int = 5800
     notes: tuple[Note, ...] = ()
 
-    def target_of(self, name: str) -> Target | None:
-        """Where a request for ``name`` goes; None if nowhere.
+    def routes(self) -> Iterator[tuple[str, Target]]:
+        """Every name that leads somewhere, once.
 
         A model here and its aliases come first, then selectors, then ``peer/model``, then the bare name of a model that
         exactly one peer has.
         """
-        return dict(self.routes()).get(name)
-
-    def routes(self) -> Iterator[tuple[str, Target]]:
-        """Every name that leads somewhere, once."""
         seen: set[str] = set()
         for name, target in self._ways():
             if name not in seen:

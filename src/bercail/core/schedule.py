@@ -127,31 +127,6 @@ Event: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """What a request that waits can expect.
-
-    Attributes:
-        position: in its line, 1 for the next.
-        wait_s: until it is served, estimated as ``room.wait_s`` says.
-    """
-
-    stand: Stand
-    position: int
-    wait_s: Seconds
-
-
-def outlook(state: Schedule, ticket: Ticket, now_s: Seconds) -> Outlook | None:
-    """What a request can expect, or None if it does not wait."""
-    for model in (ticket.model, *ticket.substitutes):
-        seat = state.seats.get(model)
-        if seat is not None and seat.line.has(ticket):
-            position = seat.line.position(ticket)
-            wait_s = room.wait_s(state.terms, state.seats, model, position, now_s)
-            return Outlook(stand=seat.stand, position=position, wait_s=wait_s)
-    return None
-
-
 def schedule(state: Schedule, event: Event, now_s: Seconds) -> tuple[Schedule, tuple[Action, ...]]:
     """What follows from an event at a time that never runs backwards.
 
