@@ -188,6 +188,8 @@ def test_what_a_model_cannot_do_is_told_in_the_words_of_ollama() -> None:
     assert lacking(read_chat({"messages": [USER], "think": False}), served()) == ""
     assert lacking(read_generate({"suffix": "x"}), served()) == '"tiny" does not support insert'
     assert lacking(read_chat({"messages": [USER]}), served(capabilities=(Capability.EMBEDDINGS,))).endswith("chat")
+    plain = served(capabilities=(Capability.COMPLETION,))
+    assert lacking(read_generate({"prompt": "x"}), plain).endswith("chat; it completes with raw: true")
 
 
 def delta(finish: str | None = None, **said: object) -> dict[str, Any]:

@@ -108,6 +108,27 @@ def test_what_is_reused_changes_no_answer_and_nobody_is_reached(shared: Path) ->
     assert together[2][1] > 10
 
 
+@real
+@pytest.mark.engine
+@pytest.mark.shared
+def test_a_request_that_breaks_a_generator_is_told_and_the_next_one_is_answered(shared: Path) -> None:
+    """Its words lead to rows that this model has not."""
+    spec = replace(SPEC, model_path=str(shared / "models" / "onnx" / "tiny-random-gpt2-fp32"))
+
+    async def story() -> None:
+        engine, upstream = await OnnxRuntime().start(spec, lambda _: None), HttpUpstream()
+        try:
+            status, answer = await post(engine, upstream, {"prompt": [5000, 6000], "max_tokens": 2})
+            assert (status, answer["error"]["message"].startswith("the engine failed: ")) == (500, True)
+            status, answer = await post(engine, upstream, {"prompt": [5, 6], "max_tokens": 2, "temperature": 0})
+            assert (status, answer["usage"]["completion_tokens"]) == (200, 2)
+        finally:
+            await upstream.close()
+            await engine.stop(2)
+
+    asyncio.run(story())
+
+
 LACKING: dict[str, Any] = {
     "logprobs": 1, "tools": [{"type": "function"}], "grammar": "root ::= x", "logit_bias": {"1": 1}, "n": 2,
     "min_p": 0.1, "presence_penalty": 0.5, "frequency_penalty": 0.5,

@@ -15,6 +15,7 @@ from bercail.core.groups import Group, Groups
 from bercail.core.model import Findings
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.route import Phase
+from bercail.core.tree import Note, NoteKind
 from bercail.flows.supervise import Supervisor
 from fakes.house import Fakes, run, settle
 from fakes.models import a_machine
@@ -185,6 +186,24 @@ def test_those_that_are_to_be_there_come_by_themselves() -> None:
         preload=("first", "bad"),
     )  # fmt: skip
     assert any("models.bad: /none.gguf: no such file" in text for text in scene.texts())
+
+
+def test_what_is_in_memory_already_is_not_planned_again_when_the_file_is_read_anew() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.welcome()
+        await settle()
+        await scene.supervisor.reload(scene.configuration)
+        assert [type(item) for item in scene.told].count(news.ModelRead) == 1
+
+    play(story, a_file("pin", keep=Keep.PINNED))
+
+
+def test_what_was_read_otherwise_is_told_at_the_start() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.welcome()
+        assert scene.texts() == ["line 7: an unknown key"]
+
+    play(story, a_command("m"), notes=(Note(line=7, kind=NoteKind.IGNORED, text="an unknown key"),))
 
 
 def test_what_cannot_be_read_says_so_to_who_asks_for_it() -> None:

@@ -65,3 +65,9 @@ def test_without_a_server_it_says_how_to_start_one() -> None:
     broken = Fakes(upstream=ClosingUpstream(Scripted(before_headers=EngineError("broke off", code="engine_broke_off"))))
     with pytest.raises(EngineError, match="broke off"):
         run(lambda: running(broken.house()))
+
+
+def test_a_key_that_is_missing_is_told_with_how_to_make_one() -> None:
+    with pytest.raises(EngineError, match="needs an API key") as caught:
+        run(lambda: load(answering({"error": {"message": "this server needs an API key"}}, 401).house(), "a"))
+    assert "BERCAIL_KEY" in caught.value.hint

@@ -10,6 +10,7 @@ from bercail.core.groups import Groups
 from bercail.core.matrix import models_of
 from bercail.core.report import Section
 from bercail.core.tree import Note
+from bercail.core.unserved import unserved
 
 
 def config_line(file: str, configuration: Configuration) -> str:
@@ -33,6 +34,7 @@ def config_sections(configuration: Configuration, missing: Sequence[Note]) -> tu
         ),
         Section(title="Other names", rows=tuple(_name_rows(configuration)), header=("name", "kind", "leads to")),
         Section(title="Read otherwise, or not at all", rows=_note_rows(configuration.notes), header=("line", "what")),
+        Section(title="Not done yet", rows=tuple((text,) for text in unserved(configuration)), header=("what",)),
         Section(title="Not on this machine", rows=_note_rows(missing), header=("line", "what")),
     )
     return tuple(section for section in sections if section.rows)

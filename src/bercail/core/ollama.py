@@ -98,7 +98,7 @@ def read_generate(body: Json) -> Wish:
     said: list[Json] = [{"role": "system", "content": system}] if system else []
     made["messages"] = [*said, {"role": "user", "content": _content(prompt, images)}]
     _think(body, made)
-    return _wish(body, Way.CHAT, made, _needs(body))
+    return _wish(body, Way.CHAT, made, {**_needs(body), Capability.CHAT: "chat; it completes with raw: true"})
 
 
 def read_embed(body: Json, member: str) -> Wish:

@@ -191,7 +191,8 @@ class EngineOptions:
     engine: str | None = option(
         None,
         Kind.TEXT,
-        "Engine: auto, embedded, openvino (an extra), a build of `bercail engine list`, the path of a llama-server.",
+        "Engine: auto, embedded, openvino or onnxruntime (extras), a build of `bercail engine list`, the path of a "
+        "llama-server.",
     )
     purpose: str | None = option(
         None, Kind.CHOICE, "What it is for; decides what is traded for what.", choices=tuple(PURPOSES), word="for"

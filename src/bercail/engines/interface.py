@@ -134,14 +134,18 @@ class Library(Protocol):
     ) -> Callable[[], None]:
         """Generate at most ``most`` tokens after ``ids``; what ends it early is given back.
 
-        ``hear`` gets new token ids as they come, and the reason with the last ones: ``stop`` or ``length``. It may be
-        called from any thread.
+        ``hear`` gets new token ids as they come, and the reason with the last ones: ``stop``, ``length``, or what went
+        wrong after ``FAILED``. It may be called from any thread.
         """
         ...
 
     def reused(self, ids: Sequence[int]) -> Tokens:
         """Of the prompt ``ids``, how many tokens need not be computed, as far as is known."""
         ...
+
+
+FAILED = "failed: "
+"""Begins the reason of an answer that the library could not finish."""
 
 
 class RefusedError(Exception):
@@ -253,6 +257,8 @@ class _Turn:
         finish: str | None = None
         while finish is None:
             new, finish = await self._pieces.get()
+            if finish is not None and finish.startswith(FAILED):
+                raise RefusedError(500, f"the engine {finish}", "server_error")
             now_s = time.monotonic()
             first_s = first_s or now_s
             self.prefill_s, self.decode_s = first_s - self._begun_s, now_s - first_s
@@ -349,6 +355,16 @@ async def _reply(turn: _Turn, reply: _Reply, question: Question, send: Send) -> 
 
     if question.return_progress:
         await write(reply.progress(turn, turn.reused))
+    try:
+        await _pour(turn, reply, question, write)
+    except RefusedError as failed:
+        await write(_event(failed.body), more=False)
+        return
+    await write(reply.end(turn), more=False)
+
+
+async def _pour(turn: _Turn, reply: _Reply, question: Question, write: Callable[[bytes], Awaitable[None]]) -> None:
+    """Every piece of an answer as it comes."""
     begun = False
     async for piece in turn.texts():
         if not begun:
@@ -358,7 +374,6 @@ async def _reply(turn: _Turn, reply: _Reply, question: Question, send: Send) -> 
             if reply.kind.chat:
                 await write(reply.chunk(None))
         await write(reply.chunk(piece))
-    await write(reply.end(turn), more=False)
 
 
 def _counts(turn: _Turn) -> dict[str, object]:

@@ -9,6 +9,7 @@ from bercail.core.errors import EngineError, NotFoundError
 from bercail.core.launch import Address
 from bercail.ports import House
 
+_KEY_HINT = "set BERCAIL_KEY to a key that may; `bercail keys create NAME --scope admin --scope models` makes one"
 _JSON = ((b"content-type", b"application/json"),)
 
 
@@ -66,5 +67,8 @@ async def _asked(house: House, method: str, target: str, body: Mapping[str, Any]
     if response.status != 200:
         error_told = told.get("error")
         words = error_told.get("message") if isinstance(error_told, dict) else None
-        raise EngineError(str(words or f"the server answered with status {response.status}"), code="server_refused")
+        hint = _KEY_HINT if response.status in (401, 403) else ""
+        raise EngineError(
+            str(words or f"the server answered with status {response.status}"), hint=hint, code="server_refused"
+        )
     return told

@@ -126,6 +126,8 @@ async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], 
     if model.role is not Role.GENERATE or house.settings.engine.embedding:
         return ""
     if model.format is not Format.GGUF:  # its engine has a renderer of its own, and no template beside the model's
+        if model.chat_template is None:
+            tell(news.Warned(text=f"{model.id} brings no chat template: chat is disabled, completions work"))
         return "" if model.chat_template else "it brings no chat template"
     if model.chat_template is None:
         tell(news.Warned(text=f"{model.id} brings no chat template: chats are written as ChatML"))

@@ -142,11 +142,14 @@ class Supervisor:
     async def welcome(self) -> None:
         """Bring in those that are to be in memory from the start; what cannot is told."""
         configuration = self._house.configuration
-        for text in (*self._roster.problems, *unserved(configuration)):
+        read = (f"line {note.line}: {note.text}" for note in configuration.notes)
+        for text in (*self._roster.problems, *read, *unserved(configuration)):
             self._tell(news.Warned(text=text))
         pinned = {model.id for model in configuration.models if model.keep is Keeping.PINNED}
         for name in dict.fromkeys((*configuration.preload, *sorted(pinned))):
             entry = self._entries[name]
+            if self._stand(entry) in _ALIVE | _COMING:
+                continue
             try:
                 await self._plan(entry)
             except BercailError:  # told where it was found out

@@ -42,6 +42,8 @@ def _none(what: str, hint: str) -> EngineError:
 
 def _nearest(file: Path, name: str, search_path: str) -> str:
     folders = [str(file.parent)] if os.sep in name else search_path.split(os.pathsep)
+    if file.name == "llama-server":
+        return "install it, or write bercail-llama-server, which takes the same words and comes with Bercail"
     near = get_close_matches(file.name, _programs(folders, file.name[:1]), n=1)
     if near:
         return f"did you mean {file.parent / near[0] if os.sep in name else near[0]}?"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from bercail.core.units import Tokens
-from bercail.engines.interface import Question
+from bercail.engines.interface import FAILED, Question
 from bercail.engines.onnxruntime.parameters import LACKS, Parameters
 from bercail.engines.serving import live
 
@@ -135,10 +135,8 @@ class Library:
         running: list[Job] = []
         while True:
             while len(running) < self._slots and not (running and self._inbox.empty()):
-                job = self._inbox.get()
-                self._seat(job)
-                running.append(job)
-            running = [job for job in running if not self._step(job)]
+                running.append(self._inbox.get())
+            running = [job for job in running if not self._tried(job)]
 
     def _seat(self, job: Job) -> None:
         """A generator for the job: one that rests and has read most of its prompt, else a new one."""
@@ -163,8 +161,18 @@ class Library:
             parameters.set_guidance("json_schema", sampling.schema)
         return self._genai.Generator(self._model, parameters)
 
+    def _tried(self, job: Job) -> bool:
+        """A step of a job; what goes wrong in it is the end of that job alone."""
+        try:
+            return self._step(job)
+        except Exception as error:  # noqa: BLE001 - whatever the library has against it, the others go on
+            job.hear([], f"{FAILED}{error}")
+            return True
+
     def _step(self, job: Job) -> bool:
         """A part of the prompt, or a token; True when the job is over."""
+        if job.session is None:
+            self._seat(job)
         session = job.session
         assert session is not None, "a job that runs has been seated"
         if job.unwanted:
