@@ -4,7 +4,10 @@ Two models are served with room for one. Requests go to them in turn, each after
 outlived its minimum residency: what is timed is the swap, not the wait for it. In between the same engine is started
 by itself with the same launch, and asked the same: from its start to its first token. Page caches are warm.
 
-    python -m bench.scenarios.swap A.gguf B.gguf --memory 3GiB [--rounds 5] [--json FILE]
+    python -m bench.scenarios.swap A.gguf B.gguf --memory 3GiB [--rounds 5] [--long TOKENS] [--json FILE]
+
+With `--long` a prompt of so many tokens is read by the first model instead, the other takes its place, and the same
+prompt comes again: both times to the first token are given, the second with the swap and what was saved.
 """
 
 import argparse
@@ -39,10 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs=2, type=Path)
     parser.add_argument("--memory", required=True, help="what may be used: room for one of them")
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
+    parser.add_argument("--long", type=int, default=0, help="tokens of a prompt that survives its model's swap")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args(argv)
-    os.environ |= {"BERCAIL_ENGINE_CONTEXT": "2048", "BERCAIL_ENGINE_SLOTS": "1", "BERCAIL_ENGINE_MEMORY": given.memory}
+    os.environ |= {
+        "BERCAIL_ENGINE_CONTEXT": str(max(2048, given.long + 256)),
+        "BERCAIL_ENGINE_SLOTS": "1",
+        "BERCAIL_ENGINE_MEMORY": given.memory,
+    }
     paths = [path.resolve() for path in given.models]
+    if given.long:
+        publish(there_and_back(paths, given.long), given.json)
+        return 0
     house = build_house(None, {}, serving=True)
     rows = []
     with served(paths) as url:
@@ -63,6 +74,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def there_and_back(paths: Sequence[Path], tokens: int) -> dict[str, object]:
+    """A long prompt read, its model swapped away and back, and the prompt once more."""
+    prompt = [300 + number * 31 % 3000 for number in range(tokens)]
+    first, other = (path.stem for path in paths)
+    with served(paths) as url:
+        first_token(url, first)  # it is loaded
+        full = first_token(url, first, prompt)
+        time.sleep(PAUSE_S)
+        first_token(url, other)
+        time.sleep(PAUSE_S)
+        back = first_token(url, first, prompt)
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "system": platform.platform(),
+        "models": [first, other], "prompt_tokens": tokens, "full_prefill_s": full, "back_s": back, "ratio": back / full,
+    }  # fmt: skip
+
+
 @contextmanager
 def served(paths: Sequence[Path]) -> Iterator[str]:
     """A server of these models, none of them loaded."""
@@ -80,13 +108,12 @@ def served(paths: Sequence[Path]) -> Iterator[str]:
         server.wait()
 
 
-def first_token(url: str, model: str) -> float:
-    """Seconds from the request to the first token."""
+def first_token(url: str, model: str, prompt: Sequence[int] = ()) -> float:
+    """Seconds from the request to the first token of an answer to `prompt`, or to the usual short one."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=600)
     begun = time.perf_counter()
-    connection.request(
-        "POST", "/v1/completions", json.dumps({**BODY, "model": model}), {"Content-Type": "application/json"}
-    )
+    body = json.dumps({**BODY, "model": model, **({"prompt": list(prompt)} if prompt else {})})
+    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     if response.status != 200:
         raise SystemExit(f"status {response.status}: {response.read()[:500]!r}")
