@@ -51,6 +51,21 @@ def live(load: Callable[[Mapping[str, Any]], Library]) -> NoReturn:
     os._exit(0)
 
 
+def keep_working(work: Callable[[], None], name: str) -> None:
+    """Run ``work``, which does not return, in a thread of its own.
+
+    If it breaks, nothing more is generated: it takes the process with it, so that clients hear of it at once.
+    """
+
+    def guarded() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the log and the status tell the parent
+            _end(1, f"{name} broke: {error}")
+
+    threading.Thread(target=guarded, daemon=True, name=name).start()
+
+
 def _end(status: int, why: str) -> NoReturn:
     sys.stderr.write(f"{why}\n")
     sys.stderr.flush()

@@ -8,10 +8,7 @@ Source: onnxruntime_genai 0.18 (``Generator``, ``GeneratorParams``, ``Config.ove
 """
 
 import json
-import os
 import queue
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,7 +16,7 @@ from typing import Any, TypeAlias
 from bercail.core.units import Tokens
 from bercail.engines.interface import FAILED, Question
 from bercail.engines.onnxruntime.parameters import LACKS, Parameters
-from bercail.engines.serving import live
+from bercail.engines.serving import keep_working, live
 
 Hear: TypeAlias = Callable[[list[int], str | None], None]
 _SEEDS = 2**31 - 1
@@ -84,7 +81,7 @@ class Library:
         self._tokenizer = genai.Tokenizer(self._model)
         self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._idle: list[Session] = []
-        threading.Thread(target=self._guard, daemon=True, name="generators").start()
+        keep_working(self._work, "generators")
 
     def chat_ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """Token ids of a conversation.
@@ -120,15 +117,6 @@ class Library:
             job.unwanted = True
 
         return cancel
-
-    def _guard(self) -> None:
-        """What breaks takes the process with it: clients then hear of it at once."""
-        try:
-            self._work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing more will be generated
-            sys.stderr.write(f"a generator broke: {error}\n")
-            sys.stderr.flush()
-            os._exit(1)
 
     def _work(self) -> None:
         """Take what comes, up to the slots, and give each a step in turn."""

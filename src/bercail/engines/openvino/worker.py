@@ -6,7 +6,6 @@ Source: openvino_genai 2026.4 (``ContinuousBatchingPipeline``, ``SchedulerConfig
 import os
 import queue
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,7 +14,7 @@ from typing import Any
 from bercail.core.units import Tokens
 from bercail.engines.interface import Question
 from bercail.engines.openvino.parameters import BLOCK_TOKENS, LACKS, Parameters
-from bercail.engines.serving import live
+from bercail.engines.serving import keep_working, live
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +81,7 @@ class Library:
         # so have waited for each other for ever.
         self._tensor(self.text_ids(self.text_of(self.text_ids("a"))))
         self._inbox: queue.SimpleQueue[_Running] = queue.SimpleQueue()
-        threading.Thread(target=self._guard, daemon=True, name="pipeline").start()
+        keep_working(self._work, "pipeline")
 
     def chat_ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """Token ids of a conversation.
@@ -144,15 +143,6 @@ class Library:
         if question.schema is not None:
             config.structured_output_config = self._genai.StructuredOutputConfig(json_schema=question.schema)
         return config
-
-    def _guard(self) -> None:
-        """A pipeline that breaks takes the process with it: clients then hear of it at once."""
-        try:
-            self._work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing more will be generated
-            sys.stderr.write(f"the pipeline broke: {error}\n")
-            sys.stderr.flush()
-            os._exit(1)
 
     def _work(self) -> None:
         """Take what comes, step the pipeline as long as there is something to do, and hand out what it made.
