@@ -31,6 +31,7 @@ from uvicorn.server import ServerState
 
 from bercail.core.launch import Address
 from bercail.core.model import Capability
+from bercail.core.news import Reloaded
 from bercail.core.options import ServerOptions
 from bercail.core.route import Phase, ServedModel
 from bercail.engines.upstream import HttpUpstream
@@ -103,6 +104,10 @@ class OneModel:
 
     async def unload(self, model_id: str) -> None:
         """It stays."""
+
+    async def reload(self) -> Reloaded:
+        """Nothing changes."""
+        return Reloaded(changed=(), added=(), gone=())
 
     async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
         """At once."""

@@ -1,6 +1,6 @@
 """The shape of every plug. Adapters implement these; flows and doors know nothing else of the world."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
+from bercail.core.news import Reloaded
 from bercail.core.options import Settings
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
@@ -306,6 +307,16 @@ class Host(Protocol):
         """
         ...
 
+    async def reload(self) -> Reloaded:
+        """Read the configuration anew and serve what it declares; what is wrong changes nothing.
+
+        Raises:
+            SettingsError: it is wrong; tells the file, the line and what to do.
+            UsageError: there is none that could be read.
+            StoppingError: the server is going down.
+        """
+        ...
+
     async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
         """A lease on the model, after queueing and loading as needed. Cancelling leaves the queue.
 
@@ -500,6 +511,10 @@ class Configurations(Protocol):
         Raises:
             SettingsError: something in it is wrong; tells the line and what to do.
         """
+        ...
+
+    def look(self, file: str) -> Hashable | None:
+        """Something that differs once ``file`` is another, or has been written to; None while it is not there."""
         ...
 
     def has_file(self, path: str, file: str) -> bool:

@@ -37,8 +37,8 @@ def serve(places: dict[str, str], tmp_path: Path) -> Iterator[Serve]:
     """Start ``bercail serve`` with a configuration."""
     servers: list[Server] = []
 
-    def start(config: Path, **variables: str) -> Server:
-        argv = [*BERCAIL, "serve", "--config", str(config), "--json-log", "--port", "0"]
+    def start(config: Path, *more: str, **variables: str) -> Server:
+        argv = [*BERCAIL, "serve", "--config", str(config), "--json-log", "--port", "0", *more]
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         process = subprocess.Popen(argv, text=True, env={**places, **variables}, cwd=tmp_path, **pipes)
         servers.append(Server(process))
@@ -166,6 +166,25 @@ def test_our_own_configuration_serves_files_beside_commands_and_is_read_anew(ser
     assert (reloaded["changed"], reloaded["added"], reloaded["gone"]) == (["echo"], [], [])
     assert wait_until(lambda: said(server, "echo") == "two")
     assert [item["model"] for item in server.news if item["event"] == "unloaded"] == ["echo"], "the other stayed"
+
+
+def test_a_configuration_is_read_anew_when_its_file_changes_or_somebody_asks(serve: Serve, tmp_path: Path) -> None:
+    config, fresh = tmp_path / "config.yaml", tmp_path / "fresh.yaml"
+    text = "models:\n  a:\n    cmd: llama-server --port ${PORT} --model %s\n"
+    config.write_text(text % "one")
+    server = serve(config, "-watch-config")
+    assert said(server, "a") == "one"
+    fresh.write_text(text % "two")
+    fresh.replace(config)  # as editors do
+    assert server.wait_for("reloaded")["changed"] == ["a"]
+    assert wait_until(lambda: said(server, "a") == "two")
+    assert server.request("POST", "/api/config/reload", {}) == (200, {"changed": [], "added": [], "gone": []})
+    fresh.write_text("models:\n  a:\n    cdm: x\n")
+    fresh.replace(config)
+    wait_until(lambda: [item for item in server.news if "nothing was changed" in item.get("text", "")])
+    status, answer = server.request("POST", "/api/config/reload", {})
+    assert (status, f"{config}, line 3" in answer["error"]["message"]) == (422, True)
+    assert said(server, "a") == "two"
 
 
 def test_a_program_that_is_not_there_is_told_to_who_asks_for_it(serve: Serve, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.launch import Address
 from bercail.core.model import Capability
+from bercail.core.news import Reloaded
 from bercail.core.route import Phase, ServedModel
 
 TEXT = (Capability.CHAT, Capability.COMPLETION, Capability.TOOLS)
@@ -94,6 +95,11 @@ class FakeHost:
 
     async def unload(self, model_id: str) -> None:
         self.unloads.append(self.find(model_id).id)
+
+    async def reload(self) -> Reloaded:
+        if self.refusal is not None:
+            raise self.refusal
+        return Reloaded(changed=("a",), added=("b",), gone=())
 
     def models(self) -> tuple[ServedModel, ...]:
         self.lookups += 1

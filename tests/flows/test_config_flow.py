@@ -23,6 +23,9 @@ class FakeFiles:
     programs: tuple[str, ...] = ()
     searched: list[str | None] = field(default_factory=list)
 
+    def look(self, file: str) -> str:
+        return self.text
+
     def read_text(self, file: str) -> str:
         if not self.text:
             raise SettingsError(f"the settings file {file} does not exist", code="no_settings_file")

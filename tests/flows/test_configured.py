@@ -192,7 +192,7 @@ def test_what_is_in_memory_already_is_not_planned_again_when_the_file_is_read_an
     async def story(scene: Scene) -> None:
         await scene.supervisor.welcome()
         await settle()
-        await scene.supervisor.reload(scene.configuration)
+        await scene.supervisor.adopt(scene.configuration)
         assert [type(item) for item in scene.told].count(news.ModelRead) == 1
 
     play(story, a_file("pin", keep=Keep.PINNED))
@@ -304,7 +304,7 @@ def test_what_is_read_anew_restarts_only_what_has_changed() -> None:
             ),
             preload=("comes",),
         )
-        await scene.supervisor.reload(fresh)
+        await scene.supervisor.adopt(fresh)
         await settle()
         assert [model.id for model in scene.supervisor.models()] == ["changes", "stays", "comes", "lost"]
         assert scene.supervisor.find("comes").phase is Phase.LOADED
@@ -326,7 +326,7 @@ def test_what_is_read_anew_restarts_only_what_has_changed() -> None:
 def test_a_file_with_other_wishes_is_planned_anew_and_loaded_anew() -> None:
     async def story(scene: Scene) -> None:
         (await scene.supervisor.lease("m")).release()
-        await scene.supervisor.reload(Configuration(models=(a_file("m", wishes={"context": 512}),)))
+        await scene.supervisor.adopt(Configuration(models=(a_file("m", wishes={"context": 512}),)))
         await settle()
         assert (await scene.supervisor.lease("m")).model.slot_context_tokens == 512
 

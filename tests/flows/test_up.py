@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -22,7 +22,8 @@ from bercail.core.errors import (
 from bercail.core.model import Findings, FoundModel
 from bercail.core.options import ServerOptions, Settings
 from bercail.core.route import Phase
-from bercail.flows import Request, up
+from bercail.flows import Request, Source, up
+from bercail.flows.reread import LOOK_S
 from fakes.house import Fakes, run, settle
 from fakes.models import a_found, a_model
 
@@ -461,13 +462,14 @@ def test_a_configuration_is_read_anew_when_told_and_a_wrong_one_changes_nothing(
             Configuration(models=(Declared(id="n", line=1, source=CommandSpec(model_id="n", argv=("server",))),)),
         ]
 
-        def reread() -> Configuration:
+        def read() -> Configuration:
             answer = answers.pop(0)
             if isinstance(answer, BercailError):
                 raise answer
             return answer
 
-        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), reload=reload, reread=reread)))
+        source = Source(read=read, look=lambda: 1)
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), reload=reload, source=source)))
         await settle()
         host = scene.fakes.door.host
         assert host is not None
@@ -480,6 +482,26 @@ def test_a_configuration_is_read_anew_when_told_and_a_wrong_one_changes_nothing(
 
     scene = play(story, "a")
     assert "nothing was changed: line 3: no" in scene.warnings()
+
+
+def test_a_watched_configuration_is_read_anew_when_its_file_changes() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED
+        fresh = Configuration(models=(Declared(id="n", line=1, source=CommandSpec(model_id="n", argv=("server",))),))
+        looks: list[Hashable] = [1, 2]
+        source = Source(read=lambda: fresh, look=lambda: looks.pop(0) if looks[1:] else looks[0], seen=1, watched=True)
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
+        served = []
+        for _ in range(4):
+            await settle()
+            assert scene.fakes.door.host is not None
+            served.append([model.id for model in scene.fakes.door.host.models()])
+            await scene.fakes.clock.advance(LOOK_S)
+        assert served == [["m"], ["m"], ["m"], ["n"]], "and not before it is at rest"
+        scene.stop.set()
+        await task
+
+    play(story, "a")
 
 
 def test_how_many_may_wait_is_a_setting() -> None:

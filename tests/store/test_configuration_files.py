@@ -25,6 +25,31 @@ def complaint(text: str) -> str | None:
     return None
 
 
+def test_a_file_looks_different_once_it_was_written_to_replaced_or_led_elsewhere(tmp_path: Path) -> None:
+    files = ConfigurationFiles({}, tmp_path)
+    link, folder, old, new = (tmp_path / name for name in ("c.yaml", "..data", "..1", "..2"))
+    assert files.look(str(link)) is None
+    for place in (old, new):
+        place.mkdir()
+        (place / "c.yaml").write_text("models: {}\n")
+    folder.symlink_to(old.name)
+    link.symlink_to("..data/c.yaml")
+    seen = [files.look(str(link)), files.look(str(link))]
+    assert seen[0] == seen[1] is not None
+    folder.unlink()
+    folder.symlink_to(new.name)  # a ConfigMap of Kubernetes
+    seen.append(files.look(str(link)))
+    (new / "c.yaml").write_text("models: {}\n\n")
+    seen.append(files.look(str(link)))
+    other = tmp_path / "other"
+    other.write_text("models: {}\n\n")
+    other.replace(new / "c.yaml")  # an editor
+    seen.append(files.look(str(link)))
+    assert len(set(seen)) == 4
+    (new / "c.yaml").unlink()
+    assert files.look(str(link)) is None
+
+
 WORDS = [key.name for key in (*TOP, *MODEL)]
 PIECES = st.sampled_from(
     [*WORDS, "server", "a", "b", "${PORT}", "${a}", "${env.A}", "${env.B}", "a & (b | +c)", "1", "-1", "true",

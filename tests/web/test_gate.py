@@ -90,6 +90,17 @@ def bearer(token: str) -> tuple[str, str]:
     return "authorization", f"Bearer {token}"
 
 
+def test_only_a_key_for_administration_and_all_models_has_the_configuration_read_anew() -> None:
+    bench = Bench()
+    whole, narrow, none = (
+        bench.key(scopes=frozenset({Scope.ADMIN})),
+        bench.key("b", scopes=frozenset({Scope.ADMIN}), models=("tiny",)),
+        bench.key("c"),
+    )
+    codes = [bench.ask("/api/config/reload", bearer(token)).status for token in (whole, narrow, none)]
+    assert codes == [200, 403, 403]
+
+
 def test_without_keys_everybody_comes_in_and_is_recorded() -> None:
     bench = Bench()
     assert bench.ask().status == 200

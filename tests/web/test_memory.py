@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bercail.core.errors import BusyError
+from bercail.core.errors import BusyError, SettingsError
 from bercail.core.route import Phase
 from fakes.bench import Bench
 from fakes.host import FakeHost, served
@@ -64,6 +64,19 @@ def test_what_cannot_come_says_why_and_when_to_try_again() -> None:
     host.refusal = BusyError("no room now", status=503, retry_after_s=7)
     found = Bench(host).post("/models/load", {"model": "b"})
     assert (found.status, found.headers["retry-after"]) == (503, "7")
+
+
+def test_the_configuration_is_read_anew_by_hand() -> None:
+    found = Bench(two()).post("/api/config/reload", {})
+    assert (found.status, found.json) == (200, {"changed": ["a"], "added": ["b"], "gone": []})
+
+
+def test_a_configuration_that_is_wrong_is_told_with_its_line_and_what_to_do() -> None:
+    host = two()
+    host.refusal = SettingsError("c.yaml, line 3: unknown key 'modle'", hint="did you mean model?")
+    found = Bench(host).post("/api/config/reload", {})
+    assert (found.status, found.json["error"]["code"]) == (422, "settings")
+    assert found.json["error"]["message"] == "c.yaml, line 3: unknown key 'modle': did you mean model?"
 
 
 def test_other_methods_are_refused() -> None:

@@ -3,17 +3,15 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
 
 import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.tell import JsonTeller, Teller, TerminalTeller
-from bercail.core.configuration import Configuration
 from bercail.core.model import Findings, FoundModel
 from bercail.core.options import ActivityOptions, EngineOptions, LibraryOptions, ServerOptions
 from bercail.core.units import format_bytes
-from bercail.flows import Request, up
+from bercail.flows import Request, Source, up
 from bercail.ports import House
 from bercail.wiring import build_house, new_loop
 
@@ -42,9 +40,9 @@ async def serve(
     teller: Teller,
     *,
     ask: bool,
-    reread: Callable[[], Configuration] | None = None,
+    source: Source | None = None,
 ) -> None:
-    """Serve until told to stop; with ``reread``, SIGHUP makes the configuration be read anew."""
+    """Serve until told to stop; with ``source``, SIGHUP makes the configuration be read anew."""
     stop, stop_now, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -53,7 +51,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    if reread is not None:
+    if source is not None:
         loop.add_signal_handler(signal.SIGHUP, reload.set)
 
     async def choose(findings: Findings) -> FoundModel | None:
@@ -62,7 +60,7 @@ async def serve(
         )
 
     request = Request(
-        paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now, reload=reload, reread=reread
+        paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now, reload=reload, source=source
     )
     await up(house, request)
 

@@ -12,10 +12,11 @@ from bercail.flows.keys import Revoked, create, revoke, usage
 from bercail.flows.machine import glance, look
 from bercail.flows.measure import measure
 from bercail.flows.plan import Planned, check, plan
+from bercail.flows.reread import Source
 from bercail.flows.up import Request, up
 
 __all__ = [
-    "Answer", "Checked", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "ask", "build", "built", "check",
-    "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load", "look", "measure", "plan",
-    "revoke", "running", "take_seat", "unload", "up", "usage", "use",
+    "Answer", "Checked", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "Source", "ask", "build", "built",
+    "check", "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load", "look", "measure",
+    "plan", "revoke", "running", "take_seat", "unload", "up", "usage", "use",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from bercail.core import news, schedule
 from bercail.core.configuration import Configuration, Rule, Selector
 from bercail.core.declared import Keep as Keeping
 from bercail.core.declared import ModelFile
-from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError
+from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings
 from bercail.core.need import Policy, nobody_leaves
@@ -23,6 +23,7 @@ from bercail.flows.dispatch import Dispatcher
 from bercail.flows.lease import ResidentLease
 from bercail.flows.machine import glance
 from bercail.flows.prepare import prepare, read
+from bercail.flows.reread import Source
 from bercail.flows.resident import Entry, served
 from bercail.flows.roster import Roster, muster
 from bercail.ports import House
@@ -46,6 +47,7 @@ class Supervisor:
         tell: Callable[[news.News], None],
         policy: Policy | None = None,
         roster: Roster | None = None,
+        source: Source | None = None,
     ) -> None:
         """Begin with everybody out.
 
@@ -55,6 +57,7 @@ class Supervisor:
             tell: hears every step.
             policy: how long one waits, and for what; the usual one if it is None.
             roster: all models, if they have been mustered; to muster them takes a look at the disk.
+            source: where the configuration is read anew from; None if it is not.
         """
         self._house = house
         self._findings = findings
@@ -63,6 +66,8 @@ class Supervisor:
         self._entries = dict(self._roster.entries)
         self._floor = Dispatcher(house, self._entries, tell, policy or Policy())
         self._machine: Machine | None = None
+        self._source = source
+        self._reloading = asyncio.Lock()
         self._introduce(house.configuration, frozenset())
 
     def models(self) -> tuple[ServedModel, ...]:
@@ -156,8 +161,29 @@ class Supervisor:
                 continue
             self._floor.feed(schedule.Preload(model=entry.id))
 
-    async def reload(self, configuration: Configuration) -> None:
+    async def reload(self) -> news.Reloaded:
+        """Read the configuration anew and serve what it declares; what is wrong changes nothing, and is told.
+
+        Raises:
+            SettingsError: it is wrong; tells the file, the line and what to do.
+            UsageError: there is none that could be read.
+            StoppingError: the server is going down.
+        """
+        self._refuse_if_stopping()
+        if self._source is None:
+            hint = "`bercail serve --config FILE` serves one"
+            raise UsageError("no configuration is served that could be read anew", hint=hint)
+        async with self._reloading:  # one after the other, and each with what the file holds by then
+            try:
+                configuration = await asyncio.to_thread(self._source.read)
+            except BercailError as error:
+                self._tell(news.Warned(text=f"nothing was changed: {error}"))
+                raise
+            return await self.adopt(configuration)
+
+    async def adopt(self, configuration: Configuration) -> news.Reloaded:
         """Serve what ``configuration`` declares: only what has changed starts anew, after its requests have ended."""
+        self._house.door.take_keys(configuration.gateway.api_keys)
         before = self._roster
         self._house = replace(self._house, configuration=configuration)
         roster = await asyncio.to_thread(muster, self._house, self._findings, configuration)
@@ -176,8 +202,10 @@ class Supervisor:
                 await self._plan(self._entries[name])
         self._introduce(configuration, frozenset(alive))
         gone = tuple(name for name in before.entries if name not in roster.entries)
-        self._tell(news.Reloaded(changed=tuple(changed), added=tuple(added), gone=gone))
+        reloaded = news.Reloaded(changed=tuple(changed), added=tuple(added), gone=gone)
+        self._tell(reloaded)
         await self.welcome()
+        return reloaded
 
     def _introduce(self, configuration: Configuration, reload: frozenset[str]) -> None:
         """Tell the schedule of models whose needs are known, and of the rule that holds beside memory."""

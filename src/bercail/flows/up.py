@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from bercail.core import news
@@ -16,6 +16,7 @@ from bercail.core.options import ServerOptions
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import look
 from bercail.flows.prepare import read
+from bercail.flows.reread import Source, watch
 from bercail.flows.roster import muster
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House
@@ -31,8 +32,8 @@ class Request:
         tell: hears every step.
         stop: set by the first Ctrl-C or SIGTERM.
         stop_now: set by the second.
-        reload: set when the configuration is to be read anew; None where there is none to read.
-        reread: reads it.
+        reload: set when the configuration is to be read anew.
+        source: where it is read from; None where there is none to read.
     """
 
     paths: tuple[str, ...]
@@ -40,8 +41,8 @@ class Request:
     tell: Callable[[news.News], None]
     stop: asyncio.Event
     stop_now: asyncio.Event
-    reload: asyncio.Event | None = None
-    reread: Callable[[], Configuration] | None = None
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
+    source: Source | None = None
 
 
 async def up(house: House, request: Request) -> None:
@@ -75,7 +76,7 @@ async def up(house: House, request: Request) -> None:
     await _open_ledger(house, tell)
     first = None if declares else await request.choose(findings)
     roster = await asyncio.to_thread(muster, house, findings, house.configuration)
-    supervisor = Supervisor(house, findings, tell, _policy(house.settings.server), roster)
+    supervisor = Supervisor(house, findings, tell, _policy(house.settings.server), roster, request.source)
     tell(news.Listening(url=await house.door.open(supervisor)))
     for text in _openness(house):
         tell(news.Warned(text=text))
@@ -135,33 +136,32 @@ async def _until_stopped(
 ) -> None:
     stop = asyncio.create_task(request.stop.wait())
     start = asyncio.create_task(_start(supervisor, first, findings, request))
-    reload = asyncio.create_task(_reload_when_told(house, supervisor, request))
+    reload = asyncio.create_task(_reload_when_told(supervisor, request))
+    watching = asyncio.create_task(_watch(house, request))
     try:
         await asyncio.wait({stop, start}, return_when=asyncio.FIRST_COMPLETED)
         if start.done():
             start.result()  # an only model that cannot be served ends the server, with its reason
             await stop
     finally:
-        for task in (stop, start, reload):
+        for task in (stop, start, reload, watching):
             task.cancel()
             with suppress(asyncio.CancelledError, BercailError):
                 await task
 
 
-async def _reload_when_told(house: House, supervisor: Supervisor, request: Request) -> None:
-    """Serve a configuration that was changed; one that is wrong changes nothing."""
-    if request.reload is None or request.reread is None:
-        return
+async def _reload_when_told(supervisor: Supervisor, request: Request) -> None:
+    """Serve a configuration that was changed; one that is wrong changes nothing, which is told."""
     while True:
         await request.reload.wait()
         request.reload.clear()
-        try:
-            configuration = await asyncio.to_thread(request.reread)
-        except BercailError as error:
-            request.tell(news.Warned(text=f"nothing was changed: {error}"))
-            continue
-        house.door.take_keys(configuration.gateway.api_keys)
-        await supervisor.reload(configuration)
+        with suppress(BercailError):
+            await supervisor.reload()
+
+
+async def _watch(house: House, request: Request) -> None:
+    if request.source is not None and request.source.watched:
+        await watch(request.source, house.clock, request.reload.set)
 
 
 async def _start(supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request) -> None:

@@ -49,6 +49,18 @@ class ConfigurationFiles:
             )
         return contents.configuration
 
+    def look(self, file: str) -> tuple[object, ...] | None:
+        """Something that differs once ``file`` is another, or has been written to; None while it is not there.
+
+        Of a link, or one by way of a folder that is a link (a ConfigMap of Kubernetes), what it leads to counts.
+        """
+        try:
+            place = Path(file).resolve()
+            found = place.stat()
+        except OSError:
+            return None
+        return str(place), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
     def has_file(self, path: str, file: str) -> bool:
         """Whether a path that ``file`` names leads to a file or folder; it may begin where ``file`` lies."""
         return self._placed(path, file).exists()

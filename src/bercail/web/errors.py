@@ -11,6 +11,7 @@ from bercail.core.errors import (
     NotFoundError,
     ReadError,
     RefusedError,
+    SettingsError,
     StoppingError,
     UsageError,
 )
@@ -46,6 +47,8 @@ def api_error(error: BercailError, *, started: bool) -> ApiError:
             return error_from(error, 404)
         case UsageError():
             return error_from(error, 400)
+        case SettingsError():
+            return error_from(error, 422)
         case StoppingError():
             return error_from(error, 503, retry_after_s=STOPPING_RETRY_S)
         case BusyError(status=status, retry_after_s=retry_after_s):

@@ -21,6 +21,7 @@ from bercail.core.access import (
 )
 from bercail.core.chat import ApiError
 from bercail.core.errors import NotFoundError, StoreError
+from bercail.core.news import Reloaded
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Keyring, Lease, Ledger
@@ -226,6 +227,15 @@ class _Narrow:
     async def unload(self, model_id: str) -> None:
         """Let go of a model that was found."""
         await self._host.unload(model_id)
+
+    async def reload(self) -> Reloaded:
+        """Nothing: it would change models that the key may not use.
+
+        Raises:
+            ReplyError: always, with status 403.
+        """
+        words = "the configuration is of all models, and this API key is of some"
+        raise ReplyError(ApiError(status=403, message=words, kind="permission_error", code="model_forbidden"))
 
     async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
         """A lease on a model that was found."""

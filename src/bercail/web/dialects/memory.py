@@ -1,4 +1,4 @@
-"""What is in memory, and the wish to change it: the routes of llama-server's router and of llama-swap."""
+"""What is in memory, and the wish to change it: the routes of llama-server's router and of llama-swap, and our own."""
 
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ METHODS = {
     "/models/load": ("POST",),
     "/models/unload": ("POST",),
     "/api/models/unload": ("POST",),
+    "/api/config/reload": ("POST",),
 }
 
 
@@ -44,6 +45,8 @@ class Memory:
             return Errand(label="unload", attempt=partial(self._unload_named, path[len(_NAMED) :]), need=_ADMIN)
         if path in ("/unload", "/api/models/unload"):
             return Errand(label="unload", attempt=partial(self._unload_all, path), need=_ADMIN)
+        if path == "/api/config/reload":
+            return Errand(label="reload", attempt=self._reload, need=_ADMIN)
         return Errand(label=path.rpartition("/")[2], attempt=partial(self._change, path), need=_ADMIN)
 
     async def _running(self, turn: Turn, scope: Scope) -> None:
@@ -74,6 +77,12 @@ class Memory:
             await turn.whole(200, _TEXT, b"OK")
         else:
             await turn.whole(200, [JSON], json.encode({"msg": "ok"}))
+
+    async def _reload(self, turn: Turn, scope: Scope) -> None:
+        await take_body(turn, scope, self._desk)
+        done = await self._desk.sees(turn).reload()
+        found = {"changed": done.changed, "added": done.added, "gone": done.gone}
+        await turn.whole(200, [JSON], json.encode(found))
 
 
 def _row(model: ServedModel) -> dict[str, Any]:
