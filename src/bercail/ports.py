@@ -17,6 +17,7 @@ from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 from bercail.core.news import Reloaded
 from bercail.core.options import Settings
+from bercail.core.pulse import Pulse
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
 
@@ -88,6 +89,10 @@ class EngineProcess(Protocol):
     @property
     def stop_argv(self) -> tuple[str, ...]:
         """A command that ends what its process alone does not (``docker stop NAME``); empty if there is none."""
+        ...
+
+    async def pulse(self, timeout_s: Seconds) -> Pulse:
+        """Whether it is well, asked anew; it may take ``timeout_s`` to answer."""
         ...
 
     async def wait(self) -> Exit:

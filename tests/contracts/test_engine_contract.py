@@ -19,6 +19,7 @@ from bercail.core.command import PORT, CommandSpec
 from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.pulse import Pulse
 from bercail.demo import demo_path
 from bercail.engines import (
     Commands,
@@ -275,6 +276,17 @@ def test_stopping_twice_is_harmless(bench: Bench) -> None:
     async def story() -> None:
         process = await bench.engine.start(bench.spec(), bench.progress.append)
         assert await process.stop(2.0) == await process.stop(2.0)
+
+    asyncio.run(story())
+
+
+def test_it_says_that_it_is_well_until_it_ends(bench: Bench) -> None:
+    async def story() -> None:
+        process = await bench.engine.start(bench.spec(), bench.progress.append)
+        assert await process.pulse(10.0) == Pulse()
+        await bench.kill(process)
+        await process.wait()
+        assert (await process.pulse(10.0)).words
 
     asyncio.run(story())
 

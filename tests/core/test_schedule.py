@@ -7,6 +7,7 @@ import pytest
 from bercail.core.line import Ticket
 from bercail.core.need import Keep, Leaves, Need, Policy, Terms, nobody_leaves
 from bercail.core.schedule import (
+    Ailing,
     Asked,
     Died,
     Event,
@@ -737,3 +738,36 @@ def test_it_drains_on_for_a_rule_that_still_wants_it() -> None:
     story.ask(21, 2, "b")
     assert story.at(81, Tick()) == ["drain a"]
     assert story.at(82, Tick()) == []
+
+
+def test_a_model_that_ails_leaves_and_comes_again_after_a_pause_once_its_memory_is_free() -> None:
+    story = Story(terms(a=need(slots=2))).up(80, "a")
+    assert story.at(90, Ailing(model="a", reason="no answer", retry_s=4.0)) == ["stop a"]
+    assert story.ask(91, 1, "a") == [], "it waits for the next one"
+    assert story.at(92, Stopped(model="a")) == []
+    assert story.at(94, Tick()) == ["start a"]
+    assert story.at(95, Ready(model="a")) == ["grant 1 a"]
+
+
+def test_a_model_that_ails_finishes_first_what_it_serves() -> None:
+    story = Story(terms(a=need(slots=2))).up(80, "a")
+    story.ask(85, 1, "a")
+    assert story.at(90, Ailing(model="a", reason="no answer", retry_s=1.0)) == ["drain a"]
+    assert story.done(95, 1) == ["stop a"]
+
+
+def test_a_model_that_ails_too_often_leaves_until_it_is_asked_for() -> None:
+    story = Story(terms(a=need(slots=1))).up(80, "a")
+    story.ask(85, 1, "a")
+    story.ask(86, 2, "a")
+    assert story.at(90, Ailing(model="a", reason="no answer")) == ["refuse 2 503 None 1", "drain a"]
+    assert story.done(95, 1) == ["stop a"]
+    assert story.at(96, Stopped(model="a"), Tick()) == []
+    assert story.ask(99, 3, "a") == ["start a"]
+
+
+def test_a_model_that_is_on_its_way_out_ails_in_vain() -> None:
+    story = Story(terms(a=need())).up(80, "a")
+    story.at(90, Unload(model="a"))
+    assert story.at(91, Ailing(model="a", reason="no answer", retry_s=1.0)) == []
+    assert story.at(92, Stopped(model="a"), Tick()) == []

@@ -18,6 +18,7 @@ from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, Tem
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
 from bercail.core.options import Settings
+from bercail.core.pulse import Pulse
 from bercail.ports import Host, House
 from fakes.models import a_build, a_found, a_machine, a_model
 from fakes.upstream import FakeUpstream, Scripted
@@ -154,7 +155,12 @@ class FakeReader:
 
 
 class FakeProcess:
-    """An engine process that dies when a test says so."""
+    """An engine process that dies when a test says so.
+
+    Attributes:
+        pulses: what it says next when it is asked whether it is well; after that it is.
+        asked: how often it was.
+    """
 
     def __init__(self, engine: "FakeEngine", pid: int, spec: LaunchSpec) -> None:
         self._engine = engine
@@ -164,6 +170,12 @@ class FakeProcess:
         self.address = Address(port=pid)
         self.stop_argv: tuple[str, ...] = ("end", "it")
         self.stopped_within_s: float | None = None
+        self.pulses: list[Pulse] = []
+        self.asked = 0
+
+    async def pulse(self, timeout_s: float) -> Pulse:
+        self.asked += 1
+        return self.pulses.pop(0) if self.pulses else Pulse()
 
     async def wait(self) -> Exit:
         return await asyncio.shield(self._ended)

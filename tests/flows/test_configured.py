@@ -10,7 +10,7 @@ from bercail.core import news
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Peer, Selector, Strategy
 from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile
-from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError
+from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError, UsageError
 from bercail.core.groups import Group, Groups
 from bercail.core.model import Findings
 from bercail.core.options import EngineOptions, Settings
@@ -127,6 +127,14 @@ def test_bodies_are_changed_by_the_name_that_was_asked_for() -> None:
         assert plain.rewrite(b'{"model":"m"}') == b'{"model":"m"}'
 
     play(story, a_command("m", filters=filters, aliases=("m:high",)))
+
+
+def test_without_a_source_nothing_is_read_anew() -> None:
+    async def story(scene: Scene) -> None:
+        with pytest.raises(UsageError, match="no configuration is served"):
+            await scene.supervisor.reload()
+
+    play(story)
 
 
 def test_servers_elsewhere_are_served_by_both_of_their_names() -> None:

@@ -18,7 +18,7 @@ from bercail.core.errors import (
 from bercail.core.launch import MOST_CRASHES, Landed, TemplateVerdict
 from bercail.core.model import Capability, Findings, Role
 from bercail.core.need import Policy
-from bercail.core.options import EngineOptions, Settings
+from bercail.core.options import EngineOptions, ServerOptions, Settings
 from bercail.core.plan import decide
 from bercail.core.route import Phase
 from bercail.core.units import MIB
@@ -28,12 +28,14 @@ from bercail.flows.supervise import Supervisor
 from fakes.house import Fakes, run, settle
 from fakes.models import a_found, a_machine, a_model, a_shape
 
+ASKED_NOTHING = Settings(server=ServerOptions(health_interval=0))
+
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """A supervisor over fakes, and everything it told."""
+    """A supervisor over fakes whose engines nobody asks whether they are well, and everything it told."""
 
-    fakes: Fakes = field(default_factory=Fakes)
+    fakes: Fakes = field(default_factory=lambda: Fakes(settings=ASKED_NOTHING))
     told: list[news.News] = field(default_factory=list)
     supervisor: Supervisor = field(init=False)
 

@@ -117,6 +117,10 @@ class ServerOptions:
         128, Kind.COUNT, "Requests of one key, or of all without one, that may wait; more get 429.",
         minimum=1, maximum=100_000,
     )  # fmt: skip
+    health_interval: Seconds = option(
+        10.0, Kind.SECONDS, "Time between two looks whether a loaded engine still answers; 0 never looks.",
+        minimum=0, maximum=3600,
+    )  # fmt: skip
     saved_contexts: Bytes = option(
         2 * GIB, Kind.BYTES, "Disk for what models had read before they left memory, brought back when they return; 0 "
         "keeps none.", minimum=0,

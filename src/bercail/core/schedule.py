@@ -76,6 +76,15 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ailing:
+    """A model that was ready is no good any more: it is to leave, and memory is free only then. As in ``Died``."""
+
+    model: str
+    reason: str
+    retry_s: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
     """A process ended as it was told, and its memory is free."""
 
@@ -123,7 +132,19 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Asked | Left | Released | Ready | StartFailed | Died | Stopped | Unload | Preload | Reload | TermsChanged | Tick
+    Asked
+    | Left
+    | Released
+    | Ready
+    | StartFailed
+    | Died
+    | Ailing
+    | Stopped
+    | Unload
+    | Preload
+    | Reload
+    | TermsChanged
+    | Tick
 )
 
 
@@ -152,7 +173,7 @@ def schedule(state: Schedule, event: Event, now_s: Seconds) -> tuple[Schedule, t
     return turn.end()
 
 
-def _to_model(turn: Turn, event: Ready | StartFailed | Died | Stopped | Unload | Preload | Reload) -> None:
+def _to_model(turn: Turn, event: Ready | StartFailed | Died | Ailing | Stopped | Unload | Preload | Reload) -> None:
     match event:
         case Ready():
             _ready(turn, event)
@@ -160,6 +181,8 @@ def _to_model(turn: Turn, event: Ready | StartFailed | Died | Stopped | Unload |
             _start_failed(turn, event)
         case Died():
             _died(turn, event)
+        case Ailing():
+            _ailing(turn, event)
         case Stopped(model=model):
             turn.gone(model)
         case Unload(model=model):
@@ -286,6 +309,17 @@ def _died(turn: Turn, event: Died) -> None:
         _fall(turn, event.model, event.reason, event.retry_s)
     else:
         turn.gone(event.model)  # it was to go anyway
+
+
+def _ailing(turn: Turn, event: Ailing) -> None:
+    model, retry_s = event.model, event.retry_s
+    if turn.seats[model].stand is not Stand.READY:
+        return  # it was to go anyway
+    if retry_s is None:
+        turn.refuse_all(model, event.reason)
+    else:
+        turn.move(model, Stand.READY, replace(turn.past(model), not_before_s=turn.now_s + retry_s))
+    _send_out(turn, model, wanted=retry_s is not None)
 
 
 def _fall(turn: Turn, model: str, reason: str, retry_s: Seconds | None) -> None:

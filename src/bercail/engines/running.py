@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, Progress
-from bercail.core.units import Bytes
+from bercail.core.pulse import Pulse
+from bercail.core.units import Bytes, Seconds
 from bercail.engines.process import ChildProcess, Command
 from bercail.engines.runtime import ask, end, ended_soon, parse_address, remove
 from bercail.engines.upstream import HttpUpstream
@@ -17,6 +18,7 @@ from bercail.engines.words import parse_line
 
 _HEALTH_TIMEOUT_S = 10.0
 _LOOK_S = 0.5
+_SILENT = "engine_silent"
 
 Explain: TypeAlias = Callable[[Exit], EngineError]
 """What to say of an engine that ended before it was ready."""
@@ -60,6 +62,14 @@ class RunningEngine:
     def stop_argv(self) -> tuple[str, ...]:
         """Nothing: with its process all of it ends."""
         return ()
+
+    async def pulse(self, timeout_s: Seconds) -> Pulse:
+        """Whether it says within ``timeout_s`` that it is well."""
+        try:
+            await _check_health(self._address, timeout_s)
+        except EngineError as error:
+            return Pulse(words=error.message, silent=error.code == _SILENT)
+        return Pulse()
 
     async def wait(self) -> Exit:
         """How it ended; returns when it has, and nothing of it is left on disk."""
@@ -209,13 +219,13 @@ async def _is_ready(address: Address) -> bool:
     return False
 
 
-async def _check_health(address: Address) -> None:
+async def _check_health(address: Address, timeout_s: Seconds = _HEALTH_TIMEOUT_S) -> None:
     upstream = HttpUpstream()
     try:
-        async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             status, body = await ask(upstream, address, "GET", "/health", b"")
     except TimeoutError as error:
-        raise EngineError(f"no answer to GET /health within {_HEALTH_TIMEOUT_S:.0f} s") from error
+        raise EngineError(f"no answer to GET /health within {timeout_s:g} s", code=_SILENT) from error
     finally:
         await upstream.close()
     if status != 200:

@@ -15,6 +15,7 @@ from bercail.core.need import Policy, Terms
 from bercail.core.seat import Seat, Stand
 from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 from bercail.core.units import Seconds
+from bercail.flows.health import fails, follow
 from bercail.flows.keepsakes import save
 from bercail.flows.resident import STOP_GRACE_S, Entry, Resident, bring_up
 from bercail.ports import House
@@ -220,20 +221,42 @@ class Dispatcher:
 
     async def _watch(self, entry: Entry, resident: Resident) -> None:
         """Wait for the end of an engine; if nobody asked for it, tell the truth and start it again."""
+        care = self.spawn(self._look_after(entry, resident))
         ended = await resident.process.wait()
+        care.cancel()
         self._house.journal.forget(resident.process.pid)
         if resident.leaving:
             return
-        error = EngineError(f"the engine died ({ended})", code="engine_died", log_tail=ended.log_tail)
-        entry.resident, resident.failure = None, error
+        died = EngineError(f"the engine died ({ended})", code="engine_died", log_tail=ended.log_tail)
+        entry.resident, resident.failure = None, resident.failure or died
+        retry_s = self._lost(entry, resident, resident.failure)
+        self.feed(schedule.Died(model=entry.id, reason=resident.failure.message, retry_s=retry_s))
+
+    def _lost(self, entry: Entry, resident: Resident, error: EngineError) -> Seconds | None:
+        """Tell of an engine that is no more, or is to be no more; when it is started again, None if it is not."""
         entry.error, entry.failure = error.message, error
         uptime_s = self._house.clock.monotonic() - resident.ready_at_s
         entry.life, step = launch.next_step(entry.life, launch.Died(error=error.message, uptime_s=uptime_s))
         again = isinstance(step, Pause) and self.seat(entry).stand is Stand.READY  # else it was to go anyway
         retry_s = step.delay_s if again and isinstance(step, Pause) else None
-        name = entry.id
-        self._tell(news.EngineDied(model_id=name, error=error.message, log_tail=ended.log_tail, retry_s=retry_s))
-        self.feed(schedule.Died(model=name, reason=error.message, retry_s=retry_s))
+        said = news.EngineDied(model_id=entry.id, error=error.message, log_tail=error.log_tail, retry_s=retry_s)
+        self._tell(said)
+        return retry_s
+
+    async def _look_after(self, entry: Entry, resident: Resident) -> None:
+        """See that an engine stays well; one that does not is ended and started again."""
+        if not self._house.settings.server.health_interval:
+            return
+        if entry.command is not None and not entry.command.argv:
+            await follow(self._house, entry, resident, lambda: self.seat(entry).used_s, self._tell)
+        words = await fails(self._house, resident, lambda: bool(self.seat(entry).running))
+        tail = resident.process.log_tail()
+        resident.failure = EngineError(f"the engine was ended: {words}", code="engine_ill", log_tail=tail)
+        if self.seat(entry).running:  # they would wait for ever, and nobody else is let in meanwhile
+            await resident.process.stop(0)
+        elif not resident.leaving:
+            retry_s = self._lost(entry, resident, resident.failure)
+            self.feed(schedule.Ailing(model=entry.id, reason=resident.failure.message, retry_s=retry_s))
 
     def _stop(self, entry: Entry) -> None:
         if entry.resident is not None:
@@ -244,7 +267,7 @@ class Dispatcher:
 
     async def _unload(self, entry: Entry) -> None:
         resident = entry.resident
-        if resident is not None and resident.prepared is not None:
+        if resident is not None and resident.prepared is not None and resident.failure is None:
             await save(self._house, resident.prepared, resident.process.address, self._tell)
         await self._end(entry)
         self.feed(schedule.Stopped(model=entry.id))
@@ -264,6 +287,6 @@ class Dispatcher:
         assert resident is not None, "only what runs is ended"
         resident.leaving = True
         await resident.process.stop(entry.command.stop_s if entry.command else STOP_GRACE_S)
-        entry.resident = None
+        entry.resident, entry.away = None, ""
         self._house.journal.forget(resident.process.pid)
         self._tell(news.Unloaded(model_id=entry.id))

@@ -40,7 +40,7 @@ class Resident:
         plan: None for what a command starts: what it takes is not known.
         started_at_s: when its start was asked for.
         prepared: what it was launched by; None for what a command starts.
-        failure: how it died, if it has.
+        failure: how it died, if it has, or why it is about to be ended.
         leaving: its end is no crash: it was asked for.
     """
 
@@ -73,6 +73,7 @@ class Entry:
         error: why it failed or cannot be loaded, in words; empty otherwise.
         failure: the same for those who wait.
         declined: why it could not be loaded without a request, in words; empty otherwise.
+        away: why it cannot be reached where it is elsewhere, in words; empty otherwise.
         loads: how often it came in.
         swaps: how often it then left for another.
     """
@@ -93,6 +94,7 @@ class Entry:
     error: str = ""
     failure: BercailError | None = None
     declined: str = ""
+    away: str = ""
     loads: int = 0
     swaps: int = 0
 
@@ -234,7 +236,7 @@ def served(entry: Entry, phase: Phase) -> ServedModel:
         created=entry.found.modified_s if entry.found else 0,
         file_bytes=entry.found.bytes if entry.found else 0,
         chat_refusal=entry.chat_refusal,
-        error=entry.error,
+        error=entry.away or entry.error,
         progress=entry.progress.fraction if phase is Phase.LOADING and entry.progress else None,
         loads=entry.loads,
         swaps=entry.swaps,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -101,6 +102,8 @@ class Supervisor:
         entry = self._entry(model_id)
         self._refuse_if_stopping()
         asked_s = self._house.clock.monotonic()
+        if entry.away:
+            raise BusyError(entry.away, retry_after_s=math.ceil(self._house.settings.server.health_interval))
         if self._stand(entry) not in _ALIVE | _COMING:
             await self._plan(entry)
             self._refuse_if_stopping()
@@ -265,7 +268,7 @@ class Supervisor:
         seat = self._floor.seat(entry)
         phase = Phase.LOADING if stand in _COMING else Phase.FAILED if entry.error else Phase.UNLOADED
         if entry.resident is not None and stand in _ALIVE:
-            phase = Phase.LOADED
+            phase = Phase.FAILED if entry.away else Phase.LOADED
         return replace(served(entry, phase), requests=len(seat.running), waiting=len(seat.line))
 
     def _stand(self, entry: Entry) -> Stand:

@@ -18,6 +18,7 @@ import pytest
 from bercail.core.command import PID, PORT, CommandSpec
 from bercail.core.errors import EngineError
 from bercail.core.launch import Exit, Progress
+from bercail.core.pulse import Pulse
 from bercail.engines import Commands, HttpUpstream
 from bercail.engines.command import Program
 from fakes.house import FakeJournal
@@ -100,7 +101,7 @@ def test_a_program_is_ready_when_its_check_gives_200() -> None:
     async def story(process: Program) -> None:
         port = process.address.port
         assert await get(process) == f"|/who||localhost:{port}"
-        assert await process.healthy(5.0)
+        assert await process.pulse(5.0) == Pulse()
         assert process.resident_bytes()
         assert process.landed() == ()
         assert said(process.log_tail(), "pid").startswith(f"{process.pid} ")
@@ -164,25 +165,26 @@ def test_its_progress_is_heard_if_it_tells_of_any(tmp_path: Path) -> None:
 
 def test_without_a_check_it_is_ready_as_soon_as_it_runs() -> None:
     async def story(process: Program) -> None:
-        assert await process.healthy(0.1)
+        assert await process.pulse(0.1) == Pulse()
 
     with_program(a_spec("bind=0", check_path=""), story)
 
 
 def test_health_is_asked_anew() -> None:
-    async def whole() -> list[bool]:
+    async def whole() -> list[Pulse]:
         process = await start(a_spec())
-        seen = [await process.healthy(5.0)]
+        seen = [await process.pulse(5.0)]
         os.kill(process.pid, signal.SIGSTOP)
-        seen.append(await process.healthy(0.1))
+        seen.append(await process.pulse(0.1))
         os.kill(process.pid, signal.SIGCONT)
-        seen.append(await process.healthy(20.0))
+        seen.append(await process.pulse(20.0))
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
-        seen.append(await process.healthy(0.1))
+        seen.append(await process.pulse(0.1))
         return seen
 
-    assert asyncio.run(whole()) == [True, False, True, False]
+    silent = Pulse(words="no answer to GET /health within 0.1 s", silent=True)
+    assert asyncio.run(whole()) == [Pulse(), silent, Pulse(), Pulse(words="it has ended")]
 
 
 # Ports

@@ -13,6 +13,7 @@ import pytest
 from bercail.core.command import CommandSpec
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address
+from bercail.core.pulse import Pulse
 from bercail.engines import Commands, HttpUpstream
 from bercail.engines.command import Elsewhere
 from bercail.engines.command.site import parse_url
@@ -245,19 +246,19 @@ def test_a_bad_url_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("check_path", "status", "healthy"),
-    [("/health", 200, True), ("/health", 503, False), ("", 404, True)],
+    ("check_path", "status", "words"),
+    [("/health", 200, ""), ("/health", 503, "GET /health gives 503"), ("", 404, "")],
 )
-def test_it_is_asked_whether_it_is_well(check_path: str, status: int, *, healthy: bool) -> None:
+def test_it_is_asked_whether_it_is_well(check_path: str, status: int, words: str) -> None:
     async def story() -> None:
         async with Server().running() as server:
             server.status = status
             spec = elsewhere(url=f"http://127.0.0.1:{server.port}/api", check_path=check_path)
             process = await Commands({}).start(spec, lambda _: None)
-            assert await process.healthy(5.0) is healthy
+            assert await process.pulse(5.0) == Pulse(words=words)
         assert isinstance(process, Elsewhere)
         gone = Elsewhere(spec, parse_url("http://no-such-host.invalid"), None)
-        assert not await gone.healthy(5.0)
+        assert "no-such-host" in (await gone.pulse(5.0)).words
 
     tell(story)
 
@@ -268,6 +269,6 @@ def test_one_that_says_nothing_is_not_well() -> None:
             plug.bind(("127.0.0.1", 0))
             plug.listen()
             spec = elsewhere(url=f"http://127.0.0.1:{plug.getsockname()[1]}")
-            assert not await (await Commands({}).start(spec, lambda _: None)).healthy(0.1)
+            assert (await (await Commands({}).start(spec, lambda _: None)).pulse(0.1)).silent
 
     tell(story)

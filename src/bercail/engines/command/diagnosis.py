@@ -16,10 +16,12 @@ class Look:
     Attributes:
         status: of the answer; None if there was none.
         words: that, for people.
+        silent: there was none in time.
     """
 
     status: int | None
     words: str
+    silent: bool = False
 
 
 CONTAINER_PROGRAMS = ("docker", "podman")

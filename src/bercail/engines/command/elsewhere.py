@@ -5,6 +5,7 @@ import ssl
 
 from bercail.core.command import CommandSpec
 from bercail.core.launch import Address, Exit, Landed
+from bercail.core.pulse import Pulse
 from bercail.core.units import Bytes, Seconds
 from bercail.engines.command.health import OK, look_in
 
@@ -33,10 +34,11 @@ class Elsewhere:
         """Nothing: it is not ours to end."""
         return ()
 
-    async def healthy(self, timeout_s: Seconds) -> bool:
+    async def pulse(self, timeout_s: Seconds) -> Pulse:
         """Whether its check gives 200, or, where it has none, it answers anything at all."""
         look = await look_in(self._address, self._spec.check_path or "/", timeout_s, self._trust)
-        return look.status == OK if self._spec.check_path else look.status is not None
+        is_well = look.status == OK if self._spec.check_path else look.status is not None
+        return Pulse() if is_well else Pulse(words=look.words, silent=look.silent)
 
     async def wait(self) -> Exit:
         """Returns when it has been let go of, never by itself."""

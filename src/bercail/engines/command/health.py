@@ -24,7 +24,7 @@ async def look_in(address: Address, path: str, timeout_s: Seconds, trust: ssl.SS
             response = await upstream.send(address, "GET", path, [(b"accept", b"*/*")], b"")
         response.abort()
     except TimeoutError:
-        return Look(status=None, words=f"no answer to GET {path} within {timeout_s:g} s")
+        return Look(status=None, words=f"no answer to GET {path} within {timeout_s:g} s", silent=True)
     except EngineError as error:
         return Look(status=None, words=error.message)
     finally:

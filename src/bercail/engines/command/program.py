@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bercail.core.command import PID, CommandSpec
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed
+from bercail.core.pulse import Pulse
 from bercail.core.units import Bytes, Seconds
 from bercail.engines.command.health import OK, look_in
 from bercail.engines.failure import is_gone, telling_lines
@@ -68,11 +69,14 @@ class Program:
         """What ends more than its process, such as a container; empty if there is no such command."""
         return self._spec.cleanup_argv
 
-    async def healthy(self, timeout_s: Seconds) -> bool:
+    async def pulse(self, timeout_s: Seconds) -> Pulse:
         """Whether its check gives 200 within ``timeout_s``; one without a check is well while it runs."""
-        if not self._child.running or not self._spec.check_path:
-            return self._child.running
-        return (await look_in(self._address, self._spec.check_path, timeout_s, self._trust)).status == OK
+        if not self._child.running:
+            return Pulse(words="it has ended")
+        if not self._spec.check_path:
+            return Pulse()
+        look = await look_in(self._address, self._spec.check_path, timeout_s, self._trust)
+        return Pulse() if look.status == OK else Pulse(words=look.words, silent=look.silent)
 
     async def wait_process(self) -> Exit:
         """How its process ended, whatever else there is to end."""

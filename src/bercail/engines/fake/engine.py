@@ -13,6 +13,7 @@ from bercail.core.budget import Part
 from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.pulse import Pulse
 from bercail.core.units import Bytes
 from bercail.engines.fake.answers import Behaviour
 from bercail.engines.fake.server import FakeServer
@@ -41,6 +42,10 @@ class FakeProcess:
     def stop_argv(self) -> tuple[str, ...]:
         """Nothing: with its process all of it ends."""
         return ()
+
+    async def pulse(self, timeout_s: float) -> Pulse:
+        """It is well until it ends."""
+        return Pulse(words="it has ended") if self._ended.done() else Pulse()
 
     async def wait(self) -> Exit:
         """How it ended."""
