@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from bercail.core.news import Reloaded
 from bercail.core.options import ServerOptions
 from bercail.core.route import Phase, ServedModel
 from bercail.engines.upstream import HttpUpstream
-from bercail.ports import Lease
+from bercail.ports import Lease, Watch
 from bercail.web import Gateway
 
 JSON = [(b"content-type", b"application/json")]
@@ -109,7 +109,10 @@ class OneModel:
         """Nothing changes."""
         return Reloaded(changed=(), added=(), gone=())
 
-    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
+    async def lease(
+        self, model_id: str, key: str = "", priority: int = 0, *,
+        substitutes: Sequence[str] = (), watch: Watch | None = None,
+    ) -> Lease:  # fmt: skip
         """At once."""
         return self._ticket
 

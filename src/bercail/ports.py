@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
@@ -13,6 +13,7 @@ from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
+from bercail.core.loading import Wait
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 from bercail.core.news import Reloaded
@@ -280,6 +281,10 @@ class Lease(Protocol):
         ...
 
 
+Watch: TypeAlias = Callable[[Callable[[], Wait]], None]
+"""Takes a question that may be asked while a request waits in line."""
+
+
 class Host(Protocol):
     """What a door serves from: the models, and the way to one of them."""
 
@@ -322,13 +327,23 @@ class Host(Protocol):
         """
         ...
 
-    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
+    async def lease(
+        self,
+        model_id: str,
+        key: str = "",
+        priority: int = 0,
+        *,
+        substitutes: Sequence[str] = (),
+        watch: Watch | None = None,
+    ) -> Lease:
         """A lease on the model, after queueing and loading as needed. Cancelling leaves the queue.
 
         Args:
             model_id: as ``find`` takes it.
             key: whose share it counts for; empty is everybody without one.
             priority: 0 is ordinary; the higher, the sooner.
+            substitutes: ids of models that may answer instead if they are ready and its own is not, the best first.
+            watch: gets to ask how it stands with the wait, if there is one.
 
         Raises:
             NotFoundError: no such model.

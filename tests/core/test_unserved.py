@@ -15,7 +15,6 @@ PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
 @pytest.mark.parametrize(
     ("gateway", "word"),
     [
-        (Gateway(loading_state=True), "sendLoadingState"),
         (Gateway(aliases_listed=True), "includeAliasesInList"),
         (Gateway(asset_paths=("x",)), "ignorePaths"),
         (Gateway(store_path="/x"), "store.path"),
@@ -35,7 +34,6 @@ def test_of_the_whole(gateway: Gateway, word: str) -> None:
     [
         (replace(PLAIN, source=ModelFile(path="x", gpus=(0,))), "models.m.gpus"),
         (replace(PLAIN, timeouts=Timeouts(connect_s=1)), "models.m.timeouts"),
-        (replace(PLAIN, loading_state=True), "models.m.sendLoadingState"),
         (replace(PLAIN, ignore_websockets=True), "models.m.compat.ignoreWebsockets"),
     ],
 )

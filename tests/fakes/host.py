@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.launch import Address
+from bercail.core.loading import Wait
 from bercail.core.model import Capability
 from bercail.core.news import Reloaded
 from bercail.core.route import Phase, ServedModel
+from bercail.ports import Watch
 
 TEXT = (Capability.CHAT, Capability.COMPLETION, Capability.TOOLS)
 ENGINE = Address(host="127.0.0.1", port=1)
@@ -71,6 +73,7 @@ class FakeHost:
         lookups: calls that ask about models.
         load_s: what leases say they waited for a load.
         asked: model, key and priority of every call for a lease.
+        wait: how it stands with a request that waits at the gate.
     """
 
     known: Sequence[ServedModel] = field(default_factory=lambda: (served(),))
@@ -87,6 +90,7 @@ class FakeHost:
     loads: list[str] = field(default_factory=list)
     unloads: list[str] = field(default_factory=list)
     asked: list[tuple[str, str, int]] = field(default_factory=list)
+    wait: Wait = Wait(model="", phase=Phase.LOADING, position=1)  # noqa: RUF009 - a frozen value
 
     async def load(self, model_id: str) -> None:
         self.loads.append(self.find(model_id).id)
@@ -121,10 +125,20 @@ class FakeHost:
         what = f"there is no model {model_id!r}" if model_id else "the request names no model"
         raise NotFoundError(what, hint=f"there are {names}")
 
-    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> FakeLease:
+    async def lease(
+        self,
+        model_id: str,
+        key: str = "",
+        priority: int = 0,
+        *,
+        substitutes: Sequence[str] = (),
+        watch: Watch | None = None,
+    ) -> FakeLease:
         self.asked.append((model_id, key, priority))
         model = self.find(model_id)
         if self.gate is not None:
+            if watch is not None:
+                watch(lambda: replace(self.wait, model=model.id))
             self.waiting += 1
             try:
                 await self.gate.wait()

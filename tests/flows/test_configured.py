@@ -8,7 +8,7 @@ import pytest
 
 from bercail.core import news
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Peer, Selector, Strategy
+from bercail.core.configuration import Configuration, Gateway, Peer, Selector, Strategy
 from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile
 from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError, UsageError
 from bercail.core.groups import Group, Groups
@@ -357,3 +357,15 @@ def test_a_model_that_is_found_and_declared_is_declared() -> None:
         await supervisor.close()
 
     run(whole)
+
+
+def test_streams_tell_of_loading_where_a_model_or_else_the_whole_says_so() -> None:
+    async def story(scene: Scene) -> None:
+        assert [scene.supervisor.find(name).tells_loading for name in ("x", "y")] == [True, False]
+
+    play(story, a_command("x", loading_state=True), a_command("y"))
+    told = Fakes()
+    told.configuration = Configuration(gateway=Gateway(loading_state=True))
+    found = told.add("a")
+    [seen] = Supervisor(told.house(), Findings(models=found, looked=()), lambda _: None).models()
+    assert seen.tells_loading

@@ -16,6 +16,7 @@ from bercail.core.errors import (
     StoreError,
 )
 from bercail.core.launch import MOST_CRASHES, Landed, TemplateVerdict
+from bercail.core.loading import Wait
 from bercail.core.model import Capability, Findings, Role
 from bercail.core.need import Policy
 from bercail.core.options import EngineOptions, ServerOptions, Settings
@@ -225,6 +226,40 @@ def test_whoever_has_waited_as_long_as_allowed_gets_the_memory_that_others_would
         assert scene.started == ["a", "b", "a"]
 
     play(story, "a", "b", cramped=True)
+
+
+def test_whoever_waits_may_ask_how_it_stands() -> None:
+    async def story(scene: Scene) -> None:
+        asks: list[Callable[[], Wait]] = []
+        first = await scene.supervisor.lease("a", watch=asks.append)
+        scene.fakes.engine.gate = asyncio.Event()
+        second, third, other = (
+            asyncio.create_task(scene.supervisor.lease(name, watch=asks.append)) for name in ("a", "a", "b")
+        )
+        await settle()
+        assert asks[2]() == Wait(model="a", phase=Phase.LOADED, position=2)
+        assert asks[3]() == Wait(model="b", phase=Phase.UNLOADED, position=1)
+        first.release()
+        for task in (second, third):
+            (await task).release()
+        await scene.wait(60)
+        assert asks[3]() == Wait(model="b", phase=Phase.LOADING, position=1, progress=0.5)
+        scene.fakes.engine.gate.set()
+        granted = await other
+        assert asks[3]() == Wait(model="b", phase=Phase.LOADED, position=1)
+        granted.release()
+
+    play(story, "a", "b", cramped=True)
+
+
+def test_whoever_is_let_through_at_once_has_nothing_to_ask() -> None:
+    async def story(scene: Scene) -> None:
+        asks: list[Callable[[], Wait]] = []
+        (await scene.supervisor.lease("a")).release()
+        (await scene.supervisor.lease("a", watch=asks.append)).release()
+        assert not asks
+
+    play(story, "a")
 
 
 def test_one_who_leaves_the_queue_leaves_nothing_behind() -> None:

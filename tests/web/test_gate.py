@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from bercail.core.activity import Spent
 from bercail.core.errors import StoreError
 from bercail.core.options import ServerOptions
 from bercail.core.route import Phase
+from bercail.ports import Watch
 from bercail.web.app import App
 from bercail.web.gate import Gate
 from fakes.client import Client
@@ -460,7 +461,10 @@ def test_a_key_of_some_models_sees_no_other_in_any_dialect() -> None:
 
 def test_a_name_that_turns_out_to_mean_another_model_opens_none() -> None:
     class Changing(FakeHost):
-        async def lease(self, model_id: str, key: str = "", priority: int = 0) -> FakeLease:
+        async def lease(
+            self, model_id: str, key: str = "", priority: int = 0, *,
+            substitutes: Sequence[str] = (), watch: Watch | None = None,
+        ) -> FakeLease:  # fmt: skip
             await FakeHost.lease(self, model_id, key, priority)
             return FakeLease(self, served("other"))
 

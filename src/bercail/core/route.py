@@ -48,6 +48,7 @@ class ServedModel:
         planned_bytes: memory of all devices that its plan takes as loaded; None while it is not, or nobody knows.
         loads: how often it was loaded since the server started.
         swaps: how often it then made room for another.
+        tells_loading: streams that wait for it say how that goes.
     """
 
     id: str
@@ -80,3 +81,4 @@ class ServedModel:
     planned_bytes: Bytes | None = None
     loads: int = 0
     swaps: int = 0
+    tells_loading: bool = False

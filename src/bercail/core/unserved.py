@@ -22,7 +22,6 @@ def _in_general(configuration: Configuration) -> Iterator[str]:
         names = ", ".join(profile.id for profile in configuration.profiles)
         yield f"profiles are not switched yet: {names} changes nothing"
     for asked, text in (
-        (gateway.loading_state, "sendLoadingState: streams do not tell of loading yet"),
         (gateway.aliases_listed, "includeAliasesInList: aliases are told with their model, not as models of their own"),
         (gateway.asset_paths != usual.asset_paths, "upstream.ignorePaths: the usual expression is used"),
         (bool(gateway.store_path), "store.path: no activity is kept in that file"),
@@ -43,7 +42,6 @@ def _of_model(model: Declared) -> Iterator[str]:
         yield f"models.{model.id}.gpus: no engine of Bercail runs on GPUs yet; a command does"
     for asked, text in (
         (model.timeouts != Timeouts(), "timeouts: connections are given 5 s, and answers as long as they take"),
-        (model.loading_state, "sendLoadingState: streams do not tell of loading yet"),
         (model.ignore_websockets, "compat.ignoreWebsockets: websockets are not passed on at all yet"),
     ):
         if asked:

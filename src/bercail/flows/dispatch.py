@@ -11,16 +11,19 @@ from bercail.core import launch, news, schedule
 from bercail.core.errors import BercailError, BusyError, EngineError, StoppingError
 from bercail.core.launch import Pause, Stage
 from bercail.core.line import Ticket
+from bercail.core.loading import Wait
 from bercail.core.need import Policy, Terms
+from bercail.core.route import Phase
 from bercail.core.seat import Seat, Stand
 from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 from bercail.core.units import Seconds
 from bercail.flows.health import fails, follow
 from bercail.flows.keepsakes import save
 from bercail.flows.resident import STOP_GRACE_S, Entry, Resident, bring_up
-from bercail.ports import House
+from bercail.ports import House, Watch
 
 _NOWHERE = Seat()
+_PHASES = {Stand.STARTING: Phase.LOADING, Stand.READY: Phase.LOADED}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,19 +76,26 @@ class Dispatcher:
         """Where a model stands, and who waits for it."""
         return self.state.seats.get(entry.id, _NOWHERE)
 
-    async def wait(self, entry: Entry, key: str, priority: int) -> Ticket:
+    async def wait(
+        self, entry: Entry, key: str, priority: int, substitutes: tuple[str, ...] = (), watch: Watch | None = None
+    ) -> Ticket:
         """A request's turn at a model; what is granted must be given back by ``Released``. Cancelling leaves the queue.
+
+        ``watch`` gets to ask how it stands with it, if it has to wait.
 
         Raises:
             BercailError: why it will not be served.
         """
         self._tickets += 1
         now_s = self._house.clock.monotonic()
-        waiter = _Waiter(
-            ticket=Ticket(number=self._tickets, model=entry.id, key=key, priority=priority, arrived_s=now_s)
+        ticket = Ticket(
+            number=self._tickets, model=entry.id, key=key, priority=priority, arrived_s=now_s, substitutes=substitutes
         )
+        waiter = _Waiter(ticket=ticket)
         self._waiting[self._tickets] = waiter
         self.feed(schedule.Asked(ticket=waiter.ticket))
+        if watch is not None and not waiter.granted.done():
+            watch(lambda: self._outlook(waiter.ticket))
         try:
             return await waiter.granted
         except asyncio.CancelledError:
@@ -93,6 +103,18 @@ class Dispatcher:
             raise
         finally:
             self._waiting.pop(waiter.ticket.number, None)
+
+    def _outlook(self, ticket: Ticket) -> Wait:
+        """How it stands with a request that waits; with one that has just been let through, it is next."""
+        lines = (
+            name for name in (ticket.model, *ticket.substitutes) if self.seat(self._entries[name]).line.has(ticket)
+        )
+        entry = self._entries[next(lines, ticket.model)]
+        seat = self.seat(entry)
+        phase = _PHASES.get(seat.stand, Phase.FAILED if entry.error else Phase.UNLOADED)
+        position = seat.line.position(ticket) if seat.line.has(ticket) else 1
+        progress = entry.progress.fraction if entry.progress else None
+        return Wait(model=entry.id, phase=phase, position=position, progress=progress)
 
     async def close(self) -> None:
         """Refuse whoever waits, and stop all engines."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,7 +27,7 @@ from bercail.flows.prepare import prepare, read
 from bercail.flows.reread import Source
 from bercail.flows.resident import Entry, served
 from bercail.flows.roster import Roster, muster
-from bercail.ports import House
+from bercail.ports import House, Watch
 
 _ALIVE = frozenset((Stand.READY, Stand.DRAINING))
 _COMING = frozenset((Stand.CALLED, Stand.STARTING))
@@ -83,13 +83,23 @@ class Supervisor:
         """
         return self._served(self._entry(model_id))
 
-    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> ResidentLease:
+    async def lease(
+        self,
+        model_id: str,
+        key: str = "",
+        priority: int = 0,
+        *,
+        substitutes: Sequence[str] = (),
+        watch: Watch | None = None,
+    ) -> ResidentLease:
         """A lease on the model, after queueing and loading as needed.
 
         Args:
             model_id: as ``find`` takes it.
             key: whose share it counts for; empty is everybody without one.
             priority: 0 is ordinary; the higher, the sooner.
+            substitutes: ids of models that may answer instead if they are ready and its own is not, the best first.
+            watch: gets to ask how it stands with the wait, if there is one.
 
         Raises:
             NotFoundError: no such model.
@@ -107,7 +117,7 @@ class Supervisor:
         if self._stand(entry) not in _ALIVE | _COMING:
             await self._plan(entry)
             self._refuse_if_stopping()
-        ticket = await self._floor.wait(entry, key, priority)
+        ticket = await self._floor.wait(entry, key, priority, tuple(substitutes), watch)
         granted = self._entries[ticket.model]
         resident = granted.last
         assert resident is not None, "what is granted has been loaded"
@@ -269,7 +279,9 @@ class Supervisor:
         phase = Phase.LOADING if stand in _COMING else Phase.FAILED if entry.error else Phase.UNLOADED
         if entry.resident is not None and stand in _ALIVE:
             phase = Phase.FAILED if entry.away else Phase.LOADED
-        return replace(served(entry, phase), requests=len(seat.running), waiting=len(seat.line))
+        tells = entry.declared.loading_state if entry.declared else self._house.configuration.gateway.loading_state
+        seen = served(entry, phase)
+        return replace(seen, requests=len(seat.running), waiting=len(seat.line), tells_loading=tells)
 
     def _stand(self, entry: Entry) -> Stand:
         return self._floor.seat(entry).stand

@@ -28,6 +28,7 @@ from bercail.web.origin import readable
 from bercail.web.record import Record
 from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek
+from bercail.web.tidings import Tidings, as_thought
 from bercail.web.turn import Stream, Turn
 
 _log = logging.getLogger(__name__)
@@ -205,6 +206,8 @@ class App:
         if ask.way is Way.STREAM:
             options = self._desk.options
             turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
+            if endpoint is Endpoint.CHAT:
+                turn.stream.voice = partial(as_thought, ask.model or model.id)
 
         def use(lease: Lease) -> Awaitable[None]:
             check_capability(endpoint, lease.model)
@@ -233,15 +236,19 @@ class App:
     async def _lend(self, turn: Turn, model: ServedModel, use: Callable[[Lease], Awaitable[None]]) -> None:
         """Wait for the model and this request's turn there, then use it."""
         metrics, visit, asked_s = self.metrics, turn.visit or Visit(), self._desk.clock()
+        tidings = Tidings(turn.stream, self._desk.clock) if model.tells_loading and turn.stream else None
         metrics.queued += 1
         try:
-            lease = await self._host.lease(model.asked or model.id, *visit.share)
+            watch = tidings.watch if tidings else None
+            lease = await self._host.lease(model.asked or model.id, *visit.share, watch=watch)
         finally:
             metrics.queued -= 1
         metrics.running += 1
         turn.record.waited(self._desk.clock() - asked_s, lease.load_s)
         try:
             visit.check(lease.model)  # a name may mean one of several models, which one is decided here
+            if tidings is not None:
+                await tidings.end(lease.model.id)
             await use(lease)
         finally:
             metrics.running -= 1

@@ -24,7 +24,7 @@ from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.news import Reloaded
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
-from bercail.ports import Host, Keyring, Lease, Ledger
+from bercail.ports import Host, Keyring, Lease, Ledger, Watch
 from bercail.web import asgi
 from bercail.web.errors import ReplyError
 from bercail.web.record import Record
@@ -237,6 +237,14 @@ class _Narrow:
         words = "the configuration is of all models, and this API key is of some"
         raise ReplyError(ApiError(status=403, message=words, kind="permission_error", code="model_forbidden"))
 
-    async def lease(self, model_id: str, key: str = "", priority: int = 0) -> Lease:
+    async def lease(
+        self,
+        model_id: str,
+        key: str = "",
+        priority: int = 0,
+        *,
+        substitutes: Sequence[str] = (),
+        watch: Watch | None = None,
+    ) -> Lease:
         """A lease on a model that was found."""
-        return await self._host.lease(model_id, key, priority)
+        return await self._host.lease(model_id, key, priority, substitutes=substitutes, watch=watch)

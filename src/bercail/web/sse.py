@@ -21,6 +21,11 @@ Parsed: TypeAlias = "Json | bytes | None"
 """A JSON object, or the text of data that is none, or nothing for an event without data."""
 
 
+def comment(text: str) -> bytes:
+    """A line that clients pass over."""
+    return b": " + " ".join(text.split()).encode("utf-8", "replace") + b"\n\n"
+
+
 class Splitter:
     """Cuts bytes as they come into whole events; an event that is not complete waits."""
 

@@ -1,6 +1,7 @@
 """One request's life: its task, its reply, and how both end when the client leaves or the server stops."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from bercail.core.chat import ApiError
@@ -10,7 +11,7 @@ from bercail.web.asgi import CLOSE, Headers, Message, Receive, Send, Watch, answ
 from bercail.web.errors import event, written
 from bercail.web.gate import Visit
 from bercail.web.record import Record
-from bercail.web.sse import PING
+from bercail.web.sse import PING, comment
 
 STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream"),
@@ -30,6 +31,7 @@ class Stream:
     Attributes:
         headers: what it will begin with.
         started: it has.
+        voice: how it says a sentence while its model is awaited; b"" if it has no way to.
     """
 
     def __init__(
@@ -40,13 +42,18 @@ class Stream:
         keep_alive_s: Seconds,
         ping: bytes = PING,
         headers: Headers = STREAM_HEADERS,
+        voice: Callable[[str], bytes] = comment,
     ) -> None:
         self.headers = headers
+        self.voice = voice
         self._ping_bytes = ping
+        self._tidings: Callable[[], bytes] | None = None
+        self._tidings_s: Seconds = keep_alive_s
         self._send = send
         self._keep_alive_s = keep_alive_s
         self._loop = asyncio.get_running_loop()
         self._last_s = self._loop.time()
+        self._held_until_s = self._last_s + hold_s
         self._timer = self._loop.call_later(hold_s, self._tick)
         self._ping: asyncio.Task[None] | None = None
         self.started = False
@@ -69,6 +76,19 @@ class Stream:
             await self._start()
         await self._send({"type": "http.response.body", "body": events, "more_body": False})
 
+    def listen(self, tidings: Callable[[], bytes], *, after_s: Seconds, every_s: Seconds) -> None:
+        """From now on ask for tidings every ``every_s``, b"" where there are none, and send them."""
+        self._timer.cancel()
+        self._tidings, self._tidings_s = tidings, every_s
+        self._timer = self._loop.call_later(after_s, self._tick)
+
+    def heard(self) -> None:
+        """No more tidings: silence is filled as before."""
+        self._tidings = None
+        self._timer.cancel()
+        due_s = self._last_s + self._keep_alive_s if self.started else self._held_until_s
+        self._timer = self._loop.call_later(max(0.0, due_s - self._loop.time()), self._tick)
+
     def close(self) -> None:
         """No more comments."""
         self._timer.cancel()
@@ -85,20 +105,25 @@ class Stream:
 
     def _tick(self) -> None:
         rest_s = self._last_s + self._keep_alive_s - self._loop.time()
-        if self.started and rest_s > 0.001:
+        if self._tidings is not None:
+            self._timer = self._loop.call_later(self._tidings_s, self._tick)
+            # Who does not read what was said last is told nothing more.
+            if self._ping is None and (said := self._tidings() or (b"" if rest_s > 0.001 else self._ping_bytes)):
+                self._ping = self._loop.create_task(self._say(said))
+        elif self.started and rest_s > 0.001:
             self._timer = self._loop.call_later(rest_s, self._tick)
-            return
-        self._timer = self._loop.call_later(self._keep_alive_s, self._tick)
-        if self._ping is None:
-            self._ping = self._loop.create_task(self._send_ping())
+        else:
+            self._timer = self._loop.call_later(self._keep_alive_s, self._tick)
+            if self._ping is None:
+                self._ping = self._loop.create_task(self._say(self._ping_bytes))
 
-    async def _send_ping(self) -> None:
+    async def _say(self, said: bytes) -> None:
         """Only whole events are ever written, so a comment never falls into one."""
         try:
             if not self.started:
                 await self._start()
             self._last_s = self._loop.time()
-            await self._send({"type": "http.response.body", "body": self._ping_bytes, "more_body": True})
+            await self._send({"type": "http.response.body", "body": said, "more_body": True})
         finally:
             self._ping = None
 

@@ -101,6 +101,7 @@ class Ollama:
                 keep_alive_s=options.keep_alive,
                 ping=_line(reply.piece(_now())),
                 headers=_LINES,
+                voice=_silent,
             )
 
         async def use(lease: Lease) -> None:
@@ -233,6 +234,11 @@ async def _write(turn: Turn, stream: Stream, pieces: list[Json]) -> None:
     lines = b"".join(_line(piece) for piece in pieces)
     turn.record.response_bytes += len(lines)
     await stream.write(lines)
+
+
+def _silent(_: str) -> bytes:
+    """Lines of JSON have no place for comments: empty pieces fill the silence."""
+    return b""
 
 
 def _line(piece: Json) -> bytes:

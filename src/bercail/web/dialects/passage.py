@@ -18,7 +18,7 @@ from bercail.core.route import ServedModel
 from bercail.ports import Lease, UpstreamResponse
 from bercail.web.asgi import JSON, Scope
 from bercail.web.desk import Desk, Errand, lease_at_once, take_body
-from bercail.web.dialects.sift import PINGS, Sift
+from bercail.web.dialects.sift import PINGS, Sift, voice
 from bercail.web.errors import ReplyError, check_needs
 from bercail.web.media import check_parts
 from bercail.web.relay import Outgoing, Take, exchange, incomplete, refusal
@@ -85,6 +85,7 @@ class Passages:
                 hold_s=options.header_hold,
                 keep_alive_s=options.keep_alive,
                 ping=PINGS[passage.form],
+                voice=voice(passage.form),
             )
         del body
         headers = [(b"content-type", kind)] if passage.multipart else [JSON]

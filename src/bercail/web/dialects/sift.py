@@ -1,6 +1,6 @@
 """Streams of engines in their own dialects: whole events, what the client did not ask for, and how they end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec import json
 
@@ -8,7 +8,7 @@ from bercail.core.chat import Json
 from bercail.core.dialect import Form, Shape
 from bercail.core.folds import fold_of
 from bercail.core.units import Tokens
-from bercail.web.sse import PING, Splitter, parse, split
+from bercail.web.sse import PING, Splitter, comment, parse, split
 
 PINGS = {
     Form.OPENAI: PING,
@@ -17,6 +17,13 @@ PINGS = {
     Form.OLLAMA: b"",
 }
 """What fills silence."""
+
+
+def voice(form: Form) -> Callable[[str], bytes]:
+    """How a stream says a sentence while its model is awaited: a comment, and where clients know pings one of those."""
+    ping = PINGS[form] if form is Form.ANTHROPIC else b""
+    return lambda text: comment(text) + ping
+
 
 _ENDS = {
     Shape.MESSAGES: (b"event: message_stop",),
