@@ -105,6 +105,10 @@ class OneModel:
     async def unload(self, model_id: str) -> None:
         """It stays."""
 
+    def stay(self, model_id: str, stay_s: float) -> str:
+        """It stays anyway."""
+        return ""
+
     async def reload(self) -> Reloaded:
         """Nothing changes."""
         return Reloaded(changed=(), added=(), gone=())

@@ -317,6 +317,17 @@ class Host(Protocol):
         """
         ...
 
+    def stay(self, model_id: str, stay_s: Seconds) -> str:
+        """Let a model that is in memory idle there for ``stay_s`` until it leaves: 0 unloads, infinity is for ever.
+
+        Returns:
+            Why that is not done, in words; empty if it is.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        ...
+
     async def reload(self) -> Reloaded:
         """Read the configuration anew and serve what it declares; what is wrong changes nothing.
 

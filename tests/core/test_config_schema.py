@@ -57,7 +57,7 @@ BAD = [
     "server: {prot: 1}",
     "server: {port: 70000}",
     "server.port: many",
-    "models: {m: {model: a.gguf, keep: warm}}",
+    "models: {m: {model: a.gguf, keep: hot}}",
     "models: {m: {model: a.gguf, contxt: 4k}}",
     "models: {m: {model: a.gguf, slots: 0}}",
     "models: {m: {model: a.gguf, kv: q9}}",

@@ -196,7 +196,7 @@ WRONG = [
     ("models:\n  m:\n    model: a.gguf\n    env: [A=1]\n", 4, "models.m has a model and env", "leave one"),
     ("models:\n  m:\n    model:\n", 3, "models.m.model has no value", ""),
     ("models:\n  m:\n    keep: pinned\n", 3, "models.m: it has no cmd", "or a model"),
-    ("models:\n  m: {model: a.gguf, keep: warm}\n", 2, "models.m.keep: 'warm' is none of pinned, normal", ""),
+    ("models:\n  m: {model: a.gguf, keep: hot}\n", 2, "models.m.keep: 'hot' is none of pinned, warm, normal", ""),
     ("models:\n  m: {model: a.gguf, contxt: 1}\n", 2, "unknown setting 'contxt' in models.m", "context"),
     ("models:\n  m: {model: a.gguf, context: long}\n", 2, "models.m: engine.context: 'long' is not", "Context"),
     ("models:\n  m: {model: a.gguf, slots: 0}\n", 2, "models.m: engine.slots: 0 is less than 1", ""),

@@ -1,3 +1,4 @@
+import math
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ def test_a_chat_is_put_into_the_words_of_our_engines() -> None:
         "options": {"temperature": 0.5, "num_predict": 7, "stop": ["a"], "seed": None, "num_ctx": 1, "num_gpu": 2},
         "keep_alive": "5m", "truncate": True,
     })  # fmt: skip
-    assert (wish.model, wish.way, wish.stream, wish.keep_alive, wish.cut) == ("tiny", Way.CHAT, False, "5m", True)
+    assert (wish.model, wish.way, wish.stream, wish.stay_s, wish.cut) == ("tiny", Way.CHAT, False, 300.0, True)
     assert wish.body == {
         "model": "tiny", "messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}],
         "temperature": 0.5, "n_predict": 7, "stop": ["a"],
@@ -161,6 +162,24 @@ def test_no_body_breaks_the_reading(body: dict[str, Any]) -> None:
             lacking(wish, served())
 
 
+@pytest.mark.parametrize(
+    ("said", "stay_s"),
+    [
+        (None, None), ("", None), (0, 0), ("0", 0), ("0s", 0), (90, 90), (1.5, 1.5), ("90", 90), ("10m", 600),
+        ("1h30m", 5400), ("300ms", 0.3), (-1, math.inf), ("-1", math.inf), ("-1m", math.inf),
+    ],
+)  # fmt: skip
+def test_how_long_a_model_is_to_stay_is_a_number_of_seconds_or_a_duration(said: object, stay_s: float | None) -> None:
+    assert read_chat({"keep_alive": said}).stay_s == stay_s
+
+
+@pytest.mark.parametrize("said", ["soon", "10 parsecs", "nan", "1e999", "--1", "-", "m"])
+def test_what_is_no_duration_is_refused_with_what_to_write(said: str) -> None:
+    with pytest.raises(UsageError, match=r"keep_alive is .*, no duration") as caught:
+        read_chat({"keep_alive": said})
+    assert caught.value.hint == "write seconds, or 10m, or -1 for ever"
+
+
 def test_the_tag_that_clients_add_is_taken_off_where_only_the_plain_name_is_known() -> None:
     assert found_name("tiny:latest", {"tiny"}.__contains__) == "tiny"
     assert found_name("tiny:latest", {"tiny:latest", "tiny"}.__contains__) == "tiny:latest"
@@ -170,12 +189,11 @@ def test_the_tag_that_clients_add_is_taken_off_where_only_the_plain_name_is_know
 
 def test_what_is_not_done_as_asked_is_told() -> None:
     wish = read_chat({
-        "messages": [USER], "options": {"num_ctx": 8192, "num_gpu": 1, "seed": 1}, "keep_alive": -1, "truncate": True,
+        "messages": [USER], "options": {"num_ctx": 8192, "num_gpu": 1, "seed": 1}, "truncate": True,
     })  # fmt: skip
-    context, options, keep, cut = notes(wish, served())
+    context, options, cut = notes(wish, served())
     assert "num_ctx 8192 is not loaded: a request has 512 tokens" in context
     assert options == "not changed by a request: num_gpu"
-    assert "keep_alive" in keep
     assert "truncate" in cut
     assert notes(read_chat({"messages": [USER], "options": {"num_ctx": 100}}), served()) == ()
     assert notes(read_chat({"options": {"num_ctx": 9999}}), served(slot_context_tokens=None)) == ()

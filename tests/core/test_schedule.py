@@ -1,5 +1,6 @@
 """Stories of one event after another; every order of the scheduler is written out in words."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from bercail.core.schedule import (
     Released,
     Reload,
     StartFailed,
+    Stay,
     Stopped,
     TermsChanged,
     Tick,
@@ -771,3 +773,28 @@ def test_a_model_that_is_on_its_way_out_ails_in_vain() -> None:
     story.at(90, Unload(model="a"))
     assert story.at(91, Ailing(model="a", reason="no answer", retry_s=1.0)) == []
     assert story.at(92, Stopped(model="a"), Tick()) == []
+
+
+def test_a_client_may_say_how_long_a_model_idles_until_it_leaves() -> None:
+    story = Story(terms(a=need(ttl_s=100.0))).up(0, "a")
+    assert story.at(1, Stay(model="a", stay_s=5.0)) == []
+    assert WakeAt(at_s=5) in story.last
+    assert story.at(5, Tick()) == ["stop a"]
+    story.at(6, Stopped(model="a"))
+    story.up(30, "a")
+    assert story.at(60, Tick()) == [], "the next time it is as its need says"
+    assert story.at(61, Stay(model="a", stay_s=math.inf)) == []
+    assert story.at(500, Tick()) == []
+    assert story.at(501, Stay(model="a", stay_s=0)) == ["stop a"]
+
+
+def test_a_model_that_may_idle_no_more_leaves_when_its_last_request_ends() -> None:
+    story = Story(terms(a=need())).up(0, "a")
+    story.ask(1, 1, "a")
+    assert story.at(2, Stay(model="a", stay_s=0)) == []
+    assert story.done(3, 1) == ["stop a"]
+
+
+def test_what_is_pinned_stays_whatever_a_client_says() -> None:
+    story = Story(terms(a=need(keep=Keep.PINNED))).up(0, "a")
+    assert story.at(1, Stay(model="a", stay_s=0)) == []

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from bercail.engines.llama_cpp.tiny import LlamaShape, write_llama
-from e2e.conftest import Server, environment_in, serve
+from e2e.conftest import Server, environment_in, serve, wait_until
 from e2e.parrot import write_parrot
 from e2e.test_openai_client import HELLO, TOOL_TEMPLATE, WEATHER
 
@@ -149,6 +149,15 @@ def test_the_client_of_ollama_finds_asks_and_is_told(llama: ollama.Client) -> No
     assert json.loads(kept.message.content or "") == {"ok": True}
 
 
+def test_the_client_of_ollama_unloads(llama: ollama.Client) -> None:
+    assert llama.generate("tiny", "Once", raw=True, keep_alive="10m").response
+    assert len(llama.ps().models) == 1
+    assert llama.generate("tiny", keep_alive=0).done_reason == "unload"
+    assert wait_until(lambda: not llama.ps().models)
+    assert llama.generate("tiny", "Once", raw=True, keep_alive=0).response
+    assert wait_until(lambda: not llama.ps().models)
+
+
 def test_the_client_of_ollama_is_refused_in_words(llama: ollama.Client) -> None:
     refusals: list[tuple[Callable[[], object], int, str]] = [
         (lambda: llama.chat("none", HELLO), 404, "there are: tiny"),
@@ -156,7 +165,6 @@ def test_the_client_of_ollama_is_refused_in_words(llama: ollama.Client) -> None:
         (lambda: list(llama.chat("tiny", LONG, stream=True)), 400, "maximum context length is 2048"),
         (lambda: llama.chat("tiny", HELLO, think=True), 400, "does not support thinking"),
         (lambda: llama.embed("tiny", "x"), 400, "--embedding"),
-        (lambda: llama.generate("tiny", keep_alive=0), 501, "not unloaded"),
         (lambda: llama.pull("tiny"), 403, "nothing is fetched"),
         (lambda: llama.delete("tiny"), 403, "nothing is fetched"),
     ]

@@ -73,6 +73,8 @@ class FakeHost:
         lookups: calls that ask about models.
         load_s: what leases say they waited for a load.
         asked: model, key and priority of every call for a lease.
+        stays: how long which models were to idle, and how many leases were out then.
+        stays_refusal: why that is not done.
         wait: how it stands with a request that waits at the gate.
     """
 
@@ -90,6 +92,8 @@ class FakeHost:
     loads: list[str] = field(default_factory=list)
     unloads: list[str] = field(default_factory=list)
     asked: list[tuple[str, str, int]] = field(default_factory=list)
+    stays: list[tuple[str, float, int]] = field(default_factory=list)
+    stays_refusal: str = ""
     wait: Wait = Wait(model="", phase=Phase.LOADING, position=1)  # noqa: RUF009 - a frozen value
 
     async def load(self, model_id: str) -> None:
@@ -99,6 +103,10 @@ class FakeHost:
 
     async def unload(self, model_id: str) -> None:
         self.unloads.append(self.find(model_id).id)
+
+    def stay(self, model_id: str, stay_s: float) -> str:
+        self.stays.append((self.find(model_id).id, stay_s, self.out))
+        return self.stays_refusal
 
     async def reload(self) -> Reloaded:
         if self.refusal is not None:

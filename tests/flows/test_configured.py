@@ -369,3 +369,59 @@ def test_streams_tell_of_loading_where_a_model_or_else_the_whole_says_so() -> No
     found = told.add("a")
     [seen] = Supervisor(told.house(), Findings(models=found, looked=()), lambda _: None).models()
     assert seen.tells_loading
+
+
+def test_a_model_stays_as_long_as_somebody_says_but_for_others_and_the_configuration() -> None:
+    async def story(scene: Scene) -> None:
+        first, second = await scene.supervisor.lease("x"), await scene.supervisor.lease("x")
+        assert scene.supervisor.stay("x", 0) == "x stays in memory: 2 others use it"
+        first.release()
+        assert scene.supervisor.stay("x", 0) == "x stays in memory: another request uses it"
+        assert scene.supervisor.stay("x", 5) == ""
+        second.release()
+        await settle()
+        await scene.fakes.clock.advance(5)
+        assert scene.supervisor.find("x").phase is Phase.UNLOADED
+        (await scene.supervisor.lease("x")).release()
+        assert scene.supervisor.stay("x", 0) == ""
+        await settle()
+        assert scene.supervisor.find("x").phase is Phase.UNLOADED
+        (await scene.supervisor.lease("y")).release()
+        assert scene.supervisor.stay("y", 0) == "y stays in memory, says the configuration"
+
+    play(story, a_command("x"), a_command("y", keep=Keep.PINNED))
+
+
+def test_a_command_that_leaves_for_another_has_the_time_that_its_configuration_gives_it() -> None:
+    impatient = replace(a_command("x"), source=CommandSpec(model_id="x", argv=("server",), stop_s=3.0))
+    rule = Groups(groups=(Group(name="g", members=("x", "y")),))
+
+    async def story(scene: Scene) -> None:
+        (await scene.supervisor.lease("x")).release()
+        (first,) = scene.fakes.commands.engine.processes
+        other = scene.ask("y")
+        await settle()
+        await scene.fakes.clock.advance(30)
+        await other
+        assert first.stopped_within_s == 3.0
+
+    play(story, impatient, a_command("y"), rule=rule)
+
+
+def test_what_is_warm_comes_at_the_start_and_again_when_nobody_waits_for_its_room() -> None:
+    rule = Groups(groups=(Group(name="g", members=("x", "y")),))
+
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.welcome()
+        await settle()
+        assert scene.supervisor.find("x").phase is Phase.LOADED
+        other = scene.ask("y")
+        await settle()
+        await scene.fakes.clock.advance(30)
+        (await other).release()  # type: ignore[attr-defined] # what is asked for is a lease
+        assert scene.supervisor.find("x").phase is Phase.UNLOADED
+        await scene.supervisor.unload("y")
+        await settle()
+        assert scene.supervisor.find("x").phase is Phase.LOADED
+
+    play(story, a_command("x", keep=Keep.WARM), a_command("y"), rule=rule)

@@ -459,6 +459,20 @@ def test_a_key_of_some_models_sees_no_other_in_any_dialect() -> None:
     assert bench.get("/props?model=tiny", bearer(token)).status == 200
 
 
+def test_how_long_a_model_stays_is_up_to_keys_for_administration() -> None:
+    bench = Bench()
+    plain, admin = bench.key(), bench.key("b", scopes=(Scope.ADMIN,))
+    for keep_alive in (0, "10m"):
+        for said in ({}, {"messages": [{"role": "user", "content": "x"}]}):
+            body: dict[str, Any] = {"model": "tiny", "keep_alive": keep_alive, "stream": False, **said}
+            client = bench.ask("/api/chat", bearer(plain), method="POST", **body)
+            assert client.status == 200
+            assert client.headers["x-bercail-note"].startswith("keep_alive is not heeded")
+            assert bench.host.stays == []
+    assert "x-bercail-note" not in bench.ask("/api/chat", bearer(admin), model="tiny", keep_alive=0).headers
+    assert bench.host.stays == [("tiny", 0, 0)]
+
+
 def test_a_name_that_turns_out_to_mean_another_model_opens_none() -> None:
     class Changing(FakeHost):
         async def lease(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import pytest
@@ -75,15 +76,43 @@ def test_what_is_not_done_as_asked_is_told_in_a_header_and_once_in_the_log(caplo
     ]
 
 
-def test_loading_alone_asks_nothing_of_the_engine_and_unloading_is_said_not_to_be_done() -> None:
+def test_loading_alone_asks_nothing_of_the_engine() -> None:
     one = bench(answer("x"), phase=Phase.UNLOADED)
     assert one.post(CHAT, {"model": "tiny"}).json["done_reason"] == "load"
-    assert one.post(GENERATE, {"model": "tiny", "keep_alive": "5m"}).headers["x-bercail-note"].startswith("keep_alive")
-    assert one.host.granted == 2
+    assert one.host.granted == 1
     assert not one.upstream.asked
-    client = one.post(GENERATE, {"model": "tiny", "keep_alive": 0})
-    assert (client.status, one.host.granted) == (501, 2)
-    assert "not unloaded by a request" in client.error
+
+
+def test_a_model_stays_as_long_as_a_request_says_and_leaves_when_it_says_so() -> None:
+    one = bench(answer("hi"))
+    for keep_alive in ("10m", -1, 0):
+        client = one.post(CHAT, HELLO | {"keep_alive": keep_alive})
+        assert "x-bercail-note" not in client.headers
+    assert one.host.stays == [("tiny", 600.0, 1), ("tiny", math.inf, 1), ("tiny", 0, 0)], "it leaves after the answer"
+    left = one.post(GENERATE, {"model": "tiny", "keep_alive": 0})
+    assert (left.json["done_reason"], left.json["response"], one.host.granted) == ("unload", "", 3)
+    assert one.host.stays[3:] == [("tiny", 0, 0)]
+
+
+def test_to_unload_what_is_not_there_loads_nothing() -> None:
+    one = bench(answer("x"), phase=Phase.UNLOADED)
+    assert one.post(GENERATE, {"model": "tiny", "keep_alive": 0}).json["done_reason"] == "unload"
+    assert (one.host.granted, one.host.stays) == (0, [])
+
+
+def test_a_model_that_others_use_is_not_unloaded_which_is_told() -> None:
+    one = bench(answer("x"))
+    one.host.stays_refusal = "tiny stays in memory: 2 others use it"
+    client = one.post(GENERATE, {"model": "tiny", "keep_alive": "0s"})
+    assert (client.json["done_reason"], client.headers["x-bercail-note"]) == ("load", one.host.stays_refusal)
+    assert one.post(CHAT, HELLO | {"keep_alive": "1m"}).headers["x-bercail-note"] == one.host.stays_refusal
+
+
+def test_texts_are_embedded_by_a_model_that_then_leaves() -> None:
+    found = b'{"data":[{"embedding":[1.0]}]}'
+    one = bench(Scripted(pieces=[found]), capabilities=(Capability.EMBEDDINGS,))
+    assert one.post("/api/embed", {"model": "tiny", "input": "a", "keep_alive": 0}).status == 200
+    assert one.host.stays == [("tiny", 0, 0)]
 
 
 @pytest.mark.parametrize("stream", [True, False])

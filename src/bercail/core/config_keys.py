@@ -60,8 +60,8 @@ COMMON: Keys = (
     Key(name="timeouts", shape=Shape.OBJECT, help="Limits of its connections.", below=TIMEOUTS),
     Key(name="compat", shape=Shape.OBJECT, help="What it needs to get along with others.", below=COMPAT),
     Key(name="capabilities", shape=Shape.OBJECT, help="What it can do.", below=CAPABILITIES),
-    Key(name="keep", shape=Shape.TEXT, help="Whether it may be evicted for others: pinned never, evictable first.",
-        choices=("pinned", "normal", "evictable"), ours=True),
+    Key(name="keep", shape=Shape.TEXT, help="Eviction for others: pinned never, warm comes back, evictable goes first.",
+        choices=("pinned", "warm", "normal", "evictable"), ours=True),
     Key(name="priority", shape=Shape.COUNT, help="Waiting requests for a higher number come first.", ours=True),
 )  # fmt: skip
 WISHES: Keys = tuple(

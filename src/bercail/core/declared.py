@@ -15,6 +15,7 @@ class Keep(StrEnum):
     """Whether a model may be evicted to make room for another."""
 
     PINNED = "pinned"
+    WARM = "warm"
     NORMAL = "normal"
     EVICTABLE = "evictable"
 

@@ -1,14 +1,17 @@
 """Requests in Ollama's dialect, read and put into the words of our engines."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
+from bercail.core.keys import parse_duration
 from bercail.core.model import Capability
 from bercail.core.route import ServedModel
+from bercail.core.units import Seconds
 
 
 class Way(StrEnum):
@@ -30,7 +33,7 @@ class Wish:
         body: for the engine, without what the gateway adds.
         needs: what the model must be able to do, with Ollama's word for it.
         options: of the client, for what is to be told of them.
-        keep_alive: as the client wrote it, or None.
+        stay_s: how long the model is to stay in memory unused; infinity for ever, None if that is not said.
         cut: what is too long is to be cut, says the client.
     """
 
@@ -40,14 +43,13 @@ class Wish:
     stream: bool = True
     needs: Mapping[Capability, str] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
-    keep_alive: object = None
+    stay_s: Seconds | None = None
     cut: bool = False
 
     @property
     def unloads(self) -> bool:
         """Nothing is asked but to unload the model."""
-        zero = self.keep_alive in (0, "0", "0s", "0m", "0h") and self.keep_alive is not False
-        return self.way is Way.NONE and zero
+        return self.way is Way.NONE and self.stay_s == 0
 
 
 _SAME = frozenset({
@@ -141,8 +143,6 @@ def notes(wish: Wish, model: ServedModel) -> tuple[str, ...]:
     others = sorted(name for name in options if name not in _SAME and name not in _RENAMED and name != "num_ctx")
     if others:
         told.append(f"not changed by a request: {', '.join(others)}"[:400])
-    if wish.keep_alive is not None:
-        told.append("keep_alive is not heeded: a model stays until another needs its place")
     if wish.cut:
         told.append("truncate is not heeded: nothing is cut, what is too long is refused")
     return tuple(told)
@@ -166,9 +166,27 @@ def _wish(body: Json, way: Way, made: Json, needs: Mapping[Capability, str]) -> 
         stream=_flag(body, "stream", absent=True),
         needs=needs,
         options=_object(body, "options"),
-        keep_alive=_member(body, "keep_alive", int, float, str),
+        stay_s=_stay_s(_member(body, "keep_alive", int, float, str)),
         cut=_flag(body, "truncate", absent=False),
     )
+
+
+def _stay_s(said: object) -> Seconds | None:
+    """Seconds from a number of them, or a duration as Go writes it; what is negative is for ever.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    text = "" if said is None else str(said).strip()
+    if not text:
+        return None
+    try:
+        stay_s = parse_duration(text.removeprefix("-")) if text[-1].isalpha() else abs(float(text))
+    except ValueError:
+        stay_s = math.nan
+    if not math.isfinite(stay_s):
+        raise UsageError(f"keep_alive is {said!r}, no duration", hint="write seconds, or 10m, or -1 for ever")
+    return math.inf if text.startswith("-") else stay_s
 
 
 def _needs(body: Json) -> Mapping[Capability, str]:

@@ -124,12 +124,12 @@ def whole(pieces: list[Json], end: Json) -> Json:
     return end | {"response": texts.get("response", "")} | more
 
 
-def loaded(model: str, created_at: str, total_s: Seconds, *, chat: bool) -> Json:
-    """The answer to a request for nothing but a loaded model."""
+def loaded(model: str, created_at: str, total_s: Seconds, *, chat: bool, reason: str = "load") -> Json:
+    """The answer to a request for nothing but a loaded model, or, with ``unload``, for one that is not."""
     reply = Reply(model=model, chat=chat)
     duration = round(total_s * _NS)
-    reason: Json = {"done": True, "done_reason": "load", "total_duration": duration, "load_duration": duration}
-    return reply.piece(created_at) | reason
+    end: Json = {"done": True, "done_reason": reason, "total_duration": duration, "load_duration": duration}
+    return reply.piece(created_at) | end
 
 
 def embeddings(model: str, answer: Json, total_s: Seconds, load_s: Seconds) -> Json:

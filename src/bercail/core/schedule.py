@@ -99,6 +99,14 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """Until it leaves, a model that is in memory may idle for ``stay_s`` there; infinity is for ever."""
+
+    model: str
+    stay_s: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preload:
     """A model is to come in without a request, where those that are idle make room."""
 
@@ -141,6 +149,7 @@ Event: TypeAlias = (
     | Ailing
     | Stopped
     | Unload
+    | Stay
     | Preload
     | Reload
     | TermsChanged
@@ -173,7 +182,9 @@ def schedule(state: Schedule, event: Event, now_s: Seconds) -> tuple[Schedule, t
     return turn.end()
 
 
-def _to_model(turn: Turn, event: Ready | StartFailed | Died | Ailing | Stopped | Unload | Preload | Reload) -> None:
+def _to_model(
+    turn: Turn, event: Ready | StartFailed | Died | Ailing | Stopped | Unload | Stay | Preload | Reload
+) -> None:
     match event:
         case Ready():
             _ready(turn, event)
@@ -188,6 +199,8 @@ def _to_model(turn: Turn, event: Ready | StartFailed | Died | Ailing | Stopped |
         case Unload(model=model):
             turn.refuse_all(model, f"{model} was unloaded by request")
             _send_out(turn, model, wanted=False)
+        case Stay(model=model, stay_s=stay_s):
+            turn.move(model, turn.seats[model].stand, replace(turn.past(model), stay_s=stay_s))
         case Preload(model=model):
             _preload(turn, model)
         case Reload(model=model):

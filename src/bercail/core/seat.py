@@ -55,6 +55,7 @@ class Past:
         resting: it was unloaded by hand, so it comes only when asked for.
         retried: its memory did not suffice, and another try is owed or under way.
         going: it leaves for its own reasons, not for another model that may change its mind.
+        stay_s: how long it may idle until it leaves, as a client has asked; None is as its need says.
     """
 
     held: Mapping[str, Bytes] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class Past:
     resting: bool = False
     retried: bool = False
     going: bool = False
+    stay_s: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +129,10 @@ def idle_from_s(policy: Policy, need: Need, seat: Seat) -> Seconds:
 
 def expires_s(need: Need, seat: Seat) -> Seconds:
     """When a ready model without requests has outlived its time; infinity if never."""
-    if need.ttl_s is None or need.keep in (Keep.PINNED, Keep.WARM):
+    stay_s = need.ttl_s if seat.past.stay_s is None else seat.past.stay_s
+    if stay_s is None or need.keep in (Keep.PINNED, Keep.WARM):
         return math.inf
-    return max(seat.past.ready_s, seat.used_s) + need.ttl_s
+    return max(seat.past.ready_s, seat.used_s) + stay_s
 
 
 def entered_s(seat: Seat) -> Seconds:

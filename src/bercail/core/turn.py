@@ -283,7 +283,7 @@ class Turn:
         """Begin a load; from now on it holds what it needs."""
         seat = self.seats[model]
         held = required(self.terms.needs[model], seat)
-        past = replace(seat.past, held=held, began_s=self.now_s, wanted=False, resting=False)
+        past = replace(seat.past, held=held, began_s=self.now_s, wanted=False, resting=False, stay_s=None)
         self.move(model, Stand.STARTING, past)
         self.actions.append(Start(model=model, again=seat.past.retried))
 

@@ -19,6 +19,7 @@ from bercail.core.report import nowhere_lines
 from bercail.core.route import Phase, ServedModel
 from bercail.core.seat import Stand
 from bercail.core.selecting import select
+from bercail.core.units import Seconds
 from bercail.core.unserved import unserved
 from bercail.flows.dispatch import Dispatcher
 from bercail.flows.lease import ResidentLease
@@ -30,6 +31,7 @@ from bercail.flows.roster import Roster, muster
 from bercail.ports import House, Watch
 
 _ALIVE = frozenset((Stand.READY, Stand.DRAINING))
+_KEPT = frozenset((Keeping.PINNED, Keeping.WARM))
 _COMING = frozenset((Stand.CALLED, Stand.STARTING))
 
 
@@ -157,14 +159,33 @@ class Supervisor:
         while self._stand(entry) is not Stand.OUT and not self._floor.stopping:
             await self._floor.changed.wait()
 
+    def stay(self, model_id: str, stay_s: Seconds) -> str:
+        """Let a model that is in memory idle there for ``stay_s`` until it leaves: 0 unloads, infinity is for ever.
+
+        Returns:
+            Why that is not done, in words; empty if it is.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        entry = self._entry(model_id)
+        seat = self._floor.seat(entry)
+        others = len(seat.running) + len(seat.line)
+        if entry.declared is not None and entry.declared.keep in _KEPT:
+            return f"{entry.id} stays in memory, says the configuration"
+        if not stay_s and others:
+            return f"{entry.id} stays in memory: {'another request uses' if others == 1 else f'{others} others use'} it"
+        self._floor.feed(schedule.Stay(model=entry.id, stay_s=stay_s))
+        return ""
+
     async def welcome(self) -> None:
         """Bring in those that are to be in memory from the start; what cannot is told."""
         configuration = self._house.configuration
         read = (f"line {note.line}: {note.text}" for note in configuration.notes)
         for text in (*self._roster.problems, *read, *unserved(configuration)):
             self._tell(news.Warned(text=text))
-        pinned = {model.id for model in configuration.models if model.keep is Keeping.PINNED}
-        for name in dict.fromkeys((*configuration.preload, *sorted(pinned))):
+        kept = {model.id for model in configuration.models if model.keep in _KEPT}
+        for name in dict.fromkeys((*configuration.preload, *sorted(kept))):
             entry = self._entries[name]
             if self._stand(entry) in _ALIVE | _COMING:
                 continue

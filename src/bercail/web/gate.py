@@ -52,6 +52,11 @@ class Visit:
         """Whose share of an engine it takes, and its priority."""
         return ("", 0) if self.key is None else (self.key.id, self.key.priority)
 
+    @property
+    def may_manage(self) -> bool:
+        """Whether it may say what stays in memory."""
+        return self.key is None or self.key.may(Scope.ADMIN)
+
     def check(self, model: ServedModel) -> None:
         """Refuse a model that its key may not use.
 
@@ -227,6 +232,10 @@ class _Narrow:
     async def unload(self, model_id: str) -> None:
         """Let go of a model that was found."""
         await self._host.unload(model_id)
+
+    def stay(self, model_id: str, stay_s: Seconds) -> str:
+        """How long a model that was found may idle."""
+        return self._host.stay(model_id, stay_s)
 
     async def reload(self) -> Reloaded:
         """Nothing: it would change models that the key may not use.

@@ -14,7 +14,7 @@ from bercail.core.dialect import Form
 from bercail.core.model import Capability
 from bercail.core.ollama import Way, Wish, found_name, lacking, model_in, notes, read_chat, read_embed, read_generate
 from bercail.core.ollama_reply import INTERFACE, Reply, embeddings, loaded, running, shown, vectors, whole
-from bercail.core.route import ServedModel
+from bercail.core.route import Phase, ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Lease, UpstreamResponse
 from bercail.web.asgi import JSON, Headers, Scope
@@ -88,6 +88,9 @@ class Ollama:
         model = self._find(turn, wish.model)
         turn.record.model = model.id
         _check(wish, model)
+        if wish.unloads:
+            await self._unload(turn, wish, model, chat=chat)
+            return
         payload = _encoded(wish.body)
         check_media(payload, model)
         turn.payload = splice(payload, _STREAM)
@@ -107,7 +110,7 @@ class Ollama:
         async def use(lease: Lease) -> None:
             reply.load_s = self._desk.clock() - begun_s
             _check(wish, lease.model)
-            told = self._tell(wish, lease.model)
+            told = self._tell(turn, wish, lease.model)
             if wish.way is Way.NONE:
                 made = loaded(reply.model, _now(), reply.load_s, chat=chat)
                 await turn.whole(200, [JSON, *told], json.encode(made))
@@ -118,6 +121,7 @@ class Ollama:
             await exchange(self._desk.upstream, turn, lease, Outgoing(target=wish.way.value), take)
 
         await self._desk.lend(turn, model, use)
+        self._let_go(turn, wish, model)
 
     async def _take(
         self,
@@ -162,7 +166,7 @@ class Ollama:
         async def use(lease: Lease) -> None:
             load_s = self._desk.clock() - begun_s
             check_needs(Capability.EMBEDDINGS, "/api/embed", lease.model)
-            told = self._tell(wish, lease.model)
+            told = self._tell(turn, wish, lease.model)
 
             async def take(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
                 answer = decoded(_decoder, b"".join([chunk async for chunk in chunks]))
@@ -177,17 +181,44 @@ class Ollama:
             await exchange(self._desk.upstream, turn, lease, Outgoing(target="/v1/embeddings"), take)
 
         await self._desk.lend(turn, model, use)
+        self._let_go(turn, wish, model)
 
-    def _tell(self, wish: Wish, model: ServedModel) -> Headers:
+    async def _unload(self, turn: Turn, wish: Wish, model: ServedModel, *, chat: bool) -> None:
+        """Let go of a model that nobody else uses; one that is not there is not loaded for that."""
+        is_in = model.phase in (Phase.LOADED, Phase.LOADING)
+        refused = _forbidden(turn) or (self._desk.host.stay(model.id, 0) if is_in else "")
+        made = loaded(wish.model or model.id, _now(), 0, chat=chat, reason="load" if refused and is_in else "unload")
+        await turn.whole(200, [JSON, *self._noted(model, (refused,) if refused else ())], json.encode(made))
+
+    def _let_go(self, turn: Turn, wish: Wish, model: ServedModel) -> None:
+        """Unload a model after the answer, if that is asked for and nobody else uses it."""
+        if wish.stay_s == 0 and not _forbidden(turn):
+            self._desk.host.stay(model.id, 0)
+
+    def _tell(self, turn: Turn, wish: Wish, model: ServedModel) -> Headers:
+        """Let the model stay as long as it is to; what is not done as asked is told."""
+        refused = _forbidden(turn) if wish.stay_s is not None else ""
+        if wish.stay_s and not refused:
+            refused = self._desk.host.stay(model.id, wish.stay_s)
+        return self._noted(model, (*notes(wish, model), refused) if refused else notes(wish, model))
+
+    def _noted(self, model: ServedModel, told: tuple[str, ...]) -> Headers:
         """What is not done as asked: in a header each time, in the log the first time."""
         made: Headers = []
-        for note in notes(wish, model):
+        for note in told:
             words = "".join(letter if " " <= letter <= "~" else "?" for letter in note)
             made.append((NOTE, words.encode()))
             if (line := f"{model.id}: {words}") not in self._told and len(self._told) < _NOTES_KEPT:
                 self._told.add(line)
                 _log.warning("%s", line)
         return made
+
+
+def _forbidden(turn: Turn) -> str:
+    """Why the sender of a request may not say how long a model stays; empty if he may."""
+    if turn.visit is None or turn.visit.may_manage:
+        return ""
+    return "keep_alive is not heeded: how long a model stays is up to keys of the scope admin"
 
 
 def _read(path: str, host: Host) -> Answer:
@@ -209,9 +240,6 @@ def _check(wish: Wish, model: ServedModel) -> None:
     Raises:
         ReplyError: in words.
     """
-    if wish.unloads:
-        words = "a model is not unloaded by a request: it stays until another needs its place"
-        raise ReplyError(ApiError(status=501, message=words, code="not_supported", final=True))
     if words := lacking(wish, model):
         raise ReplyError(ApiError(status=400, message=words, param="model", code="unsupported"))
 
