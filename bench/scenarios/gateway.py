@@ -29,6 +29,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from bercail.core.configuration import Profiles
 from bercail.core.launch import Address
 from bercail.core.model import Capability
 from bercail.core.news import Reloaded
@@ -108,6 +109,13 @@ class OneModel:
     def stay(self, model_id: str, stay_s: float) -> str:
         """It stays anyway."""
         return ""
+
+    def profiles(self) -> Profiles:
+        """None."""
+        return Profiles()
+
+    def switch(self, profile: str) -> None:
+        """There is none."""
 
     async def reload(self) -> Reloaded:
         """Nothing changes."""

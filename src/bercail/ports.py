@@ -9,7 +9,7 @@ from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Configuration, Profiles
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
@@ -293,7 +293,9 @@ class Host(Protocol):
         ...
 
     def find(self, model_id: str) -> ServedModel:
-        """The model of that name; an empty name is the only model there is, or the loaded one.
+        """The model of that name, as the profile in force has it; an empty name is the only model, or the loaded one.
+
+        Every other method takes ``asked`` of what was found, or an id, and looks at no profile.
 
         Raises:
             NotFoundError: there is none; says which there are, or where was looked if there is no model at all.
@@ -325,6 +327,18 @@ class Host(Protocol):
 
         Raises:
             NotFoundError: there is none.
+        """
+        ...
+
+    def profiles(self) -> Profiles:
+        """What a configuration has of other names for models, and which are in force."""
+        ...
+
+    def switch(self, profile: str) -> None:
+        """Put a profile in force, or none if its name is empty; requests that were taken go on as they were.
+
+        Raises:
+            NotFoundError: there is no such profile.
         """
         ...
 

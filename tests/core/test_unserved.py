@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Gateway, Peer, Profile
+from bercail.core.configuration import Configuration, Gateway, Peer
 from bercail.core.declared import Declared, ModelFile, Timeouts
 from bercail.core.unserved import unserved
 
@@ -15,7 +15,6 @@ PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
 @pytest.mark.parametrize(
     ("gateway", "word"),
     [
-        (Gateway(aliases_listed=True), "includeAliasesInList"),
         (Gateway(asset_paths=("x",)), "ignorePaths"),
         (Gateway(store_path="/x"), "store.path"),
         (Gateway(session_headers=()), "session_id"),
@@ -42,13 +41,11 @@ def test_of_a_model(model: Declared, word: str) -> None:
     assert told.startswith(word)
 
 
-def test_profiles_and_peers() -> None:
+def test_of_a_peer() -> None:
     peer = Peer(id="p", line=1, url="http://x", models=("a",))
     slow = replace(peer, timeouts=Timeouts(connect_s=1))
-    configuration = Configuration(profiles=(Profile(id="work", line=1, pins={}),), peers=(peer, slow))
-    first, second = unserved(configuration)
-    assert "work changes nothing" in first
-    assert second.startswith("peers.p.timeouts")
+    (told,) = unserved(Configuration(peers=(peer, slow)))
+    assert told.startswith("peers.p.timeouts")
 
 
 def test_what_is_done_is_not_told() -> None:

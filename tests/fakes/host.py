@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from bercail.core.configuration import Profiles
 from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.launch import Address
 from bercail.core.loading import Wait
@@ -75,6 +76,7 @@ class FakeHost:
         asked: model, key and priority of every call for a lease.
         stays: how long which models were to idle, and how many leases were out then.
         stays_refusal: why that is not done.
+        others: its profiles.
         wait: how it stands with a request that waits at the gate.
     """
 
@@ -94,6 +96,7 @@ class FakeHost:
     asked: list[tuple[str, str, int]] = field(default_factory=list)
     stays: list[tuple[str, float, int]] = field(default_factory=list)
     stays_refusal: str = ""
+    others: Profiles = field(default_factory=Profiles)
     wait: Wait = Wait(model="", phase=Phase.LOADING, position=1)  # noqa: RUF009 - a frozen value
 
     async def load(self, model_id: str) -> None:
@@ -107,6 +110,12 @@ class FakeHost:
     def stay(self, model_id: str, stay_s: float) -> str:
         self.stays.append((self.find(model_id).id, stay_s, self.out))
         return self.stays_refusal
+
+    def profiles(self) -> Profiles:
+        return self.others
+
+    def switch(self, profile: str) -> None:
+        self.others = self.others.switched(profile)
 
     async def reload(self) -> Reloaded:
         if self.refusal is not None:
@@ -126,8 +135,9 @@ class FakeHost:
             return self.known[0]
         if not model_id and len(loaded) == 1:
             return loaded[0]
+        model_id = self.others.meant(model_id)
         for model in self.known:
-            if model.id == model_id:
+            if model_id in (model.id, *model.aliases):
                 return model
         names = ", ".join(model.id for model in self.known)
         what = f"there is no model {model_id!r}" if model_id else "the request names no model"

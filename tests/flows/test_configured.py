@@ -8,7 +8,7 @@ import pytest
 
 from bercail.core import news
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Gateway, Peer, Selector, Strategy
+from bercail.core.configuration import Configuration, Gateway, Peer, Profile, Selector, Strategy
 from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile
 from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError, UsageError
 from bercail.core.groups import Group, Groups
@@ -425,3 +425,52 @@ def test_what_is_warm_comes_at_the_start_and_again_when_nobody_waits_for_its_roo
         assert scene.supervisor.find("x").phase is Phase.LOADED
 
     play(story, a_command("x", keep=Keep.WARM), a_command("y"), rule=rule)
+
+
+WORK = Profile(id="work", line=1, pins={"big": "x", "x": "y", "y": None, "some": "any", "own": "x"})
+
+
+def test_a_profile_gives_names_another_model_and_never_twice() -> None:
+    async def story(scene: Scene) -> None:
+        find = scene.supervisor.find
+        assert find("x").id == "x", "none is in force at the start"
+        scene.supervisor.switch("work")
+        assert scene.supervisor.profiles().active == "work"
+        assert (find("big").id, find("x").id, find("alias").id, find("some").id) == ("x", "y", "x", "x")
+        assert (await scene.supervisor.lease(find("big").asked)).model.id == "x"
+        with pytest.raises(NotFoundError, match="in the profile work"):
+            find("y")
+        with pytest.raises(NotFoundError, match="no profile 'play'") as caught:
+            scene.supervisor.switch("play")
+        assert caught.value.hint == "there are: work"
+        scene.supervisor.switch("")
+        assert find("y").id == "y"
+
+    selector = Selector(id="any", line=1, strategy=Strategy.PIN, targets=("x",))
+    scene = play(
+        story, a_command("x", aliases=("alias",)), a_command("y"), profiles=(WORK,), selectors=(selector,)
+    )  # fmt: skip
+    assert scene.texts() == ["the profile work is in force", "no profile is in force"]
+
+
+def test_a_profile_in_force_survives_a_configuration_that_still_has_it() -> None:
+    async def story(scene: Scene) -> None:
+        scene.supervisor.switch("work")
+        await scene.supervisor.adopt(scene.configuration)
+        assert scene.supervisor.profiles().active == "work"
+        await scene.supervisor.adopt(replace(scene.configuration, profiles=()))
+        assert scene.supervisor.profiles().active == ""
+
+    scene = play(story, a_command("x"), a_command("y"), profiles=(WORK,))
+    assert scene.texts()[-1] == "the profile work is gone, so none is in force"
+
+
+def test_models_are_listed_under_the_names_of_the_profile_and_of_aliases_if_asked() -> None:
+    async def story(scene: Scene) -> None:
+        scene.supervisor.switch("work")
+        assert [dict(model.also) for model in scene.supervisor.models()] == [{"big": "profile", "own": "profile"}, {}]
+        aliased = replace(scene.configuration, gateway=Gateway(aliases_listed=True))
+        await scene.supervisor.adopt(aliased)
+        assert [dict(model.also) for model in scene.supervisor.models()] == [{"own": "alias", "big": "profile"}, {}]
+
+    play(story, a_command("x", aliases=("own",)), a_command("y"), profiles=(WORK,))

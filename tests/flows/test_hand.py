@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bercail.core.errors import EngineError, NotFoundError
-from bercail.flows import load, running, unload
+from bercail.flows import load, profiles, running, switch, unload
 from fakes.house import ClosingUpstream, Fakes, run
 from fakes.upstream import Scripted
 
@@ -30,6 +30,16 @@ def test_models_come_and_go(flow: Any, target: str) -> None:
     run(lambda: flow(fakes.house(), "a"))
     (asked,) = fakes.upstream.asked
     assert (asked.method, asked.target, json.loads(asked.body)) == ("POST", target, {"model": "a"})
+
+
+def test_profiles_are_told_and_switched() -> None:
+    told = {"profiles": [], "active": "work"}
+    fakes = answering(told)
+    assert run(lambda: profiles(fakes.house())) == told
+    assert run(lambda: switch(fakes.house(), None)) == told
+    first, second = fakes.upstream.asked
+    assert (first.method, first.target) == ("GET", "/api/profiles")
+    assert (second.method, second.target, json.loads(second.body)) == ("PUT", "/api/profiles/active", {"name": None})
 
 
 @pytest.mark.parametrize("flow", [running, load, unload])

@@ -10,6 +10,7 @@ import pytest
 
 from bercail.core.access import KeyWish, Limits, Scope, mint
 from bercail.core.activity import Spent
+from bercail.core.configuration import Profile, Profiles
 from bercail.core.errors import StoreError
 from bercail.core.options import ServerOptions
 from bercail.core.route import Phase
@@ -471,6 +472,17 @@ def test_how_long_a_model_stays_is_up_to_keys_for_administration() -> None:
             assert bench.host.stays == []
     assert "x-bercail-note" not in bench.ask("/api/chat", bearer(admin), model="tiny", keep_alive=0).headers
     assert bench.host.stays == [("tiny", 0, 0)]
+
+
+def test_a_key_of_some_models_sees_its_part_of_profiles_and_switches_none() -> None:
+    bench = Bench(host=FakeHost(known=(served("tiny"), served("other"))))
+    pins = {"a": "tiny", "b": "other", "c": None}
+    bench.host.others = Profiles(known=(Profile(id="work", line=1, pins=pins),))
+    token = bench.key(models=("tiny",), scopes=frozenset(Scope))
+    told = bench.ask("/api/profiles", bearer(token), method="GET")
+    assert told.json["profiles"][0]["pins"] == {"a": "tiny", "c": None}
+    refused = bench.ask("/api/profiles/active", bearer(token), method="PUT", name="work")
+    assert (refused.status, refused.error["code"], bench.host.others.active) == (403, "model_forbidden", "")
 
 
 def test_a_name_that_turns_out_to_mean_another_model_opens_none() -> None:

@@ -1,12 +1,15 @@
 """What is in memory, and the wish to change it, as clients of llama-server's router and of llama-swap ask."""
 
+import json
 from typing import Any
 
 import pytest
 
+from bercail.core.configuration import Profile, Profiles
 from bercail.core.errors import BusyError, SettingsError
 from bercail.core.route import Phase
 from fakes.bench import Bench
+from fakes.client import Client
 from fakes.host import FakeHost, served
 
 
@@ -82,3 +85,42 @@ def test_a_configuration_that_is_wrong_is_told_with_its_line_and_what_to_do() ->
 def test_other_methods_are_refused() -> None:
     found = Bench(two()).get("/models/load")
     assert (found.status, found.headers["allow"]) == (405, "POST")
+
+
+def with_profiles() -> FakeHost:
+    host = two()
+    host.others = Profiles(known=(Profile(id="work", line=1, pins={"x": "a", "y": None}, description="d"),))
+    return host
+
+
+def test_profiles_are_told_and_switched() -> None:
+    host = with_profiles()
+    known = [{"name": "work", "description": "d", "pins": {"x": "a", "y": None}}]
+    assert Bench(host).get("/api/profiles").json == {"profiles": known, "active": None}
+    assert put(host, {"name": "work"}).json == {"profiles": known, "active": "work"}
+    assert host.others.active == "work"
+    assert put(host, {"name": None}).json["active"] is None
+
+
+@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": 3}, [], b"{", b"[" * 2000])
+def test_a_profile_that_is_not_named_is_refused(body: object) -> None:
+    client = put(with_profiles(), body)
+    assert (client.status, client.error["code"]) == (400, "profile_required")
+
+
+def test_an_unknown_profile_is_named_with_those_there_are() -> None:
+    client = put(with_profiles(), {"name": "play"})
+    assert client.status == 404
+    assert client.error["message"] == "no profile 'play': there are: work"
+
+
+def put(host: FakeHost, body: object) -> Client:
+    bench = Bench(host)
+    client = bench.client()
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    async def scene(_: Bench) -> None:
+        await client.start("/api/profiles/active", data, method="PUT").end()
+
+    bench.play(scene)
+    return client

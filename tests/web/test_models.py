@@ -99,3 +99,13 @@ def test_what_the_engine_lacks_is_told() -> None:
     assert not {"engine", "unsupported_parameters"} & listed().keys()
     both: Any = listing((served(format="onnx"),))
     assert both["models"][0]["details"]["format"] == "onnx"
+
+
+def test_a_model_is_listed_under_its_other_names_as_well() -> None:
+    model = served("a", aliases=("b",), also={"b": "alias", "c": "profile"}, metadata={"k": 1})
+    made: Any = listing((model, served("hidden", unlisted=True, also={"d": "alias"})))
+    assert [one["id"] for one in made["data"]] == ["a", "b", "c"]
+    assert made["data"][0]["meta"]["llamaswap"] == {"k": 1}
+    assert made["data"][1]["meta"]["llamaswap"] == {"k": 1, "type": "alias", "modelID": "a"}
+    assert made["data"][2]["meta"]["llamaswap"]["type"] == "profile"
+    assert [one["name"] for one in made["models"]] == ["a", "b", "c"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bercail.core.chat import ApiError
+from bercail.core.configuration import Profile, Profiles
 from bercail.core.errors import EngineError
 from bercail.core.route import Phase
 from fakes.bench import Bench
@@ -43,6 +44,15 @@ def test_everything_is_handed_on_as_it_came(path: str, target: str, method: str)
         assert asked.headers == [(b"x-own", b"1")]
 
     one.play(scene)
+
+
+@pytest.mark.parametrize("name", ["ti", "or%2Fg", "big/one"])
+def test_aliases_and_the_names_of_a_profile_begin_a_path_too(name: str) -> None:
+    host = FakeHost(known=[served("tiny", aliases=("ti", "or/g"))])
+    host.others = Profiles(known=(Profile(id="p", line=1, pins={"big/one": "tiny"}),), active="p")
+    one = Bench(host, FakeUpstream(Scripted(pieces=[b"x"])))
+    assert one.get(f"/upstream/{name}/a").body == b"x"
+    assert host.asked[0][0] in ("ti", "or/g", "tiny", "big/one")
 
 
 def test_a_head_is_a_get_without_its_body() -> None:

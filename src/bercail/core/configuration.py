@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
 from bercail.core.command import CommandSpec
 from bercail.core.declared import Declared, Filters, Timeouts
+from bercail.core.errors import NotFoundError
 from bercail.core.groups import Groups
 from bercail.core.matrix import Matrix
 from bercail.core.tree import Dialect, Json, Note
@@ -57,6 +58,49 @@ class Profile:
     line: int
     pins: Mapping[str, str | None]
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """All profiles, and the one in force.
+
+    Attributes:
+        active: its name; empty if none is.
+    """
+
+    known: tuple[Profile, ...] = ()
+    active: str = ""
+
+    @property
+    def pins(self) -> Mapping[str, str | None]:
+        """What names stand for now."""
+        return next((profile.pins for profile in self.known if profile.id == self.active), {})
+
+    def meant(self, name: str) -> str:
+        """The name that stands behind ``name``, which no profile changes any further.
+
+        Raises:
+            NotFoundError: the profile takes it away.
+        """
+        target = self.pins.get(name, name)
+        if target is None:
+            raise NotFoundError(f"no model {name!r} in the profile {self.active}", hint="choose another profile")
+        return target
+
+    def switched(self, name: str) -> "Profiles":
+        """The same with another one in force; an empty name is none.
+
+        Raises:
+            NotFoundError: there is no such profile.
+        """
+        names = [profile.id for profile in self.known]
+        if name and name not in names:
+            raise NotFoundError(f"no profile {name!r}", hint=f"there are: {', '.join(names) or 'none'}")
+        return replace(self, active=name)
+
+    def among(self, known: tuple[Profile, ...]) -> "Profiles":
+        """After a configuration was read anew: the one in force stays in force if it is still there."""
+        return Profiles(known=known, active=self.active if any(one.id == self.active for one in known) else "")
 
 
 PEER_TIMEOUTS = Timeouts(response_header_s=60.0)

@@ -42,7 +42,8 @@ class ServedModel:
         unlisted: it is served, and not listed.
         aliases: other names that clients may use.
         metadata: what a configuration says of it to clients.
-        asked: the name by which a client asked for it; empty if nobody did.
+        also: names under which it is listed as well, and whether each is an ``alias`` or of a ``profile``.
+        asked: the name by which a client asked for it, what a profile makes of it; empty if nobody did.
         requests: that it serves.
         waiting: for it.
         planned_bytes: memory of all devices that its plan takes as loaded; None while it is not, or nobody knows.
@@ -75,6 +76,7 @@ class ServedModel:
     unlisted: bool = False
     aliases: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
+    also: Mapping[str, str] = field(default_factory=dict)
     asked: str = ""
     requests: int = 0
     waiting: int = 0

@@ -18,11 +18,7 @@ def _in_general(configuration: Configuration) -> Iterator[str]:
     def logs(of: Gateway) -> tuple[str, str, str]:
         return of.log_level, of.log_time, of.log_output
 
-    if configuration.profiles:
-        names = ", ".join(profile.id for profile in configuration.profiles)
-        yield f"profiles are not switched yet: {names} changes nothing"
     for asked, text in (
-        (gateway.aliases_listed, "includeAliasesInList: aliases are told with their model, not as models of their own"),
         (gateway.asset_paths != usual.asset_paths, "upstream.ignorePaths: the usual expression is used"),
         (bool(gateway.store_path), "store.path: no activity is kept in that file"),
         (gateway.session_headers != usual.session_headers, "ui.activity.session_id: there is no page for it yet"),

@@ -1,4 +1,4 @@
-"""``bercail ps``, ``load`` and ``unload``: what a running server has in memory, and the wish to change it."""
+"""``bercail ps``, ``load``, ``unload``, ``profile``: what a running server has in memory, and the wish to change it."""
 
 import json
 from collections.abc import Mapping
@@ -43,6 +43,26 @@ async def unload(house: House, model: str, key: str = "") -> None:
         EngineError: it cannot, in its words.
     """
     await _asked(house, "POST", "/models/unload", {"model": model}, key)
+
+
+async def profiles(house: House, key: str = "") -> Mapping[str, Any]:
+    """The profiles of the running server: ``profiles``, each with its ``name`` and ``pins``, and the ``active`` one.
+
+    Raises:
+        NotFoundError: no server of ours listens where the settings say.
+        EngineError: it broke off.
+    """
+    return await _asked(house, "GET", "/api/profiles", None, key)
+
+
+async def switch(house: House, profile: str | None, key: str = "") -> Mapping[str, Any]:
+    """Have the running server put a profile in force, or none; its profiles then.
+
+    Raises:
+        NotFoundError: no server of ours listens where the settings say.
+        EngineError: it has no such profile, in its words.
+    """
+    return await _asked(house, "PUT", "/api/profiles/active", {"name": profile}, key)
 
 
 async def _asked(house: House, method: str, target: str, body: Mapping[str, Any] | None, key: str) -> dict[str, Any]:

@@ -59,6 +59,22 @@ def muster(house: House, findings: Findings, configuration: Configuration) -> Ro
     return Roster(entries=entries, names=names, selectors=selectors, problems=tuple(problems))
 
 
+def also_listed(
+    entry: Entry, roster: Roster, configuration: Configuration, pins: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Other names under which a model is listed: its aliases, if they are to be, and those that a profile gives it.
+
+    A name that a profile gives is left out where a model is listed under it already.
+    """
+    aliases = entry.declared.aliases if entry.declared and configuration.gateway.aliases_listed else ()
+    found = dict.fromkeys(aliases, "alias")
+    for name, target in pins.items():
+        shadows = name in roster.entries or (name in roster.names and configuration.gateway.aliases_listed)
+        if target is not None and not shadows and roster.names.get(target, target) == entry.id:
+            found[name] = "profile"
+    return found
+
+
 def _declared(house: House, declared: Declared, problems: list[str]) -> Entry:
     source = declared.source
     if isinstance(source, CommandSpec):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from bercail.core import news, schedule
-from bercail.core.configuration import Configuration, Rule, Selector
+from bercail.core.configuration import Configuration, Profiles, Rule, Selector
 from bercail.core.declared import Keep as Keeping
 from bercail.core.declared import ModelFile
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
@@ -27,7 +27,7 @@ from bercail.flows.machine import glance
 from bercail.flows.prepare import prepare, read
 from bercail.flows.reread import Source
 from bercail.flows.resident import Entry, served
-from bercail.flows.roster import Roster, muster
+from bercail.flows.roster import Roster, also_listed, muster
 from bercail.ports import House, Watch
 
 _ALIVE = frozenset((Stand.READY, Stand.DRAINING))
@@ -71,6 +71,7 @@ class Supervisor:
         self._machine: Machine | None = None
         self._source = source
         self._reloading = asyncio.Lock()
+        self._profiles = Profiles(known=house.configuration.profiles)
         self._introduce(house.configuration, frozenset())
 
     def models(self) -> tuple[ServedModel, ...]:
@@ -78,12 +79,26 @@ class Supervisor:
         return tuple(self._served(self._entries[name]) for name in self._roster.entries)
 
     def find(self, model_id: str) -> ServedModel:
-        """The model of that name; an empty name is the only model there is, or the only loaded one.
+        """The model of that name, as the profile in force has it; an empty name is the only one, or the loaded one.
 
         Raises:
             NotFoundError: there is none.
         """
-        return self._served(self._entry(model_id))
+        name = self._profiles.meant(model_id)
+        return replace(self._served(self._entry(name)), asked=name)
+
+    def profiles(self) -> Profiles:
+        """Other names for models, and which are in force."""
+        return self._profiles
+
+    def switch(self, profile: str) -> None:
+        """Put a profile in force, or none if its name is empty.
+
+        Raises:
+            NotFoundError: there is no such profile.
+        """
+        self._profiles = self._profiles.switched(profile)
+        self._tell(news.Warned(text=f"the profile {profile} is in force" if profile else "no profile is in force"))
 
     async def lease(
         self,
@@ -230,6 +245,10 @@ class Supervisor:
             elif known.take(fresh):
                 changed.append(name)
         self._roster = replace(roster, entries={name: self._entries[name] for name in roster.entries})
+        profiles = self._profiles.among(configuration.profiles)
+        if profiles.active != self._profiles.active:
+            self._tell(news.Warned(text=f"the profile {self._profiles.active} is gone, so none is in force"))
+        self._profiles = profiles
         alive = [name for name in changed if self._stand(self._entries[name]) in _ALIVE | _COMING]
         for name in alive:
             with contextlib.suppress(BercailError):  # told where it was found out
@@ -301,8 +320,11 @@ class Supervisor:
         if entry.resident is not None and stand in _ALIVE:
             phase = Phase.FAILED if entry.away else Phase.LOADED
         tells = entry.declared.loading_state if entry.declared else self._house.configuration.gateway.loading_state
-        seen = served(entry, phase)
-        return replace(seen, requests=len(seat.running), waiting=len(seat.line), tells_loading=tells)
+        also = also_listed(entry, self._roster, self._house.configuration, self._profiles.pins)
+        return replace(
+            served(entry, phase),
+            requests=len(seat.running), waiting=len(seat.line), tells_loading=tells, also=also,
+        )  # fmt: skip
 
     def _stand(self, entry: Entry) -> Stand:
         return self._floor.seat(entry).stand

@@ -223,7 +223,8 @@ class App:
         """
         host = self._desk.sees(turn)
         try:
-            return replace(host.find(name), asked=name)
+            found = host.find(name)
+            return replace(found, asked=found.asked or name)
         except NotFoundError as error:
             if not host.models():
                 empty = NotFoundError(error.message, hint=error.hint, code="no_model")

@@ -20,6 +20,7 @@ from bercail.core.access import (
     whose_declared,
 )
 from bercail.core.chat import ApiError
+from bercail.core.configuration import Profiles
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.news import Reloaded
 from bercail.core.route import ServedModel
@@ -236,6 +237,24 @@ class _Narrow:
     def stay(self, model_id: str, stay_s: Seconds) -> str:
         """How long a model that was found may idle."""
         return self._host.stay(model_id, stay_s)
+
+    def profiles(self) -> Profiles:
+        """Those of the host, with what of their names the key may use."""
+        profiles = self._host.profiles()
+        known = tuple(replace(one, pins=dict(filter(self._may_know, one.pins.items()))) for one in profiles.known)
+        return replace(profiles, known=known)
+
+    def _may_know(self, pin: tuple[str, str | None]) -> bool:
+        return pin[1] is None or self._key.may_use(pin[1])
+
+    def switch(self, profile: str) -> None:
+        """Nothing: it would change the names of models that the key may not use.
+
+        Raises:
+            ReplyError: always, with status 403.
+        """
+        words = "profiles are of all models, and this API key is of some"
+        raise ReplyError(ApiError(status=403, message=words, kind="permission_error", code="model_forbidden"))
 
     async def reload(self) -> Reloaded:
         """Nothing: it would change models that the key may not use.

@@ -1,5 +1,6 @@
 """The list of models in the dialects that clients read, and the state of the whole server."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from bercail.core.chat import Json
@@ -13,11 +14,17 @@ _STATUS = {Phase.LOADED: "loaded", Phase.LOADING: "loading", Phase.UNLOADED: "un
 def listing(models: tuple[ServedModel, ...]) -> Json:
     """The answer of ``/v1/models``: ``data`` for OpenAI clients, ``models`` for those of Ollama and Codex."""
     listed = [model for model in models if not model.unlisted]
-    return {
-        "object": "list",
-        "data": [entry(model) for model in listed],
-        "models": [_ollama_entry(model) for model in listed],
-    }
+    data = [entry(model) for model in listed] + [
+        _other_name(model, name, kind) for model in listed for name, kind in model.also.items()
+    ]
+    names = listed + [replace(model, id=name) for model in listed for name in model.also]
+    return {"object": "list", "data": data, "models": [_ollama_entry(model) for model in names]}
+
+
+def _other_name(model: ServedModel, name: str, kind: str) -> Json:
+    """A record for another name of a model, which tells whose it is."""
+    said = {**model.metadata, "type": kind, "modelID": model.id}
+    return entry(replace(model, id=name, metadata=said, aliases=()))
 
 
 def entry(model: ServedModel) -> Json:

@@ -7,6 +7,7 @@ from msgspec import json
 
 from bercail.core import access
 from bercail.core.chat import ApiError
+from bercail.core.configuration import Profiles
 from bercail.core.route import Phase, ServedModel
 from bercail.web.asgi import JSON, Headers, Scope
 from bercail.web.desk import Desk, Errand, take_body
@@ -18,6 +19,8 @@ _NAMED = "/api/models/unload/"
 _STATES = {Phase.LOADED: "ready", Phase.LOADING: "starting", Phase.FAILED: "failed", Phase.UNLOADED: "stopped"}
 _TEXT: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
 METHODS = {
+    "/api/profiles": ("GET", "HEAD"),
+    "/api/profiles/active": ("PUT",),
     "/running": ("GET", "HEAD"),
     "/unload": ("GET", "POST"),
     "/models/load": ("POST",),
@@ -45,6 +48,10 @@ class Memory:
             return Errand(label="unload", attempt=partial(self._unload_named, path[len(_NAMED) :]), need=_ADMIN)
         if path in ("/unload", "/api/models/unload"):
             return Errand(label="unload", attempt=partial(self._unload_all, path), need=_ADMIN)
+        if path == "/api/profiles":
+            return Errand(label="profiles", attempt=self._profiles, need=access.Scope.MODELS)
+        if path == "/api/profiles/active":
+            return Errand(label="profiles", attempt=self._switch, need=_ADMIN)
         if path == "/api/config/reload":
             return Errand(label="reload", attempt=self._reload, need=_ADMIN)
         return Errand(label=path.rpartition("/")[2], attempt=partial(self._change, path), need=_ADMIN)
@@ -53,6 +60,16 @@ class Memory:
         await take_body(turn, scope, self._desk)
         rows = [_row(model) for model in self._desk.sees(turn).models() if model.phase in (Phase.LOADED, Phase.LOADING)]
         await turn.whole(200, [JSON], json.encode({"running": rows}))
+
+    async def _profiles(self, turn: Turn, scope: Scope) -> None:
+        await take_body(turn, scope, self._desk)
+        await turn.whole(200, [JSON], json.encode(_told(self._desk.sees(turn).profiles())))
+
+    async def _switch(self, turn: Turn, scope: Scope) -> None:
+        profile = _profile_in(await take_body(turn, scope, self._desk))
+        host = self._desk.sees(turn)
+        host.switch(profile)
+        await turn.whole(200, [JSON], json.encode(_told(host.profiles())))
 
     async def _change(self, path: str, turn: Turn, scope: Scope) -> None:
         model = self._desk.find(turn, _model_in(await take_body(turn, scope, self._desk)))
@@ -97,6 +114,28 @@ def _row(model: ServedModel) -> dict[str, Any]:
         "slots": model.slots,
         "context_length": model.slot_context_tokens,
     }
+
+
+def _told(profiles: Profiles) -> dict[str, Any]:
+    known = [{"name": one.id, "description": one.description, "pins": dict(one.pins)} for one in profiles.known]
+    return {"profiles": known, "active": profiles.active or None}
+
+
+def _profile_in(body: bytes) -> str:
+    """The name in a request, empty for none.
+
+    Raises:
+        ReplyError: it does not say.
+    """
+    try:
+        found = json.decode(body)
+    except (ValueError, RecursionError):
+        found = None
+    name = found.get("name", "") if isinstance(found, dict) else ""
+    if name == "" or not isinstance(name, str | None):
+        words = 'name the profile: {"name": "..."}, or null for none'
+        raise ReplyError(ApiError(status=400, message=words, param="name", code="profile_required"))
+    return name or ""
 
 
 def _model_in(body: bytes) -> str:

@@ -28,7 +28,8 @@ class Through:
     def look_up(self, scope: Scope) -> Errand | Notice:
         """An errand, or why there is none."""
         raw = scope.get("raw_path", b"")
-        known = [model.id for model in self._desk.host.models()]
+        host = self._desk.host
+        known = {name for model in host.models() for name in (model.id, *model.aliases)} | host.profiles().pins.keys()
         try:
             place = place_in(raw, known) if raw.startswith(UPSTREAM) else None
         except UsageError as error:
