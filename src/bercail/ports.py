@@ -526,6 +526,10 @@ class Door(Protocol):
         """From now on let in whoever shows one of these keys, which a configuration holds, beside the keyring's."""
         ...
 
+    def take_assets(self, expressions: Sequence[str]) -> None:
+        """From now on load no model for paths below ``/upstream/MODEL`` that match one of these expressions."""
+        ...
+
     async def open(self, host: Host) -> str:
         """Listen; the URL.
 

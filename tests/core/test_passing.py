@@ -1,9 +1,11 @@
+import re
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bercail.core.configuration import ASSETS
 from bercail.core.errors import UsageError
 from bercail.core.passing import PARTS, form_field, place_in, request_headers, response_headers
 
@@ -66,7 +68,14 @@ def test_what_passes_has_no_part_that_climbs(rest: bytes) -> None:
 def test_files_of_a_page_load_nothing(rest: bytes, ignored: bool) -> None:
     place = place_in(b"/upstream/m" + rest, ["m"])
     assert place is not None
-    assert place.is_ignored is ignored
+    assert place.matches([re.compile(ASSETS)]) is ignored
+
+
+def test_an_expression_of_ones_own_is_searched_for_in_the_decoded_path() -> None:
+    place = place_in(b"/upstream/m/static/%C3%A9/x", ["m"])
+    assert place is not None
+    assert place.matches([re.compile("^/none"), re.compile("/é/")])
+    assert not place.matches([])
 
 
 def test_an_engine_gets_neither_the_key_nor_what_belongs_to_the_connection() -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Gateway, Peer
-from bercail.core.declared import Declared, ModelFile, Timeouts
+from bercail.core.configuration import Configuration, Gateway
+from bercail.core.declared import Declared, ModelFile
 from bercail.core.unserved import unserved
 
 PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
@@ -15,7 +15,6 @@ PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
 @pytest.mark.parametrize(
     ("gateway", "word"),
     [
-        (Gateway(asset_paths=("x",)), "ignorePaths"),
         (Gateway(store_path="/x"), "store.path"),
         (Gateway(session_headers=()), "session_id"),
         (Gateway(log_level="debug"), "logLevel"),
@@ -32,20 +31,12 @@ def test_of_the_whole(gateway: Gateway, word: str) -> None:
     ("model", "word"),
     [
         (replace(PLAIN, source=ModelFile(path="x", gpus=(0,))), "models.m.gpus"),
-        (replace(PLAIN, timeouts=Timeouts(connect_s=1)), "models.m.timeouts"),
         (replace(PLAIN, ignore_websockets=True), "models.m.compat.ignoreWebsockets"),
     ],
 )
 def test_of_a_model(model: Declared, word: str) -> None:
     (told,) = unserved(Configuration(models=(model,)))
     assert told.startswith(word)
-
-
-def test_of_a_peer() -> None:
-    peer = Peer(id="p", line=1, url="http://x", models=("a",))
-    slow = replace(peer, timeouts=Timeouts(connect_s=1))
-    (told,) = unserved(Configuration(peers=(peer, slow)))
-    assert told.startswith("peers.p.timeouts")
 
 
 def test_what_is_done_is_not_told() -> None:

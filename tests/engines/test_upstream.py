@@ -5,17 +5,20 @@ import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bercail.core.declared import Timeouts
 from bercail.core.errors import EngineError, UsageError
-from bercail.core.launch import Address
+from bercail.core.launch import Address, Site
 from bercail.engines import FakeServer, HttpUpstream
 from bercail.engines.head import render_head
 from bercail.engines.upstream import HIGH_WATER_BYTES
+from bercail.web.errors import api_error
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -369,3 +372,116 @@ def test_head_has_exactly_its_lines_or_is_refused(target: str, headers: list[tup
     assert head.endswith(b"\r\n\r\n")
     assert len(head[:-4].split(b"\n")) <= len(headers) + 3
     assert head.count(b"\r") == head.count(b"\n")
+
+
+def test_headers_that_do_not_come_in_time_are_told_with_the_setting() -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await request(reader)
+        await reader.read()
+
+    async def story() -> None:
+        async with Scripted(silent) as server:
+            server.address = replace(server.address, timeouts=Timeouts(response_header_s=0.05))
+            with pytest.raises(EngineError, match=r"sent no headers within 0\.05 s") as caught:
+                await server.get()
+        assert (caught.value.code, api_error(caught.value, started=True).status) == ("engine_timeout", 504)
+        assert "timeouts.responseHeader" in caught.value.hint
+
+    asyncio.run(story())
+
+
+def test_headers_in_time_may_be_followed_by_a_slow_body() -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(OK[:-2])
+        await asyncio.sleep(0.15)
+        writer.write(OK[-2:])
+        await writer.drain()
+
+    async def story() -> None:
+        async with Scripted(slow) as server:
+            server.address = replace(server.address, timeouts=Timeouts(response_header_s=0.1))
+            assert await server.get() == b"ok"
+
+    asyncio.run(story())
+
+
+def test_connections_to_servers_elsewhere_are_kept_as_long_as_wished_and_ours_never_longer_than_theirs() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await request(reader)
+            writer.write(OK)
+
+    async def connections(site: Site | None, timeouts: Timeouts | None, idle_s: float) -> int:
+        async with Scripted(serve) as server:
+            server.address = replace(server.address, site=site, timeouts=timeouts)
+            await server.get()
+            [pool] = server.upstream._idle.values()
+            pool[0].idle_since_s -= idle_s
+            await server.get()
+            return server.connections
+
+    far, near = Site(authority="h"), Site(authority="h", ours=True)
+    for site, timeouts, idle_s, expected in (
+        (far, Timeouts(idle_s=90.0), 60, 1),
+        (far, Timeouts(idle_s=50.0), 60, 2),
+        (far, Timeouts(idle_s=None), 9999, 1),
+        (far, None, 5, 2),
+        (near, Timeouts(idle_s=90.0), 5, 2),
+        (None, Timeouts(idle_s=1.0), 2, 2),
+    ):
+        assert asyncio.run(connections(site, timeouts, idle_s)) == expected
+
+
+def test_a_connection_that_takes_too_long_is_given_up_as_the_configuration_says() -> None:
+    async def story() -> float:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        upstream, begun_s = HttpUpstream(), time.monotonic()
+        address = Address(port=listener.getsockname()[1], timeouts=Timeouts(connect_s=0.2))
+        try:
+            with pytest.raises(EngineError, match="no connection in time"):
+                await upstream.send(address, "GET", "/", [], b"")
+        finally:
+            for one in (listener, *fillers):
+                one.close()
+        return time.monotonic() - begun_s
+
+    assert 0.15 < asyncio.run(story()) < 2
+
+
+def test_a_silent_connection_is_probed_as_the_configuration_says() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(OK)
+        await reader.read()
+
+    async def story(keepalive_s: float | None) -> int:
+        async with Scripted(serve) as server:
+            server.address = replace(server.address, timeouts=Timeouts(keepalive_s=keepalive_s))
+            await server.get()
+            [pool] = server.upstream._idle.values()
+            plug = pool[0]._transport.get_extra_info("socket")
+            on = plug.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            return int(plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)) if on else 0
+
+    assert [asyncio.run(story(keepalive_s)) for keepalive_s in (7.0, None)] == [7, 0]
+
+
+def test_a_tls_handshake_that_hangs_is_given_up() -> None:
+    async def deaf(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def story() -> None:
+        async with Scripted(deaf) as server:
+            site, timeouts = Site(authority="localhost", tls=True), Timeouts(tls_handshake_s=0.1)
+            server.address = replace(server.address, site=site, timeouts=timeouts)
+            with pytest.raises(EngineError, match="no connection in time"):
+                await server.get()
+
+    asyncio.run(story())

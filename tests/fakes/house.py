@@ -406,9 +406,13 @@ class FakeDoor:
     host: Host | None = None
     closed_within_s: list[float] = field(default_factory=list)
     keys: list[tuple[str, ...]] = field(default_factory=list)
+    assets: list[tuple[str, ...]] = field(default_factory=list)
 
     def take_keys(self, keys: Sequence[str]) -> None:
         self.keys.append(tuple(keys))
+
+    def take_assets(self, expressions: Sequence[str]) -> None:
+        self.assets.append(tuple(expressions))
 
     async def open(self, host: Host) -> str:
         if self.refusal is not None:

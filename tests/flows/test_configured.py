@@ -9,7 +9,7 @@ import pytest
 from bercail.core import news
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Gateway, Peer, Profile, Selector, Strategy
-from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile
+from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile, Timeouts
 from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError, UsageError
 from bercail.core.groups import Group, Groups
 from bercail.core.model import Findings
@@ -474,3 +474,18 @@ def test_models_are_listed_under_the_names_of_the_profile_and_of_aliases_if_aske
         assert [dict(model.also) for model in scene.supervisor.models()] == [{"own": "alias", "big": "profile"}, {}]
 
     play(story, a_command("x", aliases=("own",)), a_command("y"), profiles=(WORK,))
+
+
+def test_a_lease_waits_for_its_server_as_long_as_the_configuration_says() -> None:
+    async def story(scene: Scene) -> None:
+        assert (await scene.supervisor.lease("x")).address.timeouts == Timeouts(connect_s=1.0)
+
+    play(story, a_command("x", timeouts=Timeouts(connect_s=1.0)))
+
+
+def test_paths_that_load_nothing_reach_the_door_when_the_configuration_is_read_anew() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.adopt(replace(scene.configuration, gateway=Gateway(asset_paths=("x",))))
+        assert scene.fakes.door.assets == [("x",)]
+
+    play(story, a_command("x"))

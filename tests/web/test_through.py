@@ -145,3 +145,10 @@ def test_a_server_that_stops_breaks_an_answer_off() -> None:
         assert (client.body, client.complete) == (b"a", False)
 
     one.play(scene)
+
+
+def test_paths_that_load_nothing_are_for_the_configuration_to_say() -> None:
+    one = bench(b"x", phase=Phase.UNLOADED)
+    assert one.get("/upstream/tiny/a.js").status == 409
+    one.app.take_assets(["^/quiet/"])
+    assert [one.get(f"/upstream/tiny/{path}").status for path in ("a.js", "quiet/x")] == [200, 409]

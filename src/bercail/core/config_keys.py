@@ -10,7 +10,7 @@ TIMEOUTS: Keys = tuple(
         ("keepalive", "between the probes of an idle connection"),
         ("responseHeader", "until the headers of an answer"),
         ("tlsHandshake", "for the TLS handshake"),
-        ("expectContinue", "to wait for 100 Continue"),
+        ("expectContinue", "to wait for 100 Continue, which nothing here waits for"),
         ("idleConn", "that an idle connection is kept"),
     )
 )

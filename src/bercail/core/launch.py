@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
+from bercail.core.declared import Timeouts
 from bercail.core.engine import EngineSettings
 from bercail.core.units import Bytes, Seconds
 
@@ -68,12 +69,14 @@ class Address:
 
     Attributes:
         site: for a server that is no engine of ours; None asks on loopback without further ado.
+        timeouts: that a configuration sets; None leaves them to whoever asks.
     """
 
     unix_path: str | None = None
     host: str = "127.0.0.1"
     port: int = 0
     site: Site | None = None
+    timeouts: Timeouts | None = None
 
     def __str__(self) -> str:
         if self.unix_path:

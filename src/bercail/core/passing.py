@@ -19,8 +19,6 @@ _CROSS_ORIGIN = b"access-control-"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(rb"[\x00-\x20\x7f-\xff]")
 UPSTREAM = b"/upstream/"
-IGNORED = re.compile(r".*\.(js|json|css|png|gif|jpg|jpeg|ico|txt)$")
-"""Paths for which no model is loaded, as in llama-swap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +33,10 @@ class Place:
     model: str
     rest: bytes
 
-    @property
-    def is_ignored(self) -> bool:
-        """The path loads no model."""
-        return IGNORED.fullmatch(self.rest.decode("latin-1")) is not None
+    def matches(self, expressions: Sequence[re.Pattern[str]]) -> bool:
+        """Whether the path, decoded, holds what one of these expressions means: then no model is loaded for it."""
+        path = unquote_to_bytes(self.rest).decode("utf-8", "replace")
+        return any(expression.search(path) for expression in expressions)
 
 
 def place_in(raw_path: bytes, known: Collection[str]) -> Place | None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import PEER_TIMEOUTS, Configuration, Gateway
-from bercail.core.declared import Declared, Timeouts
+from bercail.core.configuration import Configuration, Gateway
+from bercail.core.declared import Declared
 
 
 def unserved(configuration: Configuration) -> tuple[str, ...]:
@@ -19,7 +19,6 @@ def _in_general(configuration: Configuration) -> Iterator[str]:
         return of.log_level, of.log_time, of.log_output
 
     for asked, text in (
-        (gateway.asset_paths != usual.asset_paths, "upstream.ignorePaths: the usual expression is used"),
         (bool(gateway.store_path), "store.path: no activity is kept in that file"),
         (gateway.session_headers != usual.session_headers, "ui.activity.session_id: there is no page for it yet"),
         (logs(gateway) != logs(usual), "logLevel, logTimeFormat, logToStdout: every step is told as usual"),
@@ -27,18 +26,12 @@ def _in_general(configuration: Configuration) -> Iterator[str]:
     ):  # fmt: skip
         if asked:
             yield text
-    for peer in configuration.peers:
-        if peer.timeouts != PEER_TIMEOUTS:
-            yield f"peers.{peer.id}.timeouts: connections are given 5 s, and answers as long as they take"
 
 
 def _of_model(model: Declared) -> Iterator[str]:
     source = model.source
     if not isinstance(source, CommandSpec) and source.gpus:
         yield f"models.{model.id}.gpus: no engine of Bercail runs on GPUs yet; a command does"
-    for asked, text in (
-        (model.timeouts != Timeouts(), "timeouts: connections are given 5 s, and answers as long as they take"),
-        (model.ignore_websockets, "compat.ignoreWebsockets: websockets are not passed on at all yet"),
-    ):
+    for asked, text in ((model.ignore_websockets, "compat.ignoreWebsockets: websockets are not passed on at all yet"),):
         if asked:
             yield f"models.{model.id}.{text}"

@@ -9,13 +9,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
+from bercail.core.declared import Timeouts
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Site
 from bercail.core.units import Seconds
 
 CONNECT_TIMEOUT_S: Seconds = 5.0
 SITE_TIMEOUT_S: Seconds = 15.0
-"""For a server elsewhere: its name, its addresses one after the other, TLS."""
+"""For a server elsewhere: its name, and its addresses one after the other."""
+MOST_KEEPALIVE_S = 32_767
+"""The most that Linux takes."""
 _BUSY_PAUSE_S = 0.002
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -32,16 +35,36 @@ async def dial(address: Address, make: Callable[[], P], trust: ssl.SSLContext | 
     Raises:
         EngineError: there is none; says why.
     """
+    limits = address.timeouts or _usual(address)
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S if address.site is None else SITE_TIMEOUT_S):
-            plug = await (_plug(address) if address.site is None or _is_number(address.host) else _reach(address))
-            try:
+        async with asyncio.timeout(limits.connect_s):
+            plug = await (
+                _plug(address) if address.site is None or _is_number(address.host) else _reach(address, limits)
+            )
+        try:
+            _keep_alive(plug, limits.keepalive_s)
+            async with asyncio.timeout(limits.tls_handshake_s):
                 return await _speak(plug, address, make, trust)
-            except BaseException:
-                plug.close()
-                raise
+        except BaseException:
+            plug.close()
+            raise
     except OSError as error:
         raise _unreachable(address, error) from error
+
+
+def _usual(address: Address) -> Timeouts:
+    connect_s = CONNECT_TIMEOUT_S if address.site is None else SITE_TIMEOUT_S
+    return Timeouts(connect_s=connect_s, keepalive_s=None)
+
+
+def _keep_alive(plug: socket.socket, every_s: Seconds | None) -> None:
+    """Have the system probe a silent connection, so that a server that vanished is noticed."""
+    if every_s is None or plug.family is socket.AF_UNIX:
+        return
+    plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE", "TCP_KEEPINTVL"):  # not every system has all of them
+        if hasattr(socket, name):
+            plug.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, min(int(every_s), MOST_KEEPALIVE_S)))
 
 
 async def _speak(plug: socket.socket, address: Address, make: Callable[[], P], trust: ssl.SSLContext | None) -> P:
@@ -95,16 +118,18 @@ def _is_number(host: str) -> bool:
     return False
 
 
-async def _reach(address: Address) -> socket.socket:
-    """A socket connected to the first of a name's addresses that answers."""
+async def _reach(address: Address, limits: Timeouts) -> socket.socket:
+    """A socket connected to the first of a name's addresses that answers; each gets its share of the time."""
     loop = asyncio.get_running_loop()
     failure = OSError("its name has no address")
-    for family, kind, protocol, _, where in await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    share_s = None if limits.connect_s is None else limits.connect_s / max(1, len(found))
+    for family, kind, protocol, _, where in found:
         plug = socket.socket(family, kind, protocol)
         plug.settimeout(0)
         try:
             plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(share_s):
                 await loop.sock_connect(plug, where)
         except OSError as error:  # a time-out is one
             plug.close()

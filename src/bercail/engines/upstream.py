@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections.abc import AsyncIterator
 from typing import Protocol, cast
@@ -10,7 +11,7 @@ import httptools
 
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address
-from bercail.core.units import KIB, Bytes
+from bercail.core.units import KIB, Bytes, Seconds
 from bercail.engines.dial import dial
 from bercail.engines.head import Headers, render_head
 
@@ -248,17 +249,17 @@ class HttpUpstream:
         not answered and, by all signs, not read.
 
         Raises:
-            EngineError: nobody listens, its certificate is not believed, or the connection broke before the headers.
+            EngineError: nobody listens, its certificate is not believed, or the headers did not come, or not in time.
             UsageError: a header or the target would break the request's framing.
         """
         head = render_head(method, target, headers, len(body), address.site)
         connection = self._take(address)
         if connection is not None:
             with contextlib.suppress(_StaleError):
-                return await connection.exchange(head, body)
+                return await _answered(connection, address, head, body)
         connection = await self._connect(address)
         try:
-            return await connection.exchange(head, body)
+            return await _answered(connection, address, head, body)
         except _StaleError:
             raise EngineError(
                 f"the engine at {address} closed the connection without an answer",
@@ -276,7 +277,7 @@ class HttpUpstream:
 
     def _take(self, address: Address) -> _Connection | None:
         pool = self._idle.get(address.unix_path or str(address))
-        oldest_s = asyncio.get_running_loop().time() - IDLE_S
+        oldest_s = asyncio.get_running_loop().time() - _idle_s(address)
         while pool:
             connection = pool.pop()
             if connection.usable and connection.idle_since_s > oldest_s:
@@ -295,3 +296,24 @@ class HttpUpstream:
         self._open = {other for other in self._open if other.usable}
         self._open.add(connection)
         return connection
+
+
+async def _answered(connection: _Connection, address: Address, head: bytes, body: bytes) -> Response:
+    """The response of a server that is given as long for its headers as a configuration says."""
+    limit_s = address.timeouts.response_header_s if address.timeouts else None
+    try:
+        async with asyncio.timeout(limit_s):
+            return await connection.exchange(head, body)
+    except TimeoutError as error:
+        raise EngineError(
+            f"{address} sent no headers within {limit_s:g} s",
+            hint="timeouts.responseHeader in the configuration says how long that may take",
+            code="engine_timeout",
+        ) from error
+
+
+def _idle_s(address: Address) -> Seconds:
+    """How long a connection without a request is good for; engines of ours give theirs up early."""
+    wished_s = address.timeouts.idle_s if address.timeouts else IDLE_S
+    ours = address.site is None or address.site.ours
+    return min(wished_s or math.inf, IDLE_S if ours else math.inf)

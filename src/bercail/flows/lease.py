@@ -1,6 +1,7 @@
 """The right to send one request to a model in memory."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bercail.core.declared import Declared
 from bercail.core.errors import EngineError
@@ -32,8 +33,9 @@ class ResidentLease:
 
     @property
     def address(self) -> Address:
-        """Where the engine listens."""
-        return self._resident.process.address
+        """Where the engine listens, and how long a configuration waits for it."""
+        address = self._resident.process.address
+        return address if self._declared is None else replace(address, timeouts=self._declared.timeouts)
 
     def rewrite(self, body: bytes) -> bytes:
         """A JSON object for it, with what a configuration changes in it."""

@@ -233,6 +233,7 @@ class Supervisor:
     async def adopt(self, configuration: Configuration) -> news.Reloaded:
         """Serve what ``configuration`` declares: only what has changed starts anew, after its requests have ended."""
         self._house.door.take_keys(configuration.gateway.api_keys)
+        self._house.door.take_assets(configuration.gateway.asset_paths)
         before = self._roster
         self._house = replace(self._house, configuration=configuration)
         roster = await asyncio.to_thread(muster, self._house, self._findings, configuration)

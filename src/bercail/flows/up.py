@@ -73,6 +73,7 @@ async def up(house: House, request: Request) -> None:
         tell(news.ModelsFound(findings=findings))
     house.keyring.keys()  # a file of keys that cannot be read is no open door
     house.door.take_keys(house.configuration.gateway.api_keys)
+    house.door.take_assets(house.configuration.gateway.asset_paths)
     await _open_ledger(house, tell)
     first = None if declares else await request.choose(findings)
     roster = await asyncio.to_thread(muster, house, findings, house.configuration)

@@ -2,7 +2,7 @@
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -70,6 +70,10 @@ class App:
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
         self.stopping = False
+
+    def take_assets(self, expressions: Sequence[str]) -> None:
+        """From now on load no model for paths of an engine that match one of these."""
+        self._dialects.take_assets(expressions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -55,6 +55,8 @@ def api_error(error: BercailError, *, started: bool) -> ApiError:
             return error_from(error, status, retry_after_s=retry_after_s)
         case RefusedError() | ReadError():
             return error_from(error, 503, final=True)
+        case EngineError(code="engine_timeout"):
+            return error_from(error, 504)
         case EngineError():
             return error_from(error, 502) if started else error_from(error, 503, retry_after_s=ENGINE_RETRY_S)
         case _:

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from bercail.core.chat import ApiError, error_from
+from bercail.core.configuration import ASSETS
 from bercail.core.errors import ListenError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.units import Seconds
@@ -44,6 +45,7 @@ class Gateway:
         self._gate = Gate(keyring, ledger, require=options.require_key, clock=clock)
         self._upstream = upstream
         self._clock = clock
+        self._assets: tuple[str, ...] = (ASSETS,)
         self._state = ServerState()
         self._app: App | None = None
         self._server: asyncio.Server | None = None
@@ -51,6 +53,12 @@ class Gateway:
     def take_keys(self, keys: Sequence[str]) -> None:
         """From now on let in whoever shows one of these keys, which a configuration holds, beside the keyring's."""
         self._gate.take_keys(keys)
+
+    def take_assets(self, expressions: Sequence[str]) -> None:
+        """From now on load no model for paths of an engine that match one of these."""
+        self._assets = tuple(expressions)
+        if self._app is not None:
+            self._app.take_assets(self._assets)
 
     async def open(self, host: Host) -> str:
         """Listen; the URL to reach it on this machine.
@@ -60,6 +68,7 @@ class Gateway:
         """
         await asyncio.to_thread(self._gate.remember)
         app = App(host, self._upstream, self._options, self._clock, self._gate)
+        app.take_assets(self._assets)
         listener = bind(self._options.host, self._options.port)
         config = Config(
             app, http=HttpToolsProtocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None,

@@ -1,5 +1,8 @@
 """What clients speak beside OpenAI's chat: what engines speak themselves, Ollama's interface, an engine's own paths."""
 
+import re
+from collections.abc import Sequence
+
 from bercail.core.chat import ApiError
 from bercail.core.dialect import PASSAGES, STATES, Form
 from bercail.web.asgi import Scope
@@ -27,6 +30,10 @@ class Dialects:
         self._ollama = Ollama(desk)
         self._through = Through(desk)
         self._memory = Memory(desk)
+
+    def take_assets(self, expressions: Sequence[str]) -> None:
+        """From now on load no model for paths of an engine that match one of these."""
+        self._through.assets = tuple(re.compile(expression) for expression in expressions)
 
     def look_up(self, scope: Scope, path: str) -> Errand | Notice | None:
         """An errand, or a notice; None for a path of nobody's here.

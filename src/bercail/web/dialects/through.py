@@ -1,9 +1,11 @@
 """``/upstream/{model}/...``: an engine's own paths, its page among them, as they are."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from bercail.core.chat import ApiError
+from bercail.core.configuration import ASSETS
 from bercail.core.dialect import Form
 from bercail.core.errors import UsageError
 from bercail.core.passing import UPSTREAM, Place, place_in, request_headers, response_headers
@@ -20,10 +22,15 @@ _REFUSED = ("CONNECT", "TRACE")
 
 
 class Through:
-    """Finds the model in a path and hands everything on."""
+    """Finds the model in a path and hands everything on.
+
+    Attributes:
+        assets: paths that match one of these load no model.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self.assets: tuple[re.Pattern[str], ...] = (re.compile(ASSETS),)
 
     def look_up(self, scope: Scope) -> Errand | Notice:
         """An errand, or why there is none."""
@@ -60,7 +67,7 @@ class Through:
             take = partial(_hand_on, turn, self._desk.clock, head=head)
             await exchange(self._desk.upstream, turn, lease, outgoing, take, refused=False)
 
-        if not place.is_ignored:
+        if not place.matches(self.assets):
             await self._desk.lend(turn, model, use)
             return
         lease = await lease_at_once(self._desk.host, model, turn.visit)
