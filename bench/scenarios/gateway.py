@@ -29,7 +29,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from bercail.core.configuration import Profiles
+from bercail.core.configuration import Profiles, SideRule
 from bercail.core.launch import Address
 from bercail.core.model import Capability
 from bercail.core.news import Reloaded
@@ -113,6 +113,10 @@ class OneModel:
     def profiles(self) -> Profiles:
         """None."""
         return Profiles()
+
+    def side_rules(self) -> tuple[SideRule, ...]:
+        """None."""
+        return ()
 
     def switch(self, profile: str) -> None:
         """There is none."""

@@ -9,7 +9,7 @@ from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Profiles
+from bercail.core.configuration import Configuration, Profiles, SideRule
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
@@ -340,6 +340,10 @@ class Host(Protocol):
         Raises:
             NotFoundError: there is no such profile.
         """
+        ...
+
+    def side_rules(self) -> Sequence[SideRule]:
+        """Which requests another model may answer rather than have theirs loaded."""
         ...
 
     async def reload(self) -> Reloaded:

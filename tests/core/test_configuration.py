@@ -20,7 +20,7 @@ from bercail.core.keys import parse_duration
 from bercail.core.matrix import Matrix
 from bercail.core.options import EngineOptions
 from bercail.core.tree import Dialect, NoteKind
-from fakes.configuration import command, configuration, model, notes
+from fakes.configuration import command, configuration, model, notes, refused
 
 RUN = "{cmd: run, proxy: http://h}"
 SWAP = f"models:\n  m: {RUN}\n"
@@ -489,3 +489,41 @@ def test_what_is_read_otherwise_counts_as_it_is_told() -> None:
 )
 def test_durations_are_gos(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
+
+
+def test_side_requests_are_read_with_the_models_that_may_answer() -> None:
+    found = configuration(
+        """
+        models:
+          big: {cmd: big, proxy: "http://h:1"}
+          tiny: {cmd: tiny, proxy: "http://h:2", aliases: [small]}
+        side_requests:
+          titles:
+            {models: [small], clients: [open-webui], prompts: [title], names: [big], headers: {X-Job: 1},
+             max_tokens: 64}
+        """
+    )
+    assert found.dialect is Dialect.BERCAIL
+    [rule] = found.side_rules
+    assert (rule.id, rule.models, rule.clients, rule.prompts) == ("titles", ("tiny",), ("open-webui",), ("title",))
+    assert (rule.names, rule.headers, rule.max_tokens) == (("big",), {"x-job": "1"}, 64)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("{models: [tiny]}", "would match every request"),
+        ("{models: [tinny], max_tokens: 1}", "no model 'tinny'"),
+        ("{names: [none], max_tokens: 1}", "no model 'none'"),
+        ("{prompts: ['  ']}", "a text is empty"),
+        ("{headers: {x: null}}", "headers.x is nothing"),
+        ("{headers: {x: [1]}}", "headers.x is a list"),
+        ("{clients: [webui]}", "webui"),
+        ("{max_tokens: 0}", "less than 1"),
+        ("{max_token: 1}", "unknown setting 'max_token'"),
+    ],
+)
+def test_a_side_rule_that_cannot_be_meant_is_refused(rule: str, words: str) -> None:
+    error = refused(f"models:\n  tiny: {{cmd: tiny, proxy: 'http://h:2'}}\nside_requests:\n  titles: {rule}\n")
+    assert words in str(error)
+    assert "line 4" in str(error)

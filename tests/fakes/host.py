@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from bercail.core.configuration import Profiles
+from bercail.core.configuration import Profiles, SideRule
 from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.launch import Address
 from bercail.core.loading import Wait
@@ -77,6 +77,8 @@ class FakeHost:
         stays: how long which models were to idle, and how many leases were out then.
         stays_refusal: why that is not done.
         others: its profiles.
+        rules: its rules for side requests.
+        substituted: the substitutes of every call for a lease.
         wait: how it stands with a request that waits at the gate.
     """
 
@@ -96,6 +98,8 @@ class FakeHost:
     asked: list[tuple[str, str, int]] = field(default_factory=list)
     stays: list[tuple[str, float, int]] = field(default_factory=list)
     stays_refusal: str = ""
+    rules: tuple[SideRule, ...] = ()
+    substituted: list[tuple[str, ...]] = field(default_factory=list)
     others: Profiles = field(default_factory=Profiles)
     wait: Wait = Wait(model="", phase=Phase.LOADING, position=1)  # noqa: RUF009 - a frozen value
 
@@ -113,6 +117,9 @@ class FakeHost:
 
     def profiles(self) -> Profiles:
         return self.others
+
+    def side_rules(self) -> Sequence[SideRule]:
+        return self.rules
 
     def switch(self, profile: str) -> None:
         self.others = self.others.switched(profile)
@@ -153,7 +160,10 @@ class FakeHost:
         watch: Watch | None = None,
     ) -> FakeLease:
         self.asked.append((model_id, key, priority))
+        self.substituted.append(tuple(substitutes))
         model = self.find(model_id)
+        if substitutes and model.phase is not Phase.LOADED:
+            model = self.find(substitutes[0])
         if self.gate is not None:
             if watch is not None:
                 watch(lambda: replace(self.wait, model=model.id))

@@ -8,7 +8,7 @@ import pytest
 
 from bercail.core import news
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Gateway, Peer, Profile, Selector, Strategy
+from bercail.core.configuration import Configuration, Gateway, Peer, Profile, Selector, SideRule, Strategy
 from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile, Timeouts
 from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError, UsageError
 from bercail.core.groups import Group, Groups
@@ -489,3 +489,18 @@ def test_paths_that_load_nothing_reach_the_door_when_the_configuration_is_read_a
         assert scene.fakes.door.assets == [("x",)]
 
     play(story, a_command("x"))
+
+
+def test_a_side_request_is_answered_by_a_substitute_that_is_in_memory_and_else_by_its_own() -> None:
+    async def story(scene: Scene) -> None:
+        assert scene.supervisor.side_rules() == (SideRule(id="titles", line=1, max_tokens=5),)
+        (await scene.supervisor.lease("x")).release()
+        instead = await scene.supervisor.lease("y", substitutes=("x",))
+        assert instead.model.id == "x"
+        instead.release()
+        own = await scene.supervisor.lease("y", substitutes=("z",))
+        assert own.model.id == "y"
+        own.release()
+
+    rules = (SideRule(id="titles", line=1, max_tokens=5),)
+    play(story, a_command("x"), a_command("y"), a_command("z"), side_rules=rules)

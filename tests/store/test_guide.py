@@ -15,7 +15,7 @@ def read(text: str) -> Configuration:
 
 
 def test_every_example_of_the_guide_is_read() -> None:
-    models, macros, groups, matrix = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    models, macros, groups, matrix, profiles, side = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     assert [model.id for model in read(models).models] == ["qwen", "images", "far"]
     named = read(macros)
     assert named.gateway.api_keys == ("key",)
@@ -28,3 +28,6 @@ def test_every_example_of_the_guide_is_read() -> None:
     sets = read(models + matrix).rule
     assert isinstance(sets, Matrix)
     assert sets.eviction_for("qwen", {"images", "far"}) == {"images"}
+    assert read(models + profiles).profiles[0].pins == {"gpt-4o": "qwen", "images": None}
+    [rule] = read(models + side).side_rules
+    assert (rule.models, rule.clients) == (("qwen",), ("open-webui",))

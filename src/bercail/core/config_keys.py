@@ -99,6 +99,16 @@ SELECTOR: Keys = (
     Key(name="unlisted", shape=Shape.FLAG, help="Not listed in /v1/models; requests may still name it."),
     Key(name="metadata", shape=Shape.PAIRS, help="Shown in /v1/models."),
 )  # fmt: skip
+KNOWN_CLIENTS = ("open-webui",)
+SIDE: Keys = (
+    Key(name="models", shape=Shape.TEXTS, help="Models that may answer, the best first; any in memory if left out."),
+    Key(name="clients", shape=Shape.TEXTS, help="Clients whose side requests are known: open-webui.",
+        choices=KNOWN_CLIENTS),
+    Key(name="prompts", shape=Shape.TEXTS, help="Texts, one of which its system prompt or its last message holds."),
+    Key(name="names", shape=Shape.TEXTS, help="Names of models, one of which it asks for."),
+    Key(name="headers", shape=Shape.PAIRS, help="Headers that it carries, and their values."),
+    Key(name="max_tokens", shape=Shape.COUNT, help="Most tokens of an answer that it may ask for.", minimum=1),
+)  # fmt: skip
 GROUP: Keys = (
     Key(name="swap", shape=Shape.FLAG, help="One member at a time; true if it is left out."),
     Key(name="exclusive", shape=Shape.FLAG, help="Loading a member unloads other groups; true if it is left out."),
@@ -159,6 +169,8 @@ TOP: Keys = (
         below=ROUTING),
     Key(name="profiles", shape=Shape.OBJECTS, help="Other names for models, to be chosen at run time.", below=PROFILE),
     Key(name="selectors", shape=Shape.OBJECTS, help="Names that stand for one of several models.", below=SELECTOR),
+    Key(name="side_requests", shape=Shape.OBJECTS, help="Small requests that a model in memory may answer instead.",
+        below=SIDE, ours=True),
     Key(name="peers", shape=Shape.OBJECTS, help="Servers elsewhere.", below=PEER),
     Key(name="hooks", shape=Shape.OBJECT, help="What is done when.", below=HOOKS),
     Key(name="upstream", shape=Shape.OBJECT, help="The way to an engine's own pages.", below=UPSTREAM),

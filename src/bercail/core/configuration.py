@@ -12,7 +12,7 @@ from bercail.core.errors import NotFoundError
 from bercail.core.groups import Groups
 from bercail.core.matrix import Matrix
 from bercail.core.tree import Dialect, Json, Note
-from bercail.core.units import Seconds
+from bercail.core.units import Seconds, Tokens
 
 Rule: TypeAlias = Groups | Matrix
 """Who may be in memory together; both tell ``eviction_for(target, running)`` and ``may_coexist(models)``."""
@@ -101,6 +101,29 @@ class Profiles:
     def among(self, known: tuple[Profile, ...]) -> "Profiles":
         """After a configuration was read anew: the one in force stays in force if it is still there."""
         return Profiles(known=known, active=self.active if any(one.id == self.active for one in known) else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideRule:
+    """Which requests another model may answer rather than have theirs loaded; all that is said must hold.
+
+    Attributes:
+        models: names of those that may, the best first; empty is any in memory.
+        clients: whose side requests are known by their form.
+        prompts: one of them is in the system prompt or the last message, in any case.
+        names: one of them is the model that is asked for.
+        headers: by name in lower case.
+        max_tokens: of an answer that is asked for; None is any number, also none.
+    """
+
+    id: str
+    line: int
+    models: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: Tokens | None = None
 
 
 PEER_TIMEOUTS = Timeouts(response_header_s=60.0)
@@ -209,6 +232,7 @@ class Configuration:
     rule: Rule | None = None
     profiles: tuple[Profile, ...] = ()
     selectors: tuple[Selector, ...] = ()
+    side_rules: tuple[SideRule, ...] = ()
     peers: tuple[Peer, ...] = ()
     preload: tuple[str, ...] = ()
     gateway: Gateway = field(default_factory=Gateway)

@@ -13,7 +13,7 @@ from bercail.core.declaring import LEAST_READY_S, General, declare, takes_port
 from bercail.core.grouping import read_groups, read_matrix
 from bercail.core.keys import Table, as_count, named, open_table
 from bercail.core.macros import Macros, expand, read_macros, resolve
-from bercail.core.naming import Names, preloaded, read_peers, read_profiles, read_selectors, take_names
+from bercail.core.naming import Names, preloaded, read_peers, read_profiles, read_selectors, read_side_rules, take_names
 from bercail.core.options import MOVED, Settings
 from bercail.core.tree import (
     Dialect,
@@ -36,6 +36,7 @@ ANCHORS = "x-"
 _OURS = frozenset({"model", "keep", "priority", "gpus"})
 KNOWN = tuple(key.name for key in TOP)
 """Every key at the top of a configuration."""
+_OURS_ON_TOP = frozenset(key.name for key in TOP if key.ours)
 
 
 def dialect_of(root: Fields) -> Dialect:
@@ -43,7 +44,7 @@ def dialect_of(root: Fields) -> Dialect:
     names = set(root.names)
     models = root.get("models")
     declared = [entry.node for entry in models.entries] if isinstance(models, Fields) else []
-    ours = any(name.partition(".")[0] in GROUPS for name in names) or any(
+    ours = any(name in _OURS_ON_TOP or name.partition(".")[0] in GROUPS for name in names) or any(
         isinstance(node, Fields) and not _OURS.isdisjoint(node.names) for node in declared
     )
     if ours or (isinstance(models, Fields) and _moved(models)):
@@ -75,6 +76,7 @@ def read_configuration(root: Fields, origin: str) -> Configuration:
     peers = read_peers(top.node("peers"), names, reading)
     selectors = read_selectors(top.node("selectors"), names, rule, reading)
     profiles = read_profiles(top.node("profiles"), names, reading)
+    side_rules = read_side_rules(top.node("side_requests"), names, reading)
     priorities = _priorities(routing, names, reading)
     return Configuration(
         dialect=reading.dialect,
@@ -82,6 +84,7 @@ def read_configuration(root: Fields, origin: str) -> Configuration:
         rule=rule,
         profiles=profiles,
         selectors=selectors,
+        side_rules=side_rules,
         peers=peers,
         preload=_preload(top, names, reading),
         gateway=_gateway(top, general, reading),

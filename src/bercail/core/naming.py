@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bercail.core.config_keys import PEER, PROFILE, SELECTOR
-from bercail.core.configuration import PEER_TIMEOUTS, Peer, Profile, Rule, Selector, Strategy
+from bercail.core.config_keys import PEER, PROFILE, SELECTOR, SIDE
+from bercail.core.configuration import PEER_TIMEOUTS, Peer, Profile, Rule, Selector, SideRule, Strategy
 from bercail.core.declared import Declared
 from bercail.core.declaring import check_url, read_pairs, read_timeouts
 from bercail.core.filtering import read_peer_filters
@@ -216,6 +216,46 @@ def _pin(pin: Entry, table: Table, names: Names, reading: Reading) -> tuple[str,
     if target and target not in names.all:
         raise reading.unknown(pin.node.line, f"{where}.{pin.name}: no model {target!r}", target, names.all)
     return pin.name, target or None
+
+
+def read_side_rules(node: Node | None, names: Names, reading: Reading) -> tuple[SideRule, ...]:
+    """Which requests another model may answer.
+
+    Raises:
+        SettingsError: a rule would match everything, or names a model that does not exist.
+    """
+    return tuple(_side_rule(entry, where, names, reading) for entry, where in named(node, reading, "side_requests"))
+
+
+def _side_rule(entry: Entry, where: str, names: Names, reading: Reading) -> SideRule:
+    table = open_table(entry.node, SIDE, reading, where)
+    for item in (*table.scalars("models"), *table.scalars("names")):
+        if item.text not in names.models:
+            raise reading.unknown(item.line, f"{where}: no model {item.text!r} here", item.text, tuple(names.models))
+    for item in table.scalars("prompts"):
+        if not item.text.strip():
+            raise reading.error(item.line, f"{where}.prompts: a text is empty", "write one, or take it out")
+    rule = SideRule(
+        id=entry.name,
+        line=entry.line,
+        models=tuple(names.models[name] for name in table.texts("models")),
+        clients=table.texts("clients"),
+        prompts=table.texts("prompts"),
+        names=table.texts("names"),
+        headers=dict(_header(pin, table, reading) for pin in table.entries("headers")),
+        max_tokens=table.count("max_tokens", 0) or None,
+    )
+    if not (rule.clients or rule.prompts or rule.names or rule.headers or rule.max_tokens):
+        hint = "say which requests: clients, prompts, names, headers or max_tokens"
+        raise reading.error(entry.line, f"{where} would match every request", hint)
+    return rule
+
+
+def _header(entry: Entry, table: Table, reading: Reading) -> tuple[str, str]:
+    if not isinstance(entry.node, Scalar) or entry.node.value is None:
+        where = f"{table.at('headers')}.{entry.name}"
+        raise reading.error(entry.node.line, f"{where} is {kind_of(entry.node)}", "write the value of the header")
+    return entry.name.strip().lower(), entry.node.text.strip()
 
 
 def preloaded(items: tuple[Scalar, ...], names: Names, reading: Reading) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from bercail.core import news, schedule
-from bercail.core.configuration import Configuration, Profiles, Rule, Selector
+from bercail.core.configuration import Configuration, Profiles, Rule, Selector, SideRule
 from bercail.core.declared import Keep as Keeping
 from bercail.core.declared import ModelFile
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
@@ -90,6 +90,10 @@ class Supervisor:
     def profiles(self) -> Profiles:
         """Other names for models, and which are in force."""
         return self._profiles
+
+    def side_rules(self) -> Sequence[SideRule]:
+        """Which requests another model may answer rather than have theirs loaded."""
+        return self._house.configuration.side_rules
 
     def switch(self, profile: str) -> None:
         """Put a profile in force, or none if its name is empty.

@@ -17,6 +17,7 @@ from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Lease, Upstream
 from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
+from bercail.web.aside import look_aside, told_aside
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
 from bercail.web.dialects import ROUTES, Dialects
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
@@ -205,6 +206,8 @@ class App:
         check_capability(endpoint, model)
         check_media(body, model)
         ask = replace(ask, plain=model.plain)
+        if endpoint is Endpoint.CHAT:
+            look_aside(self._desk, turn, scope, model, body)
         turn.payload = forwarded(body, ask)
         del body  # up to the body limit each, and a request may wait for long
         if ask.way is Way.STREAM:
@@ -241,16 +244,19 @@ class App:
     async def _lend(self, turn: Turn, model: ServedModel, use: Callable[[Lease], Awaitable[None]]) -> None:
         """Wait for the model and this request's turn there, then use it."""
         metrics, visit, asked_s = self.metrics, turn.visit or Visit(), self._desk.clock()
-        tidings = Tidings(turn.stream, self._desk.clock) if model.tells_loading and turn.stream else None
+        tells = model.tells_loading and turn.stream and not turn.substitutes
+        tidings = Tidings(turn.stream, self._desk.clock) if tells and turn.stream else None
         metrics.queued += 1
         try:
             watch = tidings.watch if tidings else None
-            lease = await self._host.lease(model.asked or model.id, *visit.share, watch=watch)
+            name = model.asked or model.id
+            lease = await self._host.lease(name, *visit.share, substitutes=turn.substitutes, watch=watch)
         finally:
             metrics.queued -= 1
         metrics.running += 1
         turn.record.waited(self._desk.clock() - asked_s, lease.load_s)
         try:
+            told_aside(turn, model, lease)
             visit.check(lease.model)  # a name may mean one of several models, which one is decided here
             if tidings is not None:
                 await tidings.end(lease.model.id)

@@ -20,7 +20,7 @@ from bercail.core.access import (
     whose_declared,
 )
 from bercail.core.chat import ApiError
-from bercail.core.configuration import Profiles
+from bercail.core.configuration import Profiles, SideRule
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.news import Reloaded
 from bercail.core.route import ServedModel
@@ -255,6 +255,10 @@ class _Narrow:
         """
         words = "profiles are of all models, and this API key is of some"
         raise ReplyError(ApiError(status=403, message=words, kind="permission_error", code="model_forbidden"))
+
+    def side_rules(self) -> Sequence[SideRule]:
+        """Those of the host."""
+        return self._host.side_rules()
 
     async def reload(self) -> Reloaded:
         """Nothing: it would change models that the key may not use.

@@ -141,6 +141,8 @@ class Turn:
         gone: the client has left.
         cut: why the server ends this request, or None.
         unread: the body has not been read to its end, so nothing can follow on this connection.
+        substitutes: ids of models that may answer if its own is not there.
+        headers: that go with a whole answer beside its own.
     """
 
     def __init__(self, receive: Receive, send: Send, record: Record, form: Form = Form.OPENAI) -> None:
@@ -158,6 +160,8 @@ class Turn:
         self.gone = False
         self.cut: ApiError | None = None
         self.unread = True
+        self.substitutes: tuple[str, ...] = ()
+        self.headers: Headers = []
         self.send = send
         self._ending = False
         self._watcher: asyncio.Task[None] | None = None
@@ -206,7 +210,7 @@ class Turn:
         self._ending = True
         self.record.status = status
         self.record.response_bytes += len(body)
-        await answer(self.send, status, headers, body)
+        await answer(self.send, status, [*headers, *self.headers], body)
 
     async def end_stream(self, events: bytes) -> None:
         """Send the last events, end the stream as a whole one, and be done."""

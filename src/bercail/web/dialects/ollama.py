@@ -18,6 +18,7 @@ from bercail.core.route import Phase, ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Lease, UpstreamResponse
 from bercail.web.asgi import JSON, Headers, Scope
+from bercail.web.aside import look_aside
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
 from bercail.web.errors import ReplyError, check_needs, written
 from bercail.web.media import check_media
@@ -93,6 +94,8 @@ class Ollama:
             return
         payload = _encoded(wish.body)
         check_media(payload, model)
+        if wish.way is Way.CHAT:
+            look_aside(self._desk, turn, scope, model, payload)
         turn.payload = splice(payload, _STREAM)
         begun_s = self._desk.clock()
         reply = Reply(model=wish.model or model.id, chat=chat)
@@ -109,6 +112,8 @@ class Ollama:
 
         async def use(lease: Lease) -> None:
             reply.load_s = self._desk.clock() - begun_s
+            if turn.record.model != model.id:
+                reply.model = lease.model.id
             _check(wish, lease.model)
             told = self._tell(turn, wish, lease.model)
             if wish.way is Way.NONE:
@@ -116,7 +121,7 @@ class Ollama:
                 await turn.whole(200, [JSON, *told], json.encode(made))
                 return
             if turn.stream is not None:
-                turn.stream.headers = [*_LINES, *told]
+                turn.stream.headers = [*turn.stream.headers, *told]
             take = partial(self._take, turn, reply, told, begun_s)
             await exchange(self._desk.upstream, turn, lease, Outgoing(target=wish.way.value), take)
 
