@@ -232,6 +232,32 @@ class UpstreamResponse(Protocol):
         ...
 
 
+class Tunnel(Protocol):
+    """An engine's answer to the wish for a websocket, and the bytes that follow it."""
+
+    @property
+    def status(self) -> int:
+        """101 if it is open."""
+        ...
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names in lower case."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes; none at the end, however it came."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Hand on bytes; waits while the engine does not read. Nothing if it has gone."""
+        ...
+
+    def close(self) -> None:
+        """Send what waits, and end; harmless to repeat."""
+        ...
+
+
 class Upstream(Protocol):
     """The HTTP client towards engines: pooled, streaming, cancelled by closing the socket at once."""
 
@@ -242,6 +268,14 @@ class Upstream(Protocol):
 
         Raises:
             EngineError: nobody listens, or the connection broke before the headers.
+        """
+        ...
+
+    async def tunnel(self, address: Address, target: str, headers: Sequence[tuple[bytes, bytes]]) -> Tunnel:
+        """The answer to the wish for a websocket; whoever asks closes it.
+
+        Raises:
+            EngineError: nobody listens, or what came is no answer.
         """
         ...
 
@@ -380,6 +414,14 @@ class Host(Protocol):
             ReadError: its file must not be loaded.
             EngineError: its engine failed, with the last lines of the log.
             StoppingError: the server is going down.
+        """
+        ...
+
+    def glance(self, model_id: str) -> Lease | None:
+        """A lease that counts for nothing, so that the model may leave any moment; None if it is not in memory.
+
+        Raises:
+            NotFoundError: no such model.
         """
         ...
 

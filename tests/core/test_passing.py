@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from bercail.core.configuration import ASSETS
 from bercail.core.errors import UsageError
-from bercail.core.passing import PARTS, form_field, place_in, request_headers, response_headers
+from bercail.core.passing import (
+    PARTS,
+    form_field,
+    place_in,
+    request_headers,
+    response_headers,
+    same_page,
+    wants_websocket,
+)
 
 KNOWN = ("m", "org/m", "org/m/x", "é")
 
@@ -143,3 +151,39 @@ def test_no_form_breaks_the_search(body: bytes, boundary: bytes) -> None:
     for whole in (body, b"--" + boundary + b"\r\n" + body):
         with suppress(UsageError):
             form_field(whole, b"multipart/form-data; boundary=" + boundary, b"model")
+
+
+SHAKE = ((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"WebSocket"), (b"Sec-WebSocket-Key", b"x"))
+
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "wants"),
+    [
+        ("GET", SHAKE, True),
+        ("POST", SHAKE, False),
+        ("GET", SHAKE[1:], False),
+        ("GET", SHAKE[:2], False),
+        ("GET", (SHAKE[0], (b"upgrade", b"h2c"), SHAKE[2]), False),
+    ],
+)
+def test_a_websocket_is_known_by_its_handshake(
+    method: str, headers: tuple[tuple[bytes, bytes], ...], wants: bool
+) -> None:
+    assert wants_websocket(method, headers) is wants
+
+
+@pytest.mark.parametrize(
+    ("headers", "same"),
+    [
+        ((), True),
+        (((b"origin", b"http://A:1"), (b"Host", b"a:1")), True),
+        (((b"origin", b"http://a:2"), (b"host", b"a:1")), False),
+        (((b"origin", b"null"), (b"host", b"a:1")), False),
+        (((b"origin", b"null"),), False),
+    ],
+)
+def test_a_page_is_of_this_server_if_its_origin_is(headers: Headers, same: bool) -> None:
+    assert same_page(headers) is same

@@ -31,7 +31,6 @@ def test_of_the_whole(gateway: Gateway, word: str) -> None:
     ("model", "word"),
     [
         (replace(PLAIN, source=ModelFile(path="x", gpus=(0,))), "models.m.gpus"),
-        (replace(PLAIN, ignore_websockets=True), "models.m.compat.ignoreWebsockets"),
     ],
 )
 def test_of_a_model(model: Declared, word: str) -> None:

@@ -30,10 +30,10 @@ def served(name: str = "tiny", **changes: object) -> ServedModel:
 class FakeLease:
     """Counts its release with the host."""
 
-    def __init__(self, host: "FakeHost", model: ServedModel) -> None:
+    def __init__(self, host: "FakeHost", model: ServedModel, *, counts: bool = True) -> None:
         self._host = host
         self._model = model
-        self._released = False
+        self._released = not counts
 
     @property
     def address(self) -> Address:
@@ -177,3 +177,7 @@ class FakeHost:
         self.out += 1
         self.granted += 1
         return FakeLease(self, model)
+
+    def glance(self, model_id: str) -> FakeLease | None:
+        model = self.find(model_id)
+        return FakeLease(self, model, counts=False) if model.phase is Phase.LOADED else None

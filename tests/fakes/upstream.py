@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address
+from bercail.ports import Tunnel
 
 Piece = bytes | EngineError | asyncio.Event | float
 """Bytes that come, an end by failure, something to wait for, or seconds that pass."""
@@ -97,6 +98,9 @@ class FakeUpstream:
                 self.cancelled += 1
                 raise
         return answer
+
+    async def tunnel(self, address: Address, target: str, headers: Sequence[tuple[bytes, bytes]]) -> Tunnel:
+        raise EngineError("no websockets are played here", code="engine_unreachable")
 
     async def close(self) -> None:
         pass

@@ -504,3 +504,16 @@ def test_a_side_request_is_answered_by_a_substitute_that_is_in_memory_and_else_b
 
     rules = (SideRule(id="titles", line=1, max_tokens=5),)
     play(story, a_command("x"), a_command("y"), a_command("z"), side_rules=rules)
+
+
+def test_a_glance_at_a_model_counts_for_nothing() -> None:
+    async def story(scene: Scene) -> None:
+        assert scene.supervisor.glance("x") is None
+        (await scene.supervisor.lease("x")).release()
+        glance = scene.supervisor.glance("x")
+        assert glance is not None
+        assert scene.supervisor.find("x").requests == 0
+        glance.release()
+        assert scene.supervisor.find("x").ignores_websockets
+
+    play(story, a_command("x", ignore_websockets=True))

@@ -49,6 +49,7 @@ class ServedModel:
         planned_bytes: memory of all devices that its plan takes as loaded; None while it is not, or nobody knows.
         loads: how often it was loaded since the server started.
         swaps: how often it then made room for another.
+        ignores_websockets: they neither load it nor keep it in memory.
         tells_loading: streams that wait for it say how that goes.
     """
 
@@ -83,4 +84,5 @@ class ServedModel:
     planned_bytes: Bytes | None = None
     loads: int = 0
     swaps: int = 0
+    ignores_websockets: bool = False
     tells_loading: bool = False

@@ -32,6 +32,3 @@ def _of_model(model: Declared) -> Iterator[str]:
     source = model.source
     if not isinstance(source, CommandSpec) and source.gpus:
         yield f"models.{model.id}.gpus: no engine of Bercail runs on GPUs yet; a command does"
-    for asked, text in ((model.ignore_websockets, "compat.ignoreWebsockets: websockets are not passed on at all yet"),):
-        if asked:
-            yield f"models.{model.id}.{text}"

@@ -14,6 +14,7 @@ from bercail.core.launch import Address
 from bercail.core.units import KIB, Bytes, Seconds
 from bercail.engines.dial import dial
 from bercail.engines.head import Headers, render_head
+from bercail.engines.tunnel import Tunnel, open_tunnel
 
 HIGH_WATER_BYTES = 256 * KIB
 """A body that nobody reads is buffered up to here, then the socket is left alone."""
@@ -266,6 +267,15 @@ class HttpUpstream:
                 hint="its log says why, if it has died",
                 code="engine_broke_off",
             ) from None
+
+    async def tunnel(self, address: Address, target: str, headers: Headers) -> Tunnel:
+        """The answer to the wish for a websocket; whoever asks closes it.
+
+        Raises:
+            EngineError: nobody listens, or what came is no answer, or came too late.
+            UsageError: a header or the target would break the request's framing.
+        """
+        return await open_tunnel(address, target, headers, self._trust)
 
     async def close(self) -> None:
         """Abort what is open."""

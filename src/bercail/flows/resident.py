@@ -281,6 +281,7 @@ def _as_declared(seen: ServedModel, declared: Declared) -> ServedModel:
         metadata=declared.metadata,
         context_length=said.context_tokens,
         plain=command is not None and not _is_llama_server(command),
+        ignores_websockets=declared.ignore_websockets,
     )
 
 

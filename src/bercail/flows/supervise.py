@@ -147,6 +147,17 @@ class Supervisor:
             lambda: self._floor.feed(schedule.Released(ticket=ticket)),
         )  # fmt: skip
 
+    def glance(self, model_id: str) -> ResidentLease | None:
+        """A lease that counts for nothing, so that the model may leave any moment; None if it is not in memory.
+
+        Raises:
+            NotFoundError: no such model.
+        """
+        entry = self._entry(model_id)
+        if entry.resident is None or self._stand(entry) is not Stand.READY:
+            return None
+        return ResidentLease(entry.resident, self._served(entry), entry.declared, model_id, 0.0, lambda: None)
+
     async def load(self, model_id: str) -> None:
         """Bring a model in without a request, where those that are idle make room; returns when it is ready.
 

@@ -1,5 +1,6 @@
 """The shapes that an ASGI server and its application exchange."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
@@ -13,6 +14,7 @@ class Scope(TypedDict):
     Attributes:
         raw_path: the path as it came, percent-encoding untouched.
         query_string: what follows its question mark, likewise.
+        take: an extension of our own server: the connection itself, which leaves HTTP with it.
         watch: an extension of our own server; with any other the end of a connection is waited for by ``receive``.
     """
 
@@ -23,6 +25,7 @@ class Scope(TypedDict):
     query_string: NotRequired[bytes]
     headers: list[tuple[bytes, bytes]]
     watch: NotRequired[Watch]
+    take: NotRequired[Callable[[], asyncio.Transport]]
 
 
 Message: TypeAlias = MutableMapping[str, Any]

@@ -280,3 +280,7 @@ class _Narrow:
     ) -> Lease:
         """A lease on a model that was found."""
         return await self._host.lease(model_id, key, priority, substitutes=substitutes, watch=watch)
+
+    def glance(self, model_id: str) -> Lease | None:
+        """A lease on a model that was found, which counts for nothing."""
+        return self._host.glance(model_id)

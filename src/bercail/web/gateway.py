@@ -120,7 +120,17 @@ class _Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
         self._active, self._on_end = cycle, None
         cycle.scope["watch"] = self._watch  # type: ignore[typeddict-unknown-key] # an extension of ours
+        cycle.scope["take"] = self._take  # type: ignore[typeddict-unknown-key] # likewise
         super()._start_asgi_task(cycle, self.app)
+
+    def _take(self) -> asyncio.Transport:
+        """Let go of the connection: whoever takes it speaks no HTTP, and ends it."""
+        if self._active is not None:
+            self._active.response_started = self._active.response_complete = True
+        self._on_end = None
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        return self.transport
 
     def _watch(self, on_end: Callable[[], None]) -> None:
         """Tell of the end of the connection; it is noticed only while reading, which a long body has paused."""

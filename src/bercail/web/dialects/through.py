@@ -7,18 +7,30 @@ from functools import partial
 from bercail.core.chat import ApiError
 from bercail.core.configuration import ASSETS
 from bercail.core.dialect import Form
-from bercail.core.errors import UsageError
-from bercail.core.passing import UPSTREAM, Place, place_in, request_headers, response_headers
+from bercail.core.errors import EngineError, UsageError
+from bercail.core.origin import reading_headers
+from bercail.core.passing import (
+    UPSTREAM,
+    Place,
+    place_in,
+    request_headers,
+    response_headers,
+    same_page,
+    wants_websocket,
+)
+from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
-from bercail.ports import Host, Lease, UpstreamResponse
+from bercail.ports import Host, Lease, Tunnel, UpstreamResponse
 from bercail.web.asgi import Scope
-from bercail.web.desk import Answer, Desk, Errand, Notice, lease_at_once, notice, take_body
+from bercail.web.desk import Answer, Desk, Errand, Notice, Use, lease_at_once, notice, take_body
 from bercail.web.errors import ReplyError, api_error, written
 from bercail.web.record import Ends
 from bercail.web.relay import Outgoing, exchange
 from bercail.web.turn import Turn
+from bercail.web.wire import Wire, join
 
 _REFUSED = ("CONNECT", "TRACE")
+SWITCHING = 101
 
 
 class Through:
@@ -50,34 +62,101 @@ class Through:
             query = scope.get("query_string", b"")
             target = raw + b"/" + (b"?" + query if query else b"")
             return notice((301 if scope["method"] in ("GET", "HEAD") else 308, [(b"location", target)], b""))
-        return Errand(label="upstream", attempt=partial(self._pass, place))
+        websocket = wants_websocket(scope["method"], scope["headers"]) and "take" in scope
+        return Errand(label="upstream", attempt=partial(self._connect if websocket else self._pass, place))
 
     async def _pass(self, place: Place, turn: Turn, scope: Scope) -> None:
         turn.payload = await take_body(turn, scope, self._desk)
         model = self._desk.find(turn, place.model)
         turn.record.model = model.id
-        query = scope.get("query_string", b"")
-        target = place.rest + (b"?" + query if query else b"")
         # The client of engines speaks no HEAD: its answer is that of GET, of which the body is left out.
         head = scope["method"] == "HEAD"
         method = "GET" if head else scope["method"]
-        outgoing = Outgoing(target.decode("ascii", "replace"), method, request_headers(scope["headers"]), as_is=True)
+        outgoing = Outgoing(_target(place, scope), method, request_headers(scope["headers"]), as_is=True)
 
         async def use(lease: Lease) -> None:
             take = partial(_hand_on, turn, self._desk.clock, head=head)
             await exchange(self._desk.upstream, turn, lease, outgoing, take, refused=False)
 
+        await self._with_lease(place, turn, model, use)
+
+    async def _connect(self, place: Place, turn: Turn, scope: Scope) -> None:
+        """Join a websocket of the client with one of the engine, byte for byte; its lease lasts while it is open."""
+        await take_body(turn, scope, self._desk)
+        if not _may_connect(turn, scope):
+            words = "a page of another server may open no websocket here without an API key"
+            raise ReplyError(ApiError(status=403, message=words, kind="permission_error", code="foreign_page"))
+        model = self._desk.find(turn, place.model)
+        turn.record.model = model.id
+        headers = request_headers(scope["headers"])
+
+        async def use(lease: Lease) -> None:
+            try:
+                tunnel = await self._desk.upstream.tunnel(lease.address, _target(place, scope), headers)
+            except EngineError as error:
+                raise ReplyError(api_error(lease.failure() or error, started=True)) from error
+            try:
+                await _join(turn, scope, tunnel)
+            finally:
+                tunnel.close()
+
+        if not model.ignores_websockets:
+            await self._with_lease(place, turn, model, use)
+        elif (lease := self._desk.host.glance(model.asked or model.id)) is not None:
+            await use(lease)
+        else:
+            raise _absent(f"{model.id} is not loaded, and websockets do not load it")
+
+    async def _with_lease(self, place: Place, turn: Turn, model: ServedModel, use: Use) -> None:
+        """Use the model; for a path of its page's files only if it is there."""
         if not place.matches(self.assets):
             await self._desk.lend(turn, model, use)
             return
         lease = await lease_at_once(self._desk.host, model, turn.visit)
         if lease is None:
-            words = f"{model.id} is not loaded, and no model is loaded for a file of its page"
-            raise ReplyError(ApiError(status=409, message=words, code="model_not_loaded"))
+            raise _absent(f"{model.id} is not loaded, and no model is loaded for a file of its page")
         try:
             await use(lease)
         finally:
             lease.release()
+
+
+def _absent(words: str) -> ReplyError:
+    return ReplyError(ApiError(status=409, message=words, code="model_not_loaded"))
+
+
+def _target(place: Place, scope: Scope) -> str:
+    query = scope.get("query_string", b"")
+    return (place.rest + (b"?" + query if query else b"")).decode("ascii", "replace")
+
+
+def _may_connect(turn: Turn, scope: Scope) -> bool:
+    """Browsers let every page read what a websocket says, so what keeps pages from answers must be done here."""
+    headers = scope["headers"]
+    keyed = turn.visit is not None and turn.visit.key is not None
+    return keyed or same_page(headers) or bool(reading_headers(headers, preflight=False))
+
+
+async def _join(turn: Turn, scope: Scope, tunnel: Tunnel) -> None:
+    """Hand the client's connection over to the engine, if that agrees.
+
+    Raises:
+        ReplyError: it does not.
+    """
+    if tunnel.status != SWITCHING:
+        words = f"the engine opens no websocket there: it answered with status {tunnel.status}"
+        status = tunnel.status if 400 <= tunnel.status < 600 else 502
+        raise ReplyError(ApiError(status=status, message=words, code="websocket_refused"))
+    turn.begun, turn.record.status = True, SWITCHING
+    wire = Wire(scope["take"]())
+    lines = [name + b": " + value for name, value in response_headers(tunnel.headers)]
+    lines += [b"connection: Upgrade", b"upgrade: websocket"]
+    await wire.write(b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines, b"", b""]))
+
+    def count(length: int) -> None:
+        turn.record.response_bytes += length
+
+    await join(wire, tunnel, count)
 
 
 async def _hand_on(
