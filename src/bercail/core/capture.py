@@ -128,6 +128,8 @@ _READERS: Mapping[str, _Reader] = {
     "Cpu.numa_nodes": _or_none(_COUNT),
     "Cpu.cores": _several(_several(_COUNT)),
     "Cpu.nodes": _several(_one_of(NumaNode)),
+    "Cpu.l3_groups": _several(_several(_COUNT)),
+    "Cpu.fast_cpus": _several(_COUNT),
     "NumaNode.id": _COUNT,
     "NumaNode.cpus": _several(_COUNT),
     "NumaNode.available_bytes": _or_none(_COUNT),

@@ -65,6 +65,8 @@ class Cpu:
         numa_nodes: nodes with both CPUs and memory this process may use; None if unknown.
         cores: the usable CPUs of each core, SMT siblings together; empty if that is hidden.
         nodes: these nodes; empty if unknown.
+        l3_groups: the usable CPUs of each level-3 cache (a CCX or CCD of AMD's); empty if unknown.
+        fast_cpus: of the usable ones, those of performance cores; empty where all are alike or it is unknown.
     """
 
     model_name: str | None
@@ -78,6 +80,8 @@ class Cpu:
     numa_nodes: int | None
     cores: tuple[tuple[int, ...], ...] = ()
     nodes: tuple[NumaNode, ...] = ()
+    l3_groups: tuple[tuple[int, ...], ...] = ()
+    fast_cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

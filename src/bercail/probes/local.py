@@ -19,7 +19,7 @@ from bercail.probes.topology import (
     count_cores,
     list_cores,
     read_fast_cpus,
-    read_l3_bytes,
+    read_l3,
     read_numa_nodes,
     read_online,
     read_siblings,
@@ -110,22 +110,26 @@ class LocalProber:
         allowed = self.affinity()
         usable = usable_cpus(online, allowed, limits.cpus)
         siblings = read_siblings(tree, online) or read_siblings(tree, usable) or _siblings_from(info, usable)
-        fast = read_fast_cpus(tree, online, siblings)
+        types = read_fast_cpus(tree, online, siblings)
+        fast = fast_among(usable, types.ids)
         nodes = read_numa_nodes(tree, usable, limits.memory_nodes)
+        l3 = read_l3(tree, usable)
         cpu = Cpu(
             model_name=info.model_name,
             architecture=_ARCHITECTURES.get(self.architecture, self.architecture),
             logical_cpus=usable,
             physical_cores=None if siblings is None else count_cores(siblings, usable),
-            performance_cores=count_fast_cores(fast.ids, usable, siblings),
+            performance_cores=(count_cores(siblings, fast) or None) if siblings else None,
             quota_cpus=limits.quota_cpus,
             instruction_sets=info.instruction_sets,
-            l3_bytes=read_l3_bytes(tree, usable),
+            l3_bytes=l3.bytes,
             numa_nodes=nodes.count,
             cores=() if siblings is None else list_cores(siblings, usable),
             nodes=nodes.nodes or (),
+            l3_groups=l3.groups,
+            fast_cpus=fast,
         )
-        return cpu, tuple(note for note in (_cpu_note(usable, online, allowed), fast.note, nodes.note) if note)
+        return cpu, tuple(note for note in (_cpu_note(usable, online, allowed), types.note, nodes.note) if note)
 
     def _probe_elsewhere(self) -> Machine:
         memory, notes = read_memory_elsewhere(self.system)
@@ -156,12 +160,10 @@ def usable_cpus(
     return tuple(sorted(usable))
 
 
-def count_fast_cores(fast: Collection[int] | None, usable: Collection[int], siblings: Siblings | None) -> int | None:
-    """Fast cores among the usable CPUs; None where those are all of one type, or it is unknown."""
-    if fast is None or siblings is None:
-        return None
-    chosen = set(usable) & set(fast)
-    return count_cores(siblings, chosen) if chosen and chosen != set(usable) else None
+def fast_among(usable: Collection[int], fast: Collection[int] | None) -> tuple[int, ...]:
+    """The fast CPUs among the usable ones; none where those are all of one type, or it is unknown."""
+    chosen = set(usable) & set(fast or ())
+    return tuple(sorted(chosen)) if chosen != set(usable) else ()
 
 
 def reading_threads(cpu: Cpu) -> int:

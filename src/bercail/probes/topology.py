@@ -16,6 +16,20 @@ _NODE = "/sys/devices/system/node"
 
 Siblings = Mapping[int, frozenset[int]]
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L3:
+    """Level-3 caches.
+
+    Attributes:
+        bytes: of all together; None if there is none or a size is missing.
+        groups: the CPUs of each, of those that were asked for.
+    """
+
+    bytes: Bytes | None
+    groups: tuple[tuple[int, ...], ...]
+
+
 # Core types differ by a third or more (GB10: 731 and 997; RK3588: 530 and 1024), cores of one type by their best
 # clock alone (GB10: 997, 1017, 1024).
 _SMALLEST_GAP = 1.2
@@ -74,20 +88,21 @@ def list_cores(siblings: Siblings, ids: Collection[int]) -> tuple[tuple[int, ...
     return tuple(tuple(sorted(core & set(ids))) for core in cores)
 
 
-def read_l3_bytes(tree: Tree, ids: Collection[int]) -> Bytes | None:
-    """All level-3 caches that the CPUs ``ids`` use, each once; None if there is none or a size is missing."""
-    sizes: dict[str, Bytes] = {}
+def read_l3(tree: Tree, ids: Collection[int]) -> L3:
+    """The level-3 caches that the CPUs ``ids`` use, each once."""
+    sizes: dict[frozenset[int], Bytes | None] = {}
     for number in ids:
         for name in tree.names(f"{_CPU}/cpu{number}/cache"):
             folder = f"{_CPU}/cpu{number}/cache/{name}"
             if not name.startswith("index") or (tree.read(f"{folder}/level") or "").strip() != "3":
                 continue
-            size = parse_cache_size(tree.read(f"{folder}/size") or "")
-            if size is None:
-                return None
-            users = tree.read(f"{folder}/shared_cpu_list") or tree.read(f"{folder}/shared_cpu_map") or f"cpu{number}"
-            sizes[users.strip()] = size
-    return sum(sizes.values()) or None
+            users = _read_ids(tree, f"{folder}/shared_cpu_list") or parse_cpumask(
+                tree.read(f"{folder}/shared_cpu_map") or ""
+            )
+            sizes[frozenset(users or (number,)) & set(ids)] = parse_cache_size(tree.read(f"{folder}/size") or "")
+    known = [size for size in sizes.values() if size is not None]
+    total = sum(known) if len(known) == len(sizes) else 0
+    return L3(bytes=total or None, groups=tuple(sorted(tuple(sorted(users)) for users in sizes)))
 
 
 def read_fast_cpus(tree: Tree, online: Collection[int], siblings: Siblings | None) -> FastCpus:
