@@ -17,7 +17,7 @@ from bercail.core.loading import Wait
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 from bercail.core.news import Reloaded
-from bercail.core.options import Settings
+from bercail.core.options import EngineOptions, Settings
 from bercail.core.pulse import Pulse
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
@@ -610,6 +610,14 @@ class Configurations(Protocol):
 
     def look(self, file: str) -> Hashable | None:
         """Something that differs once ``file`` is another, or has been written to; None while it is not there."""
+        ...
+
+    def wishes(self, text: str, file: str) -> EngineOptions:
+        """What the text of ``file`` wishes of the engines of all models.
+
+        Raises:
+            SettingsError: as ``read``.
+        """
         ...
 
     def has_file(self, path: str, file: str) -> bool:

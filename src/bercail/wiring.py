@@ -30,7 +30,7 @@ from bercail.engines import (
     without_gpus,
 )
 from bercail.flows import chosen, glance
-from bercail.ports import Configurations, Engine, House
+from bercail.ports import Configurations, Engine, House, Prober
 from bercail.probes import LocalProber
 from bercail.readers import Readers
 from bercail.store import (
@@ -108,6 +108,11 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
 def build_configurations() -> Configurations:
     """What reads configurations, for commands that must work where the usual one is wrong."""
     return ConfigurationFiles(os.environ, Path.home())
+
+
+def build_prober() -> Prober:
+    """What looks at this machine, for the same commands."""
+    return LocalProber()
 
 
 def _engines(

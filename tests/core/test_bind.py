@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from bercail.core.allotment import AUTO, Allotment, Claim, allot
 from bercail.core.bind import bound, within
 from bercail.core.elsewhere import llama_server
 from bercail.core.lessons import NO_LESSONS, Pace
 from bercail.core.machine import Machine, NumaNode
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, NoFit, decide
-from bercail.core.units import GIB
+from bercail.core.units import GIB, MIB
 from fakes.models import a_machine, a_model
 
 
@@ -74,7 +75,8 @@ def test_hidden_topology_counts_cpus() -> None:
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        ({"cores": "a-b"}, "is no list of CPUs"),
+        ({"cores": "a-b"}, "is no list of CPUs such as 0-3,8, nor auto"),
+        ({"cores": "auto", "numa": 2}, "--numa 2 is no node"),
         ({"cores": ""}, "is no list of CPUs"),
         ({"cores": "0,9,10"}, "CPU 9-10 is none of the usable ones (0-7)"),
         ({"numa": 2}, "--numa 2 is no node with usable CPUs and memory here (0, 1)"),
@@ -98,3 +100,56 @@ def test_the_command_line_elsewhere_binds_as_well() -> None:
     assert flags[:4] == ("numactl", "--physcpubind=2-3,6-7", "--membind=1", "llama-server")
     flags = llama_server("m.gguf", None, planned(two_nodes(), cores="0-1").settings)
     assert flags[:4] == ("taskset", "--cpu-list", "0-1", "llama-server")
+
+
+def halves(machine: Machine) -> tuple[Allotment, Allotment]:
+    """The shares of two models that may be there at once."""
+    found = allot(machine.cpu, [Claim(id=name, cores=AUTO) for name in "ab"], lambda one, other: True)
+    return found["a"], found["b"]
+
+
+def allotted(machine: Machine, share: Allotment, **wish: object) -> Fits | NoFit:
+    return decide(machine, a_model(), EngineOptions(cores=AUTO, **wish), allotment=share)  # type: ignore[arg-type]
+
+
+def test_a_share_is_kept_to_like_cores_that_were_named() -> None:
+    plan = allotted(two_nodes(), halves(two_nodes())[1])
+    assert isinstance(plan, Fits)
+    named = planned(two_nodes(), numa=1)
+    assert (plan.settings, plan.devices) == (named.settings, named.devices)
+    assert reasons(plan)["cores"] == (
+        "2-3,6-7", "auto: all of NUMA node 1; a may be in memory beside it and has others",
+    )  # fmt: skip
+    assert reasons(plan)["numa"] == ("1", "the node of these cores")
+
+
+def test_auto_alone_is_everything_and_says_so() -> None:
+    plan = planned(two_nodes(), cores="auto")
+    assert (plan.settings.cores, plan.settings.threads) == ((), 4)
+    assert reasons(plan)["cores"][1].startswith("all usable: no other model")
+    node = planned(two_nodes(), cores="auto", numa=1)
+    assert (node.settings.cores, node.settings.numa) == ((2, 3, 6, 7), 1)
+    assert reasons(node)["numa"] == ("1", "as asked")
+
+
+def test_a_node_that_nobody_asked_for_is_let_go_where_its_memory_is_not_enough() -> None:
+    machine = two_nodes(free=100 * MIB)
+    plan = allotted(machine, halves(machine)[1])
+    assert isinstance(plan, Fits)
+    assert (plan.settings.cores, plan.settings.numa) == ((2, 3, 6, 7), None)
+    assert reasons(plan)["numa"] == ("any", "more than NUMA node 1 has, so from all of them")
+    assert isinstance(allotted(machine, halves(machine)[1], numa=1), NoFit)
+
+
+def test_what_gets_no_core_is_refused_in_words() -> None:
+    verdict = allotted(two_nodes(), Allotment(refusal="cores auto: none is left"))
+    assert isinstance(verdict, NoFit)
+    assert (verdict.why, verdict.contradiction) == ("cores auto: none is left", True)
+
+
+def test_what_is_left_of_caches_and_fast_cores_goes_with_the_cores() -> None:
+    machine = a_machine(cores=((0, 4), (1, 5), (2,), (3,)), l3_groups=((0, 1, 2, 4), (3, 5)), fast_cpus=(0, 1, 4, 5))
+    both = within(machine, bound(machine, EngineOptions(cores="0-2"))).cpu
+    assert (both.l3_groups, both.fast_cpus, both.performance_cores) == (((0, 1, 2),), (0, 1), 2)
+    fast = within(machine, bound(machine, EngineOptions(cores="0,5"))).cpu
+    assert (fast.l3_groups, fast.fast_cpus, fast.performance_cores) == (((0,), (5,)), (), None)

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from bercail.core.cpulist import format_cpulist, parse_cpulist
 from bercail.demo import demo_path
+from bercail.probes import LocalProber
 from e2e.conftest import BERCAIL, Server, wait_until
 
 STUB = Path(__file__).with_name("stub.py")
@@ -216,3 +219,55 @@ def test_models_come_and_go_by_hand(serve: Serve, tmp_path: Path, places: dict[s
     assert server.engines() == []
     wrong = hand("load", "b")
     assert (wrong.returncode, "no model 'b'" in wrong.stderr) == (3, True)
+
+
+@pytest.mark.engine
+def test_two_models_that_ask_for_a_share_of_the_cores_run_on_cores_of_their_own(
+    serve: Serve, tmp_path: Path, tiny: Path
+) -> None:
+    """As the kernel has it, what ``ps`` tells, and as ``config check`` and ``plan`` said beforehand."""
+    cores = LocalProber().probe().cpu.physical_cores or 1
+    if cores < 2:
+        pytest.skip("this machine has one core, or does not tell how many")
+    config = tmp_path / "bercail.yaml"
+    config.write_text(f"models: {{a: {{model: {tiny}, cores: auto}}, b: {{model: {tiny}, cores: auto}}}}\n")
+    server = serve(config)
+    for name in ("a", "b"):
+        status, answer = server.request("POST", "/v1/completions", {"model": name, "prompt": "hello", "max_tokens": 4})
+        assert status == 200, answer
+    rows = {row["model"]: row for row in server.request("GET", "/running")[1]["running"]}
+    kept = [allowed(pid) for pid in server.engines()]
+    assert sorted(kept) == sorted(rows[name]["cores"] for name in ("a", "b"))
+    first, second = (set(parse_cpulist(text) or ()) for text in kept)
+    assert first
+    assert second
+    assert not first & second
+    assert [row["cores_because"].split(";")[1] for row in rows.values()] == [
+        " b may be in memory beside it and has others", " a may be in memory beside it and has others",
+    ]  # fmt: skip
+    checked = json.loads(tell(config, "config", "check", str(config), "--json"))["cores"]
+    assert {name: format_cpulist(share["cpus"]) for name, share in checked.items()} == {
+        name: row["cores"] for name, row in rows.items()
+    }
+    assert "Cores of this machine" in tell(config, "config", "check", str(config))
+    line = tell(config, "plan", "b", "--config", str(config), "--as", "llama-server")
+    assert rows["b"]["cores"] in line.split()[:3]
+    url = urlsplit(server.url)
+    told = tell(config, "ps", "--host", str(url.hostname), "--port", str(url.port))
+    assert "Why these cores" in told
+
+
+def allowed(pid: int) -> str:
+    """The CPUs that the kernel lets a process run on."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return next(line.split()[1] for line in text.splitlines() if line.startswith("Cpus_allowed_list"))
+
+
+def tell(config: Path, *arguments: str) -> str:
+    """What a command says."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("BERCAIL_", "XDG_"))}
+    home = {"HOME": str(config.parent), "NO_COLOR": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [*BERCAIL, *arguments], check=True, capture_output=True, text=True, timeout=60, env={**environment, **home}
+    )
+    return done.stdout

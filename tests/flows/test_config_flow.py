@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from bercail.core.config_document import config_document
-from bercail.core.config_report import config_line, config_sections
+from bercail.core.config_report import config_line, config_sections, cores_sections
 from bercail.core.configuration import Configuration
 from bercail.core.errors import SettingsError
+from bercail.core.options import EngineOptions
 from bercail.core.report import Section
 from bercail.core.tree import Note, NoteKind
 from bercail.flows import check_configuration
 from bercail.store.contents import read_contents
+from bercail.store.settings import apply
+from fakes.house import FakeProber
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +36,9 @@ class FakeFiles:
 
     def read(self, text: str, file: str) -> Configuration:
         return read_contents(text, origin=file, environment={}).configuration
+
+    def wishes(self, text: str, file: str) -> EngineOptions:
+        return apply(read_contents(text, origin=file, environment={}).settings).engine
 
     def has_file(self, path: str, file: str) -> bool:
         return path in self.files
@@ -61,7 +67,7 @@ def table(sections: tuple[Section, ...], title: str) -> tuple[tuple[str, ...], .
 
 def test_a_good_configuration_is_told_with_what_is_missing() -> None:
     files = FakeFiles(text=TEXT, programs=("llama-server",))
-    checked = check_configuration(files, "c.yaml")
+    checked = check_configuration(files, FakeProber(), "c.yaml")
     assert checked.wrong is None
     assert checked.configuration is not None
     assert checked.missing == (
@@ -94,8 +100,8 @@ def test_a_good_configuration_is_told_with_what_is_missing() -> None:
 
 def test_nothing_is_missing_where_all_is_there() -> None:
     files = FakeFiles(text=TEXT, files=("./a.gguf", "/b.gguf"), programs=("llama-server",))
-    assert check_configuration(files, "c.yaml").missing == ()
-    assert check_configuration(FakeFiles(text=TEXT), "c.yaml").missing[1].text == (
+    assert check_configuration(files, FakeProber(), "c.yaml").missing == ()
+    assert check_configuration(FakeFiles(text=TEXT), FakeProber(), "c.yaml").missing[1].text == (
         "models.b: there is no program llama-server"
     )
 
@@ -108,11 +114,11 @@ def test_who_may_be_beside_whom_is_told() -> None:
         ("groups: {g: {members: [b]}}\nunknown: 1\n", ["(default)", "g"]),
         ("matrix: {sets: {s: a, t: a}}\n", ["s, t", "alone"]),
     ):
-        checked = check_configuration(FakeFiles(text=swap + text), "c.yaml")
+        checked = check_configuration(FakeFiles(text=swap + text), FakeProber(), "c.yaml")
         assert checked.configuration is not None
         sections = config_sections(checked.configuration, ())
         assert [row[4] for row in table(sections, "Models")] == expected
-    checked = check_configuration(FakeFiles(text=one + "unknown: 1\n"), "c.yaml")
+    checked = check_configuration(FakeFiles(text=one + "unknown: 1\n"), FakeProber(), "c.yaml")
     assert checked.configuration is not None
     assert table(config_sections(checked.configuration, ()), "Read otherwise, or not at all") == (
         ("3", "unknown key 'unknown' is ignored"),
@@ -121,7 +127,7 @@ def test_who_may_be_beside_whom_is_told() -> None:
 
 
 def test_a_wrong_configuration_is_told_as_such() -> None:
-    checked = check_configuration(FakeFiles(text="server: {}\nmodel: {}\n"), "c.yaml")
+    checked = check_configuration(FakeFiles(text="server: {}\nmodel: {}\n"), FakeProber(), "c.yaml")
     assert checked.configuration is None
     assert checked.wrong is not None
     assert checked.wrong.message == "c.yaml, line 2: unknown setting 'model'"
@@ -141,16 +147,17 @@ def test_a_wrong_configuration_is_told_as_such() -> None:
         "preload": (),
         "notes": [],
         "missing": [],
+        "cores": {},
     }
 
 
 def test_a_file_that_cannot_be_read_is_no_verdict() -> None:
     with pytest.raises(SettingsError, match="does not exist"):
-        check_configuration(FakeFiles(text=""), "c.yaml")
+        check_configuration(FakeFiles(text=""), FakeProber(), "c.yaml")
 
 
 def test_the_document_says_all_of_it() -> None:
-    checked = check_configuration(FakeFiles(text=TEXT), "c.yaml")
+    checked = check_configuration(FakeFiles(text=TEXT), FakeProber(), "c.yaml")
     found = config_document("c.yaml", checked.configuration, checked.wrong, checked.missing)
     assert found["dialect"] == "bercail"
     shared = {"ttl_s": None, "keep": "normal", "priority": 0, "groups": ()}
@@ -187,3 +194,37 @@ def test_the_document_says_all_of_it() -> None:
         {"line": 5, "kind": "warning", "text": "models.b: there is no file /b.gguf"},
     ]
     assert "s3cret" not in repr(found)
+
+
+CORES = """
+engine: {cores: auto}
+models:
+  a: {model: a}
+  b: {model: b}
+  c: {model: c, cores: 0-5}
+  d: {cmd: "run --port ${PORT}"}
+"""
+
+
+def test_who_gets_which_cores_of_this_machine_is_told() -> None:
+    checked = check_configuration(FakeFiles(text=CORES), FakeProber(), "c.yaml")
+    assert checked.configuration is not None
+    sections = cores_sections(checked.shares, checked.at_odds)
+    assert table(sections, "Cores of this machine") == (
+        ("a", "6", "any", "auto: 1 core; b, c may be in memory beside it and have others"),
+        ("b", "7", "any", "auto: 1 core; a, c may be in memory beside it and have others"),
+    )
+    ((text,),) = table(sections, "Cores at odds")
+    assert text.startswith("d is kept to no cores")
+    document = config_document("c.yaml", checked.configuration, None, (), checked.shares)
+    because = "auto: 1 core; b, c may be in memory beside it and have others"
+    assert document["cores"]["a"] == {"cpus": (6,), "node": None, "because": because, "refusal": None}  # type: ignore[index, call-overload]
+    full = CORES.replace("0-5", "0-6")
+    checked = check_configuration(FakeFiles(text=full), FakeProber(), "c.yaml")
+    assert [row[0] for row in table(cores_sections(checked.shares, checked.at_odds), "Cores of this machine")] == ["a"]
+    assert checked.at_odds[0].startswith("b: cores auto: a, b need 2 shares")
+
+
+def test_where_nobody_asks_for_a_share_nothing_is_said_of_cores() -> None:
+    checked = check_configuration(FakeFiles(text=TEXT), FakeProber(), "c.yaml")
+    assert (checked.shares, cores_sections(checked.shares, checked.at_odds)) == ({}, ())

@@ -10,8 +10,17 @@ from bercail.core import news
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Gateway, Peer, Profile, Selector, SideRule, Strategy
 from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile, Timeouts
-from bercail.core.errors import BusyError, EngineError, NotFoundError, ReadError, StoppingError, UsageError
+from bercail.core.errors import (
+    BusyError,
+    EngineError,
+    NotFoundError,
+    ReadError,
+    RefusedError,
+    StoppingError,
+    UsageError,
+)
 from bercail.core.groups import Group, Groups
+from bercail.core.machine import NumaNode
 from bercail.core.model import Findings
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.route import Phase
@@ -517,3 +526,111 @@ def test_a_glance_at_a_model_counts_for_nothing() -> None:
         assert scene.supervisor.find("x").ignores_websockets
 
     play(story, a_command("x", ignore_websockets=True))
+
+
+def cores(scene: Scene, *names: str) -> list[tuple[int, ...]]:
+    """The CPUs that loaded models are kept to."""
+    return [scene.supervisor.find(name).cores for name in names]
+
+
+AUTO: dict[str, object] = {"cores": "auto"}
+
+
+def test_models_that_ask_for_a_share_of_the_cores_get_one_each() -> None:
+    async def story(scene: Scene) -> None:
+        for name in ("x", "y"):
+            (await scene.supervisor.lease(name)).release()
+        assert cores(scene, "x", "y") == [(0, 1, 2, 3), (4, 5, 6, 7)]
+        found = scene.supervisor.find("x")
+        assert found.cores_because == "auto: 4 cores; y may be in memory beside it and has others"
+        assert [spec.settings.cores for spec in scene.fakes.engine.starts] == cores(scene, "x", "y")
+
+    assert play(story, a_file("x", wishes=AUTO), a_file("y", "b", wishes=AUTO)).texts() == []
+
+
+def test_what_is_said_for_all_models_is_said_for_those_that_are_found() -> None:
+    async def whole() -> None:
+        fakes = Fakes(settings=Settings(engine=EngineOptions(cores="auto")))
+        supervisor = Supervisor(fakes.house(), Findings(models=fakes.add("a", "b"), looked=()), lambda _: None)
+        (await supervisor.lease("b")).release()
+        assert supervisor.find("b").cores == (4, 5, 6, 7)
+        await supervisor.close()
+
+    run(whole)
+
+
+def test_what_gets_no_cores_or_keeps_to_none_is_told_at_the_start() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.welcome()
+        none, roams = scene.texts()
+        assert none.startswith("i: cores auto: a, b, c and 6 more need 9 shares")
+        assert roams.startswith("run is kept to no cores")
+        with pytest.raises(RefusedError, match="so i gets none"):
+            await scene.supervisor.lease("i")
+
+    play(story, *(a_file(name, wishes=AUTO) for name in "abcdefghi"), a_command("run"))
+
+
+def test_when_it_is_read_anew_only_those_whose_cores_change_start_anew() -> None:
+    async def story(scene: Scene) -> None:
+        for name in ("x", "y"):
+            (await scene.supervisor.lease(name)).release()
+        swapped = Configuration(models=(a_file("z", wishes=AUTO), a_file("y", "b", wishes=AUTO)))
+        await scene.supervisor.adopt(swapped)
+        await settle()
+        (await scene.supervisor.lease("z")).release()
+        assert cores(scene, "y", "z") == [(4, 5, 6, 7), (0, 1, 2, 3)]
+        assert scene.supervisor.find("y").loads == 1
+        grown = Configuration(models=(*swapped.models, a_file("w", wishes=AUTO)))
+        await scene.supervisor.adopt(grown)
+        await settle()
+        for name in "wyz":
+            (await scene.supervisor.lease(name)).release()
+        held = cores(scene, "w", "y", "z")
+        assert sorted(number for part in held for number in part) == list(range(8))
+        assert scene.supervisor.find("y").loads == 2
+
+    play(story, a_file("x", wishes=AUTO), a_file("y", "b", wishes=AUTO))
+
+
+def test_models_on_nodes_of_their_own_are_counted_against_these_nodes() -> None:
+    """Either node holds one of them and not two; main memory holds all."""
+
+    async def story(scene: Scene) -> None:
+        halves = tuple(
+            NumaNode(id=index, cpus=tuple(range(4 * index, 4 * index + 4)), available_bytes=400 * MIB)
+            for index in range(2)
+        )
+        scene.fakes.prober.machine = a_machine(1000 * MIB, nodes=halves)
+        for name in ("x", "y"):
+            (await scene.supervisor.lease(name)).release()
+        phases = {name: scene.supervisor.find(name).phase for name in "xy"}
+        assert phases == {"x": Phase.LOADED, "y": Phase.LOADED}
+        assert [scene.supervisor.find(name).numa for name in "xy"] == [0, 1]
+        (await scene.supervisor.lease("z")).release()
+        phases = {name: scene.supervisor.find(name).phase for name in "xyz"}
+        assert phases == {"x": Phase.LOADED, "y": Phase.UNLOADED, "z": Phase.LOADED}
+
+    play(story, *(a_file(name, wishes={"numa": node}) for name, node in (("x", 0), ("y", 1), ("z", 1))))
+
+
+def test_the_memory_that_one_model_may_take_is_not_all_there_is_for_the_others() -> None:
+    async def story(scene: Scene) -> None:
+        for name in ("large", "small"):
+            (await scene.supervisor.lease(name)).release()
+        phases = [scene.supervisor.find(name).phase for name in ("large", "small")]
+        assert phases == [Phase.LOADED, Phase.LOADED]
+
+    play(story, a_file("large"), a_file("small", "b", wishes={"memory": 300 * MIB}))
+
+
+def test_the_memory_that_all_engines_may_take_is_shared() -> None:
+    async def whole() -> None:
+        fakes = Fakes(settings=Settings(engine=EngineOptions(memory=400 * MIB)))
+        supervisor = Supervisor(fakes.house(), Findings(models=fakes.add("a", "b"), looked=()), lambda _: None)
+        for name in ("a", "b"):
+            (await supervisor.lease(name)).release()
+        assert [supervisor.find(name).phase for name in ("a", "b")] == [Phase.UNLOADED, Phase.LOADED]
+        await supervisor.close()
+
+    run(whole)

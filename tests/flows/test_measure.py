@@ -55,6 +55,19 @@ def test_answers_at_two_depths_are_timed_and_teach_the_next_plan() -> None:
     assert [rate.calibrated for rate in verdict.rates] == [True, True]  # type: ignore[union-attr]
 
 
+def test_what_a_part_of_the_cores_says_is_not_kept_for_all_of_them() -> None:
+    fakes = Fakes(settings=Settings(engine=EngineOptions(cores="0-1")))
+    told: list[news.News] = []
+    assert timed(fakes, told=told)
+    assert warnings(told) == ["timed on CPUs 0-1 alone, so nothing is kept: plans would take it for all of them"]
+    house = Fakes(prober=fakes.prober, reader=fakes.reader, cache=fakes.cache).house()
+    assert not any(rate.calibrated for rate in run(lambda: plan(house, "a")).verdict.rates)  # type: ignore[union-attr]
+    whole = Fakes(settings=Settings(engine=EngineOptions(cores="0-7")))
+    told.clear()
+    assert timed(whole, told=told)
+    assert warnings(told) == []
+
+
 def test_prompts_are_as_long_as_a_few_seconds_take_and_begin_alike_only_when_they_should() -> None:
     fakes = Fakes()
     timed(fakes)

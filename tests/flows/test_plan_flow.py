@@ -11,6 +11,7 @@ from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import Fits, NoFit
 from bercail.core.units import MIB
 from bercail.flows import Planned, check, plan
+from fakes.configuration import configuration
 from fakes.house import Fakes, run
 from fakes.models import a_machine, a_model, a_tensor
 
@@ -32,6 +33,40 @@ def test_a_plan_can_be_made_for_another_machine() -> None:
     planned = run(lambda: plan(fakes.house(), "a", small))
     assert isinstance(planned.verdict, NoFit)
     assert planned.verdict.devices[0].budget_bytes == 64 * MIB
+
+
+def declaring(fakes: Fakes) -> None:
+    """Two models beside each other, and a command."""
+    fakes.add("a")
+    fakes.configuration = configuration("""
+        server: {}
+        models:
+          fast: {model: a, cores: auto, context: 2048, aliases: [nickname]}
+          other: {model: a, cores: auto}
+          plain: {model: a}
+          run: {cmd: "serve --port ${PORT}"}
+    """)
+
+
+@pytest.mark.parametrize("name", ["fast", "nickname"])
+def test_a_declared_model_is_planned_with_its_wishes_and_its_share_of_the_cores(name: str) -> None:
+    fakes = Fakes()
+    declaring(fakes)
+    planned = run(lambda: plan(fakes.house(), name))
+    assert planned.model.id == "fast"
+    assert isinstance(planned.verdict, Fits)
+    settings = planned.verdict.settings
+    assert (settings.slot_context_tokens, settings.cores) == (2048, (0, 1, 2, 3))
+    elsewhere = run(lambda: plan(fakes.house(), "other", a_machine(logical_cpus=(0, 1)))).verdict
+    assert elsewhere.settings.cores == (1,)
+    assert run(lambda: plan(fakes.house(), "plain")).verdict.settings.cores == ()
+
+
+def test_what_a_command_takes_is_not_planned() -> None:
+    fakes = Fakes()
+    declaring(fakes)
+    with pytest.raises(RefusedError, match="run is declared by a command or an address"):
+        run(lambda: plan(fakes.house(), "run"))
 
 
 def test_what_does_not_fit_is_a_value() -> None:

@@ -21,8 +21,14 @@ def test_what_runs_is_told() -> None:
     (row,) = Bench(two()).get("/running").json["running"]
     assert row == {
         "model": "a", "state": "ready", "name": "", "description": "", "engine": "llama.cpp", "requests": 2,
-        "waiting": 1, "slots": 2, "context_length": 512,
+        "waiting": 1, "slots": 2, "context_length": 512, "cores": None, "numa": None, "cores_because": None,
     }  # fmt: skip
+
+
+def test_the_cores_that_an_engine_is_kept_to_are_told_with_the_reason() -> None:
+    host = FakeHost(known=(served("a", cores=(0, 1, 4), numa=1, cores_because="as asked"),))
+    (row,) = Bench(host).get("/running").json["running"]
+    assert (row["cores"], row["numa"], row["cores_because"]) == ("0-1,4", 1, "as asked")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import click
 
 from bercail.cli.render import show, show_error, show_json, show_sections
 from bercail.core.config_document import config_document
-from bercail.core.config_report import config_line, config_sections
+from bercail.core.config_report import config_line, config_sections, cores_sections
 from bercail.core.config_schema import configuration_schema
 from bercail.flows import check_configuration
-from bercail.wiring import build_configurations
+from bercail.wiring import build_configurations, build_prober
 
 
 @click.group("config")
@@ -25,14 +25,15 @@ def check(file: str, *, as_json: bool) -> int:
 
     Exit status 1 if something is wrong. What is missing here is told, and is not wrong.
     """
-    checked = check_configuration(build_configurations(), file)
+    checked = check_configuration(build_configurations(), build_prober(), file)
     if as_json:
-        show_json(config_document(file, checked.configuration, checked.wrong, checked.missing))
+        show_json(config_document(file, checked.configuration, checked.wrong, checked.missing, checked.shares))
     elif checked.wrong is not None:
         show_error(checked.wrong, as_json=False)
     elif checked.configuration is not None:
         show(config_line(file, checked.configuration))
-        if sections := config_sections(checked.configuration, checked.missing):
+        sections = config_sections(checked.configuration, checked.missing)
+        if sections := (*sections, *cores_sections(checked.shares, checked.at_odds)):
             show("")
             show_sections(sections)
     return 0 if checked.wrong is None else 1

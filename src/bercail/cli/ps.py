@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -16,7 +16,7 @@ from bercail.wiring import build_house
 
 _COLUMNS = {
     "model": "model", "state": "state", "engine": "engine", "requests": "requests", "waiting": "waiting",
-    "slots": "slots", "context_length": "context",
+    "slots": "slots", "context_length": "context", "cores": "cores", "numa": "node",
 }  # fmt: skip
 
 
@@ -30,9 +30,16 @@ def command(*, as_json: bool, config: str | None, **parameters: object) -> None:
     if as_json:
         show_json({"schema": "bercail.running/1", "running": [dict(row) for row in rows]})
     elif rows:
-        show_sections((Section(title="In memory", rows=tuple(map(_row, rows)), header=tuple(_COLUMNS.values())),))
+        show_sections(_sections(rows))
     else:
         say("nothing is loaded; the first request for a model loads it")
+
+
+def _sections(rows: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
+    """What is in memory, and why those that are kept to some cores have these."""
+    whole = Section(title="In memory", rows=tuple(map(_row, rows)), header=tuple(_COLUMNS.values()))
+    kept = tuple((str(row["model"]), str(row["cores_because"])) for row in rows if row.get("cores"))
+    return (whole, Section(title="Why these cores", rows=kept, header=("model", "because"))) if kept else (whole,)
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,6 +18,10 @@ MARGIN_SHARE = 32
 """One part in so many of all others is left free on top."""
 
 
+MAIN_MEMORY = "cpu"
+"""The device that main memory is called."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One named share of a device's memory."""
@@ -140,7 +144,7 @@ class Case:
             Part(name="checkpoints", bytes=kept),
             Part(name="engine", bytes=memory.ENGINE_BASE_BYTES),
         ]
-        return _device("cpu", self.budget_bytes, parts, MARGIN_BYTES, MARGIN_SHARE)
+        return _device(MAIN_MEMORY, self.budget_bytes, parts, MARGIN_BYTES, MARGIN_SHARE)
 
     def _gpu(self, settings: EngineSettings, index: int, held: split.Held, used: Sequence[int]) -> Device:
         gpu, model = self.gpus[index], self.model

@@ -1,7 +1,8 @@
 """A configuration that was looked through, as a JSON document."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bercail.core.allotment import Allotment
 from bercail.core.command import CommandSpec
 from bercail.core.config_report import command_of, kind_of_model, places_of
 from bercail.core.configuration import Configuration
@@ -12,7 +13,11 @@ from bercail.core.tree import Note
 
 
 def config_document(
-    file: str, configuration: Configuration | None, wrong: BercailError | None, missing: Sequence[Note]
+    file: str,
+    configuration: Configuration | None,
+    wrong: BercailError | None,
+    missing: Sequence[Note],
+    shares: Mapping[str, Allotment] | None = None,
 ) -> dict[str, Json]:
     """``bercail.config/1``: a configuration, what of it is ignored, and what is wrong or missing."""
     found = configuration or Configuration()
@@ -29,6 +34,17 @@ def config_document(
         "preload": found.preload,
         "notes": [_note(note) for note in found.notes],
         "missing": [_note(note) for note in missing],
+        "cores": {name: _share(share) for name, share in (shares or {}).items()},
+    }
+
+
+def _share(share: Allotment) -> dict[str, Json]:
+    """Its CPUs; none of them is all that may be used, unless there is a refusal."""
+    return {
+        "cpus": share.cpus,
+        "node": share.node,
+        "because": share.because,
+        "refusal": share.refusal or None,
     }
 
 

@@ -1,10 +1,12 @@
 """A configuration that was looked through, as sections for people."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from bercail.core.allotment import Allotment
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Rule
+from bercail.core.cpulist import format_cpulist
 from bercail.core.declared import Declared, ModelFile
 from bercail.core.groups import Groups
 from bercail.core.matrix import models_of
@@ -36,6 +38,20 @@ def config_sections(configuration: Configuration, missing: Sequence[Note]) -> tu
         Section(title="Read otherwise, or not at all", rows=_note_rows(configuration.notes), header=("line", "what")),
         Section(title="Not done yet", rows=tuple((text,) for text in unserved(configuration)), header=("what",)),
         Section(title="Not on this machine", rows=_note_rows(missing), header=("line", "what")),
+    )
+    return tuple(section for section in sections if section.rows)
+
+
+def cores_sections(shares: Mapping[str, Allotment], at_odds: Sequence[str]) -> tuple[Section, ...]:
+    """Who gets which cores of this machine, and what is wrong with that."""
+    rows = tuple(
+        (name, format_cpulist(share.cpus) or "all", "any" if share.node is None else str(share.node), share.because)
+        for name, share in shares.items()
+        if not share.refusal
+    )
+    sections = (
+        Section(title="Cores of this machine", rows=rows, header=("name", "cores", "node", "because")),
+        Section(title="Cores at odds", rows=tuple((text,) for text in at_odds), header=("what",)),
     )
     return tuple(section for section in sections if section.rows)
 

@@ -213,8 +213,8 @@ class EngineOptions:
     threads: int | None = option(None, Kind.COUNT, "Threads for decode.", minimum=1, maximum=512)
     threads_batch: int | None = option(None, Kind.COUNT, "Threads for prefill.", minimum=1, maximum=512)
     cores: str | None = option(
-        None, Kind.TEXT, "CPUs that the engine is kept to, such as 0-3,8; threads follow. Several servers then share a "
-        "machine.",
+        None, Kind.TEXT, "CPUs that the engine is kept to, such as 0-3,8; threads follow. auto shares the machine's "
+        "cores out among the models that may be in memory side by side.",
     )  # fmt: skip
     numa: int | None = option(
         None,

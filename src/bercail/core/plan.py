@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from bercail.core.allotment import Allotment
 from bercail.core.begin import begin
-from bercail.core.bind import bound, within
+from bercail.core.bind import Bound, bound, within
 from bercail.core.budget import Case, Device
 from bercail.core.engine import IN_THE_BOX, Choice, EngineSettings, Make
 from bercail.core.fit import LEAST_CONTEXT, spend_the_rest, where_it_fits
@@ -15,7 +16,15 @@ from bercail.core.machine import Machine
 from bercail.core.model import Model
 from bercail.core.nearby import Alternative, more_context, more_memory, nearby, other_hardware
 from bercail.core.options import EngineOptions, purpose_of, settled
-from bercail.core.reasons import Reason, budget_reasons, context_reason, fixed_reasons, place_reasons, speed_reasons
+from bercail.core.reasons import (
+    Reason,
+    bind_reasons,
+    budget_reasons,
+    context_reason,
+    fixed_reasons,
+    place_reasons,
+    speed_reasons,
+)
 from bercail.core.repack import NOTHING, repacked
 from bercail.core.rules import repack
 from bercail.core.speed import Rate, decode_rates, prefill_rates
@@ -84,10 +93,12 @@ class _Asked:
 
     Attributes:
         machine: as the engine will see it.
+        place: where it is kept to.
         order: why weights are rearranged or not, if there is more to say than what it usually gains.
     """
 
     machine: Machine
+    place: Bound
     wish: EngineOptions
     engine: Choice
     case: Case
@@ -96,9 +107,10 @@ class _Asked:
     def fixed(self, settings: EngineSettings) -> tuple[Reason, ...]:
         """Reasons for what does not depend on the budget."""
         case = self.case
-        return fixed_reasons(
+        rows = fixed_reasons(
             self.machine, self.wish, settings, copied=case.repacked.copied, model=case.model, order=self.order
         )
+        return (*rows, *bind_reasons(settings, self.place))
 
     def told(self, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
         """``reasons`` as they are true of the engine."""
@@ -112,6 +124,7 @@ def decide(
     *,
     engine: Choice = IN_THE_BOX,
     lessons: Lessons = NO_LESSONS,
+    allotment: Allotment | None = None,
 ) -> Verdict:
     """The plan for one model on this machine.
 
@@ -121,12 +134,28 @@ def decide(
         wish: what the user set; None there is decided here.
         engine: that will run it.
         lessons: what earlier loads on this machine have taught.
+        allotment: its share of the cores if it asks for ``auto``; None is that of the only model there is.
     """
+    verdict = _decided(machine, model, wish, engine, lessons, allotment)
+    if isinstance(verdict, NoFit) and allotment is not None and allotment.node is not None and wish.numa is None:
+        return _decided(machine, model, wish, engine, lessons, allotment.without_node())  # no node was asked for
+    return verdict
+
+
+def _decided(
+    machine: Machine,
+    model: Model,
+    wish: EngineOptions,
+    engine: Choice,
+    lessons: Lessons,
+    allotment: Allotment | None,
+) -> Verdict:
+    """The plan where memory comes from where ``allotment`` says."""
     wish = settled(wish)
     foreign = engine.offer.make is Make.LIBRARY
     if foreign:
         machine = replace(machine, gpus=())  # our workers run them on CPUs
-    place = bound(machine, wish)
+    place = bound(machine, wish, allotment)
     if place.cpus:
         machine = within(machine, place)
         lessons = replace(lessons, paces=())  # they were timed on other CPUs
@@ -137,7 +166,7 @@ def decide(
         settings = its_way(model, settings)
     elif wish.repack is None and not machine.gpus:
         settings = replace(settings, repack=order)
-    asked = _Asked(machine=machine, wish=wish, engine=engine, case=case, order=because)
+    asked = _Asked(machine=machine, place=place, wish=wish, engine=engine, case=case, order=because)
     untold = unheard(engine.offer, model, wish) if foreign else ""
     if why := place.refusal or at_odds(machine, model, wish) or untold:  # nothing is near to what contradicts itself
         return replace(_refuse(asked, settings, asked.fixed(settings), why), alternatives=(), contradiction=True)

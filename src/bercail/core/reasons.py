@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bercail.core import memory
+from bercail.core.bind import Bound
 from bercail.core.budget import Case
 from bercail.core.cpulist import format_cpulist
 from bercail.core.engine import EngineSettings
@@ -60,15 +61,6 @@ def fixed_reasons(
         ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
         ("warmup", settings.warmup, False, "the first request is as fast as the next"),
     ]
-    rows += [
-        (
-            "cores",
-            _cpus(settings),
-            wish.cores is not None,
-            "those of the node" if settings.cores else "all usable",
-        ),
-        ("numa", "any" if settings.numa is None else settings.numa, wish.numa is not None, "no node was named"),
-    ]
     rows.append(_drafting(model, settings, wish))
     return tuple(
         Reason(setting=name, value=_word(value), because="as asked" if asked else because)
@@ -76,8 +68,13 @@ def fixed_reasons(
     )
 
 
-def _cpus(settings: EngineSettings) -> str:
-    return format_cpulist(settings.cores) or "all"
+def bind_reasons(settings: EngineSettings, place: Bound) -> tuple[Reason, ...]:
+    """Why these CPUs, and whose memory."""
+    node = "any" if settings.numa is None else str(settings.numa)
+    return (
+        Reason(setting="cores", value=format_cpulist(settings.cores) or "all", because=place.because),
+        Reason(setting="numa", value=node, because=place.memory),
+    )
 
 
 def _counted(count: int | None, what: str) -> str:

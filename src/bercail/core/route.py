@@ -47,6 +47,9 @@ class ServedModel:
         requests: that it serves.
         waiting: for it.
         planned_bytes: memory of all devices that its plan takes as loaded; None while it is not, or nobody knows.
+        cores: CPUs that its engine is kept to; empty is all, or that it is not loaded.
+        numa: node that all its memory comes from, or None.
+        cores_because: why these CPUs; empty while it is not loaded.
         loads: how often it was loaded since the server started.
         swaps: how often it then made room for another.
         ignores_websockets: they neither load it nor keep it in memory.
@@ -82,6 +85,9 @@ class ServedModel:
     requests: int = 0
     waiting: int = 0
     planned_bytes: Bytes | None = None
+    cores: tuple[int, ...] = ()
+    numa: int | None = None
+    cores_because: str = ""
     loads: int = 0
     swaps: int = 0
     ignores_websockets: bool = False

@@ -1,15 +1,17 @@
 """``bercail config``: what a configuration says, what of it is ignored, and what is missing here."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from bercail.core.allotment import Allotment, allot
+from bercail.core.claims import allotment_problems, claims_of, meeting
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration
 from bercail.core.declared import Declared
 from bercail.core.errors import SettingsError
 from bercail.core.needed import files_of, program_of
 from bercail.core.tree import Note, NoteKind
-from bercail.ports import Configurations
+from bercail.ports import Configurations, Prober
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,16 +22,20 @@ class Checked:
         configuration: None where something is wrong.
         wrong: what is; None where nothing is.
         missing: programs and files that are not on this machine, with the line of their model.
+        shares: of this machine's cores, of the models that ask for one.
+        at_odds: what is wrong with those, in words.
     """
 
     file: str
     configuration: Configuration | None = None
     wrong: SettingsError | None = None
     missing: tuple[Note, ...] = ()
+    shares: Mapping[str, Allotment] = field(default_factory=dict)
+    at_odds: tuple[str, ...] = ()
 
 
-def check(files: Configurations, file: str) -> Checked:
-    """What a configuration says, and what it needs that is not here.
+def check(files: Configurations, prober: Prober, file: str) -> Checked:
+    """What a configuration says, what it needs that is not here, and who gets which cores of this machine.
 
     Raises:
         SettingsError: the file cannot be read.
@@ -40,7 +46,12 @@ def check(files: Configurations, file: str) -> Checked:
     except SettingsError as error:
         return Checked(file=file, wrong=error)
     missing = tuple(note for model in configuration.models for note in _missing(files, model, file))
-    return Checked(file=file, configuration=configuration, missing=missing)
+    claims, beside = claims_of(configuration, files.wishes(text, file)), meeting(configuration.rule)
+    if not any(claim.is_auto for claim in claims):
+        return Checked(file=file, configuration=configuration, missing=missing)
+    shares = allot(prober.probe().cpu, claims, beside)
+    at_odds = allotment_problems(claims, shares, beside)
+    return Checked(file=file, configuration=configuration, missing=missing, shares=shares, at_odds=at_odds)
 
 
 def _missing(files: Configurations, model: Declared, file: str) -> Iterator[Note]:

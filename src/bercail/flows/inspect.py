@@ -2,32 +2,89 @@
 
 import asyncio
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import NoReturn
 
+from bercail.core.allotment import Allotment, allot
+from bercail.core.claims import claims_of, meeting
+from bercail.core.command import CommandSpec
 from bercail.core.errors import NotFoundError, RefusedError, UsageError
+from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model, on_the_web
 from bercail.ports import House, ModelReader
 
 _MISTYPED = re.compile(r"https?:/?[^/]", re.IGNORECASE)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meant:
+    """What the name of a model means.
+
+    Attributes:
+        house: with the wishes that a configuration has for it.
+        place: its path, its address, or the id of a model that a search finds.
+        id: by which a configuration declares it; empty if none does.
+    """
+
+    house: House
+    place: str
+    id: str = ""
+
+
+def what_is_meant(house: House, name: str) -> Meant:
+    """A model that the configuration declares under that name, or whatever else it may be.
+
+    Raises:
+        RefusedError: it is declared by a command, so there is nothing to read.
+    """
+    declared = next((model for model in house.configuration.models if name in (model.id, *model.aliases)), None)
+    if declared is None:
+        return Meant(house=house, place=name)
+    source = declared.source
+    if isinstance(source, CommandSpec):
+        raise RefusedError(
+            f"{name} is declared by a command or an address: what it takes is not known",
+            hint="name the file of the model; `bercail config check` shows the command",
+        )
+    settings = replace(house.settings, engine=source.wish(house.settings.engine))
+    return Meant(house=replace(house, settings=settings), place=source.path, id=declared.id)
+
+
+def allotted(house: House, meant: Meant, machine: Machine | None = None) -> Allotment | None:
+    """The share of the cores that a declared model gets beside the others; None if it asks for none.
+
+    Args:
+        house: with the wishes for all models.
+        meant: the model.
+        machine: whose cores they are; this one's, if it is None.
+    """
+    claims = claims_of(house.configuration, house.settings.engine)
+    if not any(claim.id == meant.id and claim.is_auto for claim in claims):
+        return None
+    cpu = (machine or house.prober.probe()).cpu
+    return allot(cpu, claims, meeting(house.configuration.rule))[meant.id]
+
+
 async def inspect(house: House, name: str) -> Model:
     """The model that ``name`` means: a path, an address on the web, or the id of a model that a search finds.
+
+    What the configuration declares goes before what is found.
 
     Raises:
         ReadError: its file cannot be read, or not be fetched.
         NotFoundError: ``name`` is no path and no known id.
-        RefusedError: it is an address, and the settings forbid to ask other machines.
+        RefusedError: it is an address, and the settings forbid to ask other machines; or it is declared by a command.
     """
+    meant = what_is_meant(house, name)
+    name = meant.place
     if on_the_web(name):
         if house.settings.library.offline:
             raise RefusedError(f"{name} is on another machine, and library.offline is set", hint="name a file here")
         return await asyncio.to_thread(house.reader.read_remote, name)
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     model = await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
-    return replace(model, id=found.id)
+    return replace(model, id=meant.id or found.id)
 
 
 async def with_draft(house: House, model: Model) -> Model:

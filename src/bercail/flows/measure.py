@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from bercail.core import news
+from bercail.core.allotment import Allotment
+from bercail.core.cpulist import format_cpulist
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError, RefusedError
 from bercail.core.landing import compare
@@ -15,7 +17,7 @@ from bercail.core.lessons import Pace
 from bercail.core.model import FoundModel
 from bercail.core.pace import NOISY, Timing, pace_of
 from bercail.core.units import Bytes, Seconds, Tokens
-from bercail.flows.inspect import resolve
+from bercail.flows.inspect import allotted, resolve, what_is_meant
 from bercail.flows.lessons import keep, recall
 from bercail.flows.prepare import Prepared, prepare
 from bercail.ports import EngineProcess, House
@@ -60,20 +62,29 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
         RefusedError: it does not fit, or generates nothing.
         EngineError: it did not start, or broke off.
     """
-    found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
-    timed = await time(house, found, tell)
+    meant = what_is_meant(house, name)
+    found = await asyncio.to_thread(resolve, house.reader, meant.place, house.settings.library.folders)
+    share = await asyncio.to_thread(allotted, house, meant)
+    timed = await time(meant.house, replace(found, id=meant.id or found.id), tell, share)
     remember(house, timed, tell)
     return timed.timings
 
 
 def remember(house: House, timed: Timed, tell: Callable[[news.News], None]) -> None:
-    """Keep what a model's answers say, beside what else its engine has taught."""
+    """Keep what a model's answers say, beside what else its engine has taught; not what a part of the cores says."""
     prepared = timed.prepared
+    cores = prepared.plan.settings.cores
+    if cores and set(cores) != set(prepared.machine.cpu.logical_cpus):
+        text = f"timed on CPUs {format_cpulist(cores)} alone, so nothing is kept: plans would take it for all of them"
+        tell(news.Warned(text=text))
+        return
     lessons = recall(house, prepared.machine, prepared.engine).with_pace(timed.pace)
     keep(house, prepared.machine, prepared.engine, lessons, tell)
 
 
-async def time(house: House, found: FoundModel, tell: Callable[[news.News], None]) -> Timed:
+async def time(
+    house: House, found: FoundModel, tell: Callable[[news.News], None], allotment: Allotment | None = None
+) -> Timed:
     """The model loaded as the settings of ``house`` have it planned, and its answers timed; nothing is kept.
 
     Answers that differ much are asked for once more.
@@ -81,7 +92,7 @@ async def time(house: House, found: FoundModel, tell: Callable[[news.News], None
     Raises:
         as `measure`; EngineError too where they still differ too much to say anything.
     """
-    prepared = await prepare(house, found, tell)
+    prepared = await prepare(house, found, tell, allotment=allotment)
     if prepared.plan.settings.embedding:
         raise RefusedError(f"{found.id} is planned for embeddings; only what generates is timed")
     started_s = house.clock.monotonic()

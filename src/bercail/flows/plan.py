@@ -14,7 +14,7 @@ from bercail.core.machine import Machine
 from bercail.core.model import Format, Model, Role
 from bercail.core.plan import Verdict, decide
 from bercail.flows.choose import chosen
-from bercail.flows.inspect import inspect, with_draft
+from bercail.flows.inspect import allotted, inspect, what_is_meant, with_draft
 from bercail.flows.machine import glance
 from bercail.ports import House
 
@@ -38,18 +38,21 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
     Raises:
         ReadError: its file cannot be read.
         NotFoundError: ``name`` is no path and no known id.
-        RefusedError: it is not a model that can be served alone.
+        RefusedError: it is not a model that can be served alone, or is declared by a command.
     """
+    meant, general = what_is_meant(house, name), house
     model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(glance, house))
+    house = meant.house
     model = await with_draft(house, model)
     refuse_unservable(model)
     if machine is not None and model.format is not Format.GGUF:
         raise RefusedError(f"{model.id} is {model.format}; other machines are planned for with GGUF models only")
+    share, wish = allotted(general, meant, machine or here), house.settings.engine
     if machine is None:
         found = chosen(house, here, model)
-        verdict = decide(here, model, house.settings.engine, engine=found.choice, lessons=found.lessons)
+        verdict = decide(here, model, wish, engine=found.choice, lessons=found.lessons, allotment=share)
     else:
-        verdict = decide(machine, model, house.settings.engine, engine=_elsewhere(machine))
+        verdict = decide(machine, model, wish, engine=_elsewhere(machine), allotment=share)
     return Planned(model=model, verdict=verdict)
 
 

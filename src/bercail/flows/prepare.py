@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bercail.core import news
+from bercail.core.allotment import Allotment
 from bercail.core.engine import Make
 from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
@@ -56,7 +57,11 @@ async def read(house: House, found: FoundModel) -> Model:
 
 
 async def prepare(
-    house: House, found: FoundModel, tell: Callable[[news.News], None], machine: Machine | None = None
+    house: House,
+    found: FoundModel,
+    tell: Callable[[news.News], None],
+    machine: Machine | None = None,
+    allotment: Allotment | None = None,
 ) -> Prepared:
     """The launch of a model under the wishes in the settings.
 
@@ -65,6 +70,7 @@ async def prepare(
         found: the model.
         tell: hears every step.
         machine: to plan for; as it is now, if it is None.
+        allotment: its share of the cores if it asks for one; None is that of the only model there is.
 
     Raises:
         ReadError: its file cannot be read or must not be loaded.
@@ -79,7 +85,8 @@ async def prepare(
     planned_for = await asyncio.to_thread(glance, house) if machine is None else machine
     found_engine = chosen(house, planned_for, model)
     lessons = found_engine.lessons
-    verdict = decide(planned_for, model, house.settings.engine, engine=found_engine.choice, lessons=lessons)
+    wish, choice = house.settings.engine, found_engine.choice
+    verdict = decide(planned_for, model, wish, engine=choice, lessons=lessons, allotment=allotment)
     if isinstance(verdict, NoFit):
         raise RefusedError(verdict.why, hint=no_fit_hint(verdict))
     spec = LaunchSpec(

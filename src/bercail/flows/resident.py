@@ -1,10 +1,12 @@
 """A model in memory: how it comes up, what its load teaches, and how clients see it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bercail.core import news
+from bercail.core.allotment import Allotment
+from bercail.core.budget import MAIN_MEMORY
 from bercail.core.command import CommandSpec
 from bercail.core.declared import Declared
 from bercail.core.engine import Make, Offer
@@ -13,9 +15,10 @@ from bercail.core.landing import compare, taught
 from bercail.core.launch import Life, Progress
 from bercail.core.model import Capability, FoundModel, Model, Role
 from bercail.core.need import Keep, Need
+from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits
 from bercail.core.route import Phase, ServedModel
-from bercail.core.units import Seconds
+from bercail.core.units import Bytes, Seconds
 from bercail.flows.keepsakes import bring_back
 from bercail.flows.lessons import keep
 from bercail.flows.prepare import Prepared
@@ -76,6 +79,7 @@ class Entry:
         away: why it cannot be reached where it is elsewhere, in words; empty otherwise.
         loads: how often it came in.
         swaps: how often it then left for another.
+        allotment: its share of the cores, if it asks for one.
     """
 
     id: str
@@ -97,6 +101,7 @@ class Entry:
     away: str = ""
     loads: int = 0
     swaps: int = 0
+    allotment: Allotment | None = None
 
     @property
     def is_known(self) -> bool:
@@ -115,8 +120,11 @@ class Entry:
             limit = (declared.concurrency_limit if declared else None) or MOST_AT_ONCE
             return Need(bytes={}, slots=limit, keep=keep, priority=priority, ttl_s=ttl_s)
         plan = self.prepared.plan
+        bytes_by_device = {device.name: device.total_bytes for device in plan.devices}
+        if (node := plan.settings.numa) is not None:
+            bytes_by_device[f"NUMA node {node}"] = bytes_by_device[MAIN_MEMORY]
         return Need(
-            bytes={device.name: device.total_bytes for device in plan.devices},
+            bytes=bytes_by_device,
             slots=plan.settings.slots,
             keep=keep,
             priority=priority,
@@ -124,10 +132,28 @@ class Entry:
             reload_s=LEAST_LOAD_S + self.prepared.spec.weights_bytes / LOAD_BYTES_PER_S,
         )
 
+    def budget(self, general: EngineOptions) -> Mapping[str, Bytes]:
+        """What there is of everything that its plan takes, for all models together; it must be planned.
+
+        Args:
+            general: the wishes that hold for all models.
+        """
+        assert self.prepared is not None, "what was not planned takes nothing that is known"
+        plan, machine = self.prepared.plan, self.prepared.machine
+        rooms = {device.name: device.budget_bytes for device in plan.devices}
+        available = machine.memory.available_bytes
+        if general.memory is not None:
+            available = min(available, max(general.memory, rooms[MAIN_MEMORY]))
+        if (number := plan.settings.numa) is not None:
+            free = next(node.available_bytes for node in machine.cpu.nodes if node.id == number)
+            rooms[f"NUMA node {number}"] = available if free is None else min(free, available)
+        return {**rooms, MAIN_MEMORY: available}
+
     def take(self, fresh: "Entry") -> bool:
         """Become what a configuration says anew; whether it must be loaded anew for that."""
         before = self.source()
         self.declared, self.command, self.found = fresh.declared, fresh.command, fresh.found
+        self.allotment = fresh.allotment
         if self.source() == before:
             return False
         self.model, self.prepared, self.chat_refusal = None, None, ""
@@ -136,8 +162,13 @@ class Entry:
 
     def source(self) -> object:
         """What its process is made of."""
-        found = self.found
-        return (self.declared.source if self.declared else None, self.command, found and (found.path, found.projector))
+        found, share = self.found, self.allotment
+        return (
+            self.declared.source if self.declared else None,
+            self.command,
+            found and (found.path, found.projector),
+            share and (share.cpus, share.node, share.refusal),
+        )
 
 
 async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]) -> Resident:
@@ -259,6 +290,9 @@ def served(entry: Entry, phase: Phase) -> ServedModel:
     settings = resident.plan.settings
     return replace(
         seen,
+        cores=settings.cores,
+        numa=settings.numa,
+        cores_because=next((row.because for row in resident.plan.reasons if row.setting == "cores"), ""),
         slot_context_tokens=settings.slot_context_tokens,
         slots=settings.slots,
         engine=resident.plan.engine,

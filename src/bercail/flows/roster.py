@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from bercail.core.allotment import allot
+from bercail.core.claims import allotment_problems, claims_of, meeting
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Selector, Way
 from bercail.core.declared import Declared
@@ -30,8 +32,17 @@ class Roster:
     problems: tuple[str, ...] = ()
 
 
-def muster(house: House, findings: Findings, configuration: Configuration) -> Roster:
-    """Everybody. What is declared comes first; what is found under a name that is declared is left out, with a word."""
+def muster(
+    house: House, findings: Findings, configuration: Configuration, before: Mapping[str, tuple[int, ...]] | None = None
+) -> Roster:
+    """Everybody. What is declared comes first; what is found under a name that is declared is left out, with a word.
+
+    Args:
+        house: what is built here.
+        findings: models that were found or named.
+        configuration: those that are declared.
+        before: CPUs that models were given so far, which they keep where that can be.
+    """
     entries: dict[str, Entry] = {}
     problems: list[str] = []
     for declared in configuration.models:
@@ -50,6 +61,14 @@ def muster(house: House, findings: Findings, configuration: Configuration) -> Ro
             problems.append(f"{found.path} is not served: the configuration has another {found.id}")
         else:
             entries[found.id] = Entry(id=found.id, found=found)
+    found_here = [name for name, entry in entries.items() if entry.declared is None]
+    claims = claims_of(configuration, house.settings.engine, found_here)
+    beside = meeting(configuration.rule)
+    if any(claim.is_auto for claim in claims):
+        shares = allot(house.prober.probe().cpu, claims, beside, before)
+        for name, share in shares.items():
+            entries[name].allotment = share
+        problems += allotment_problems(claims, shares, beside)
     names = {
         name: f"{target.id}/{target.model}" if target.way is Way.PEER else target.id
         for name, target in taken.items()

@@ -251,7 +251,8 @@ class Supervisor:
         self._house.door.take_assets(configuration.gateway.asset_paths)
         before = self._roster
         self._house = replace(self._house, configuration=configuration)
-        roster = await asyncio.to_thread(muster, self._house, self._findings, configuration)
+        had = {name: entry.allotment.cpus for name, entry in self._entries.items() if entry.allotment is not None}
+        roster = await asyncio.to_thread(muster, self._house, self._findings, configuration, had)
         changed, added = [], []
         for name, fresh in roster.entries.items():
             known = self._entries.get(name)
@@ -365,7 +366,8 @@ class Supervisor:
         if self._machine is None or self._floor.is_empty:
             self._machine = await asyncio.to_thread(glance, self._house)
         try:
-            prepared = await prepare(self._wishing(entry), entry.found, self._tell, self._machine)
+            house = self._wishing(entry)
+            prepared = await prepare(house, entry.found, self._tell, self._machine, entry.allotment)
         except BercailError as error:
             entry.error = str(error)
             self._tell(news.LoadFailed(model_id=entry.id, error=str(error)))
@@ -373,7 +375,7 @@ class Supervisor:
         entry.prepared, entry.model, entry.chat_refusal = prepared, prepared.model, prepared.chat_refusal
         terms = self._floor.state.terms
         need = entry.need()
-        budget = {**terms.budget, **{device.name: device.budget_bytes for device in prepared.plan.devices}}
+        budget = {**terms.budget, **entry.budget(self._house.settings.engine)}
         if terms.needs.get(entry.id) != need or budget != terms.budget:
             self._floor.feed(
                 schedule.TermsChanged(terms=replace(terms, needs={**terms.needs, entry.id: need}, budget=budget))

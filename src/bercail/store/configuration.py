@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bercail.core.configuration import Configuration
 from bercail.core.errors import SettingsError
-from bercail.store.settings import read_text
+from bercail.core.options import EngineOptions
+from bercail.store.settings import apply, read_text
 
 
 class ConfigurationFiles:
@@ -60,6 +61,16 @@ class ConfigurationFiles:
         except OSError:
             return None
         return str(place), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def wishes(self, text: str, file: str) -> EngineOptions:
+        """What the text of ``file`` wishes of the engines of all models.
+
+        Raises:
+            SettingsError: as ``read``.
+        """
+        from bercail.store.contents import read_contents  # a YAML parser takes a while to load
+
+        return apply(read_contents(text, origin=file, environment=self._environment).settings).engine
 
     def has_file(self, path: str, file: str) -> bool:
         """Whether a path that ``file`` names leads to a file or folder; it may begin where ``file`` lies."""

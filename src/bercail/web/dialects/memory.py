@@ -8,6 +8,7 @@ from msgspec import json
 from bercail.core import access
 from bercail.core.chat import ApiError
 from bercail.core.configuration import Profiles
+from bercail.core.cpulist import format_cpulist
 from bercail.core.route import Phase, ServedModel
 from bercail.web.asgi import JSON, Headers, Scope
 from bercail.web.desk import Desk, Errand, take_body
@@ -113,6 +114,9 @@ def _row(model: ServedModel) -> dict[str, Any]:
         "waiting": model.waiting,
         "slots": model.slots,
         "context_length": model.slot_context_tokens,
+        "cores": format_cpulist(model.cores) or None,
+        "numa": model.numa,
+        "cores_because": model.cores_because or None,
     }
 
 
