@@ -8,6 +8,7 @@ import click
 from bercail.cli.render import Style, say, show, show_json, show_sections
 from bercail.core.access import ID_BYTES, SECRET_BYTES, KeyWish, Limits, Scope, format_moment, parse_expiry, read_scopes
 from bercail.core.key_report import keys_document, keys_section, limits_text
+from bercail.core.overflow import OVERFLOWS, Overflow
 from bercail.core.units import parse_tokens
 from bercail.flows import create, revoke
 from bercail.wiring import build_house
@@ -50,13 +51,17 @@ class _Tokens(click.ParamType):  # type: ignore[type-arg]  # generic only since 
 @click.option(
     "--priority", type=click.IntRange(-9, 9), default=0, help="Whose turn is sooner: 0 is ordinary, 9 comes first."
 )
+@click.option(
+    "--overflow", type=click.Choice(OVERFLOWS), default=None,
+    help="What becomes of its prompts that are longer than the context. [default: as the model or the server says]",
+)  # fmt: skip
 @click.option("--expires", metavar="WHEN", default=None, help="90d, 12h, 2w, or a day such as 2027-01-31.")
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.keys/1, with the key itself as token.")
 @_CONFIG
 def create_(
     *, name: str, scopes: tuple[str, ...], models: tuple[str, ...], tokens_per_minute: int | None,
-    tokens_per_day: int | None, concurrency: int | None, priority: int, expires: str | None, as_json: bool,
-    config: str | None,
+    tokens_per_day: int | None, concurrency: int | None, priority: int, overflow: str | None, expires: str | None,
+    as_json: bool, config: str | None,
 ) -> int:  # fmt: skip
     """Make an API key for NAME. It is shown once, and kept nowhere.
 
@@ -71,6 +76,7 @@ def create_(
         models=models,
         limits=Limits(tokens_per_minute=tokens_per_minute, tokens_per_day=tokens_per_day, concurrency=concurrency),
         priority=priority,
+        overflow=None if overflow is None else Overflow(overflow),
         expires_s=None if expires is None else parse_expiry(expires, wall_s),
     )
     key, token = create(house, wish, wall_s=wall_s, secret=secrets.token_bytes(ID_BYTES + SECRET_BYTES))

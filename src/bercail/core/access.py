@@ -16,6 +16,7 @@ from hmac import compare_digest
 
 from bercail.core.chat import KINDS, ApiError
 from bercail.core.errors import UsageError
+from bercail.core.overflow import Overflow
 from bercail.core.quota import Window
 from bercail.core.units import Seconds, Tokens
 
@@ -64,6 +65,7 @@ class Key:
         hash: SHA-256 of the whole key in hexadecimal.
         models: patterns (``*``, ``?``, ``[...]``) of the ids of models it may use; empty is all.
         priority: in the queue for a model; 0 is ordinary; the higher, the sooner.
+        overflow: what becomes of its prompts that are too long; None leaves it to the model.
         created_s, expires_s, revoked_s: unix seconds; None is never.
     """
 
@@ -74,6 +76,7 @@ class Key:
     models: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     priority: int = 0
+    overflow: Overflow | None = None
     created_s: Seconds
     expires_s: Seconds | None = None
     revoked_s: Seconds | None = None
@@ -131,6 +134,7 @@ class KeyWish:
     models: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     priority: int = 0
+    overflow: Overflow | None = None
     expires_s: Seconds | None = None
 
 
@@ -146,7 +150,7 @@ def mint(wish: KeyWish, secret: bytes, wall_s: Seconds) -> tuple[Key, str]:
     token = f"{PREFIX}{key_id}-{urlsafe_b64encode(secret[ID_BYTES:]).decode().rstrip('=')}"
     made = Key(
         id=key_id, name=wish.name, hash=digest(token), scopes=wish.scopes, models=wish.models, limits=wish.limits,
-        priority=wish.priority, created_s=wall_s, expires_s=wish.expires_s,
+        priority=wish.priority, overflow=wish.overflow, created_s=wall_s, expires_s=wish.expires_s,
     )  # fmt: skip
     return made, token
 

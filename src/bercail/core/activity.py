@@ -20,6 +20,7 @@ class Entry:
         prompt_tokens: prompt tokens the engine worked through.
         cached_tokens: prompt tokens it found in its cache.
         generated_tokens: tokens it generated.
+        trimmed_tokens: of the prompt that were left out, as a policy asked; None if none were.
         queue_s, load_s: waited for a turn; waited while the model was loaded.
         ttft_s: from the end of the request to the first piece of its answer.
         prefill_tokens_per_s, decode_tokens_per_s: as the engine timed itself.
@@ -35,6 +36,7 @@ class Entry:
     prompt_tokens: Tokens | None = None
     cached_tokens: Tokens | None = None
     generated_tokens: Tokens | None = None
+    trimmed_tokens: Tokens | None = None
     queue_s: Seconds | None = None
     load_s: Seconds | None = None
     ttft_s: Seconds | None = None
@@ -67,6 +69,7 @@ class Total:
     prompt_tokens: Tokens
     cached_tokens: Tokens
     generated_tokens: Tokens
+    trimmed_tokens: Tokens = 0
     ttft_s: Seconds | None
     decode_tokens_per_s: float | None
 

@@ -2,6 +2,7 @@
 
 from bercail.core.keys import Key, Keys, Shape
 from bercail.core.options import EngineOptions, options_of
+from bercail.core.overflow import OVERFLOWS
 
 TIMEOUTS: Keys = tuple(
     Key(name=name, shape=Shape.COUNT, help=f"Seconds {what}; 0 is no limit.", minimum=0)
@@ -63,6 +64,8 @@ COMMON: Keys = (
     Key(name="keep", shape=Shape.TEXT, help="Eviction for others: pinned never, warm comes back, evictable goes first.",
         choices=("pinned", "warm", "normal", "evictable"), ours=True),
     Key(name="priority", shape=Shape.COUNT, help="Waiting requests for a higher number come first.", ours=True),
+    Key(name="overflow", shape=Shape.TEXT, help="What becomes of a prompt that is longer than the context.",
+        choices=OVERFLOWS, ours=True),
 )  # fmt: skip
 WISHES: Keys = tuple(
     Key(name=spec.name, shape=Shape.OPTION, help=spec.help, ours=True) for spec in options_of(EngineOptions)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from bercail.core.command import CommandSpec
 from bercail.core.options import EngineOptions
+from bercail.core.overflow import Overflow
 from bercail.core.tree import Json
 from bercail.core.units import Seconds, Tokens
 
@@ -97,6 +98,7 @@ class Declared:
         ttl_s: it is unloaded after so long without a request; None is never.
         priority: waiting requests for a higher number come first.
         concurrency_limit: requests taken at once, waiting ones included; None is no limit of its own.
+        overflow: what becomes of a prompt that is too long; None leaves it to the server.
         upstream_name: the name that it is sent, where that is another; empty otherwise.
         loading_state: streams tell how loading goes.
         ignore_websockets: websockets never load it, and do not keep it loaded.
@@ -113,6 +115,7 @@ class Declared:
     name: str = ""
     description: str = ""
     concurrency_limit: int | None = None
+    overflow: Overflow | None = None
     upstream_name: str = ""
     filters: Filters = field(default_factory=Filters)
     timeouts: Timeouts = field(default_factory=Timeouts)

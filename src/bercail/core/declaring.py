@@ -13,6 +13,7 @@ from bercail.core.filtering import read_filters
 from bercail.core.keys import Table, open_table
 from bercail.core.macros import Macros, Values, expand, mentions, merged, read_macros, resolve
 from bercail.core.options import EngineOptions, Kind, Option, options_of, read_value
+from bercail.core.overflow import Overflow
 from bercail.core.tree import (
     Entry,
     Fields,
@@ -100,6 +101,7 @@ def _declared(entry: Entry, table: Table, source: Source, general: General, read
         name=table.text("name").strip(),
         description=table.text("description").strip(),
         concurrency_limit=table.count("concurrencyLimit", 0) or (None if reading.strict else SWAP_LIMIT),
+        overflow=Overflow(table.text("overflow")) if table.has("overflow") else None,
         upstream_name=table.text("useModelName"),
         filters=filters,
         timeouts=read_timeouts(table, reading, Timeouts()),

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import TypeVar, assert_never
 
 from bercail.core.errors import SettingsError, UsageError
+from bercail.core.overflow import OVERFLOWS
 from bercail.core.quant import CACHE_TYPES
 from bercail.core.units import GIB, MIB, Bytes, Seconds, Tokens, format_bytes, parse_bytes, parse_seconds, parse_tokens
 
@@ -124,6 +125,10 @@ class ServerOptions:
     saved_contexts: Bytes = option(
         2 * GIB, Kind.BYTES, "Disk for what models had read before they left memory, brought back when they return; 0 "
         "keeps none.", minimum=0,
+    )  # fmt: skip
+    overflow: str = option(
+        "error", Kind.CHOICE, "What becomes of a prompt that is longer than the context, where neither its API key nor "
+        "its model says: it is refused, or cut, and the answer says by how much.", choices=OVERFLOWS,
     )  # fmt: skip
     drain: Seconds = option(
         30.0, Kind.SECONDS, "How long running requests may finish after the first Ctrl-C or SIGTERM.", minimum=0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bercail.core.model import Capability
+from bercail.core.overflow import Overflow
 from bercail.core.units import Bytes, Tokens
 
 
@@ -44,6 +45,7 @@ class ServedModel:
         metadata: what a configuration says of it to clients.
         also: names under which it is listed as well, and whether each is an ``alias`` or of a ``profile``.
         asked: the name by which a client asked for it, what a profile makes of it; empty if nobody did.
+        overflow: what becomes of a prompt that is too long; None if nothing is said of it.
         requests: that it serves.
         waiting: for it.
         planned_bytes: memory of all devices that its plan takes as loaded; None while it is not, or nobody knows.
@@ -82,6 +84,7 @@ class ServedModel:
     metadata: Mapping[str, object] = field(default_factory=dict)
     also: Mapping[str, str] = field(default_factory=dict)
     asked: str = ""
+    overflow: Overflow | None = None
     requests: int = 0
     waiting: int = 0
     planned_bytes: Bytes | None = None

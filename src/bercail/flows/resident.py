@@ -313,6 +313,7 @@ def _as_declared(seen: ServedModel, declared: Declared) -> ServedModel:
         unlisted=declared.unlisted,
         aliases=declared.aliases,
         metadata=declared.metadata,
+        overflow=declared.overflow,
         context_length=said.context_tokens,
         plain=command is not None and not _is_llama_server(command),
         ignores_websockets=declared.ignore_websockets,

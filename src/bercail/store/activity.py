@@ -26,6 +26,7 @@ MIGRATIONS = (
     );
     CREATE INDEX activity_ended ON activity (ended_s);
     """,
+    "ALTER TABLE activity ADD COLUMN trimmed_tokens INTEGER",
 )
 """What makes each version of the schema from the one before; the number of those applied is ``user_version``."""
 
@@ -48,7 +49,7 @@ _row = attrgetter(*_COLUMNS)
 _INSERT = f"INSERT INTO activity ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own words
 _TOTALS = """
     SELECT {group}, count(*) AS requests, sum(status >= 400), total(prompt_tokens) AS prompt, total(cached_tokens),
-        total(generated_tokens) AS generated, avg(ttft_s), avg(decode_tokens_per_s)
+        total(generated_tokens) AS generated, total(trimmed_tokens), avg(ttft_s), avg(decode_tokens_per_s)
     FROM activity WHERE ended_s >= ? GROUP BY 1 ORDER BY {order}
 """
 _GROUPS = {
@@ -136,9 +137,9 @@ class ActivityLedger:
         return tuple(
             Total(
                 name=str(name), requests=requests, failed=failed, prompt_tokens=int(prompt), cached_tokens=int(cached),
-                generated_tokens=int(generated), ttft_s=ttft_s, decode_tokens_per_s=decode,
+                generated_tokens=int(generated), trimmed_tokens=int(trimmed), ttft_s=ttft_s, decode_tokens_per_s=decode,
             )
-            for name, requests, failed, prompt, cached, generated, ttft_s, decode in rows
+            for name, requests, failed, prompt, cached, generated, trimmed, ttft_s, decode in rows
         )  # fmt: skip
 
     def spent(self, since_s: Seconds) -> tuple[Spent, ...]:

@@ -16,6 +16,7 @@ import msgspec
 
 from bercail.core.access import Key, Limits, Scope
 from bercail.core.errors import NotFoundError, StoreError
+from bercail.core.overflow import Overflow
 from bercail.core.units import Seconds
 from bercail.store.files import make_folder, read_json, translate, write_json
 
@@ -45,6 +46,7 @@ class _Row(msgspec.Struct, kw_only=True):
     tokens_per_day: _Limit = None
     concurrency: _Limit = None
     priority: int = 0
+    overflow: Overflow | None = None
     created_s: float
     expires_s: float | None = None
     revoked_s: float | None = None

@@ -257,6 +257,7 @@ class App:
         turn.record.waited(self._desk.clock() - asked_s, lease.load_s)
         try:
             told_aside(turn, model, lease)
+            turn.overflow = visit.overflow(lease.model, self._desk.options)
             visit.check(lease.model)  # a name may mean one of several models, which one is decided here
             if tidings is not None:
                 await tidings.end(lease.model.id)

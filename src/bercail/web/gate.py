@@ -23,6 +23,8 @@ from bercail.core.chat import ApiError
 from bercail.core.configuration import Profiles, SideRule
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.news import Reloaded
+from bercail.core.options import ServerOptions
+from bercail.core.overflow import Overflow, decided
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Keyring, Lease, Ledger, Watch
@@ -66,6 +68,10 @@ class Visit:
         """
         if self.key is not None and (refused := model_refusal(self.key, model.id)):
             raise ReplyError(refused)
+
+    def overflow(self, model: ServedModel, options: ServerOptions) -> Overflow:
+        """What becomes of a prompt that is too long: as its key says, else as the model does, else as the server."""
+        return decided(self.key.overflow if self.key else None, model.overflow, Overflow(options.overflow))
 
     def sees(self, host: Host) -> Host:
         """The host as this visitor sees it."""

@@ -68,7 +68,7 @@ class Metrics:
         sums["response_bytes"][model] += record.response_bytes
         if record.aborted:
             sums["requests_aborted"][model] += 1
-        for name in ("prefill_tokens", "cached_tokens", "decode_tokens"):
+        for name in ("prefill_tokens", "cached_tokens", "decode_tokens", "trimmed_tokens"):
             if (tokens := getattr(record, name)) is not None:
                 sums[name][model] += tokens
         for name, totals in self._seconds.items():
@@ -104,6 +104,7 @@ _SUMS = {
     "prefill_tokens": "Prompt tokens worked through, without those found in the cache.",
     "cached_tokens": "Prompt tokens found in the cache.",
     "decode_tokens": "Tokens generated.",
+    "trimmed_tokens": "Prompt tokens that were left out, as a policy asked.",
     "requests_aborted": "Requests whose client left, or that were cut when the server stopped.",
     "request_bytes": "Bytes of request bodies.",
     "response_bytes": "Bytes of answers.",

@@ -35,6 +35,7 @@ class Record:
         prefill_tokens: prompt tokens the engine worked through.
         cached_tokens: prompt tokens it found in its cache.
         decode_tokens: tokens it generated.
+        trimmed_tokens: of the prompt that were left out, as a policy asked.
         prefill_tokens_per_s, decode_tokens_per_s: as it timed itself; of several choices, the last to end.
         pieces: events of the answer so far, about one for each token.
     """
@@ -51,6 +52,7 @@ class Record:
     prefill_tokens: Tokens | None = None
     cached_tokens: Tokens | None = None
     decode_tokens: Tokens | None = None
+    trimmed_tokens: Tokens | None = None
     prefill_tokens_per_s: float | None = None
     decode_tokens_per_s: float | None = None
     request_bytes: Bytes = 0
@@ -150,7 +152,8 @@ class Record:
         return Entry(
             ended_s=wall_s, endpoint=self.endpoint, model=self.model, key_id=self.key_id, status=self.status,
             aborted=self.aborted, prompt_tokens=self.prefill_tokens, cached_tokens=self.cached_tokens,
-            generated_tokens=self.decode_tokens, queue_s=self.queue_s, load_s=self.load_s, ttft_s=self.ttft_s,
+            generated_tokens=self.decode_tokens, trimmed_tokens=self.trimmed_tokens,
+            queue_s=self.queue_s, load_s=self.load_s, ttft_s=self.ttft_s,
             prefill_tokens_per_s=self.prefill_tokens_per_s, decode_tokens_per_s=self.decode_tokens_per_s,
             total_s=None if self.arrived_s is None else now_s - self.arrived_s,
         )  # fmt: skip

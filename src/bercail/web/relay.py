@@ -11,11 +11,13 @@ from msgspec import DecodeError, json
 
 from bercail.core.chat import Ask, Endpoint, Fold, Way, engine_refusal
 from bercail.core.errors import EngineError
+from bercail.core.overflow import Overflow
 from bercail.core.units import Bytes, Seconds
 from bercail.ports import Lease, Upstream, UpstreamResponse
 from bercail.web.asgi import JSON, Headers
 from bercail.web.errors import ReplyError, api_error
 from bercail.web.sse import DONE, Sieve, Splitter, is_mere_progress, parse, split
+from bercail.web.trim import Trimmer, is_overflow
 from bercail.web.turn import Turn
 
 _HEADERS: Headers = [JSON]
@@ -136,25 +138,57 @@ async def exchange(
         take: gets the answer.
         refused: an answer whose status is not 200 is no result and raises ``ReplyError``.
 
+    A request that the engine finds too long is sent once more, shorter, where a policy asks for it.
+
     Raises:
         ReplyError: the engine refused the request, or failed.
     """
+    if not outgoing.as_is:
+        turn.payload = lease.rewrite(turn.payload)
+    may_trim = turn.overflow is not Overflow.ERROR and not outgoing.as_is
+    take = partial(_expect, take) if refused else take
     try:
-        payload, turn.payload = turn.payload if outgoing.as_is else lease.rewrite(turn.payload), b""
-        response = await upstream.send(lease.address, outgoing.method, outgoing.target, outgoing.headers, payload)
-        del payload  # up to the body limit, and not needed while the answer comes
-        chunks = response.chunks()
         try:
-            if refused and response.status != 200:
-                raise await refusal(response.status, chunks)
-            await take(response, chunks)
-            await _drain(response, chunks)
-        finally:
-            response.abort()
-            if isinstance(chunks, AsyncGenerator):
-                await chunks.aclose()
+            await _send(upstream, turn, lease, outgoing, take, keep=may_trim)
+        except ReplyError as fault:
+            if not (turn.payload and is_overflow(fault.error)):
+                raise
+            trimmer = Trimmer(
+                upstream=upstream, lease=lease, target=outgoing.target, policy=turn.overflow, error=fault.error
+            )
+            turn.payload, trimmed = await trimmer.trim(turn.payload)
+            await turn.tell_trimmed(trimmed)
+            await _send(upstream, turn, lease, outgoing, take, keep=False)
     except EngineError as error:
         raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
+
+
+async def _send(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing, take: Take, *, keep: bool) -> None:
+    """One attempt; with ``keep`` the turn has its payload for as long as nothing but a refusal has come."""
+    payload, turn.payload = turn.payload, turn.payload if keep else b""
+    response = await upstream.send(lease.address, outgoing.method, outgoing.target, outgoing.headers, payload)
+    del payload  # up to the body limit, and not needed while the answer comes
+    if response.status == 200:
+        turn.payload = b""
+    chunks = response.chunks()
+    try:
+        await take(response, chunks)
+        await _drain(response, chunks)
+    finally:
+        response.abort()
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+async def _expect(take: Take, response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
+    """``take`` for an answer that is a result.
+
+    Raises:
+        ReplyError: it is a refusal.
+    """
+    if response.status != 200:
+        raise await refusal(response.status, chunks)
+    await take(response, chunks)
 
 
 def _take(fold: Fold, event: bytes) -> None:

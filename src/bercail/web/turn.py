@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from bercail.core.chat import ApiError
 from bercail.core.dialect import Form
+from bercail.core.overflow import Overflow
+from bercail.core.trimming import Trimmed
 from bercail.core.units import Seconds
 from bercail.web.asgi import CLOSE, Headers, Message, Receive, Send, Watch, answer
 from bercail.web.errors import event, written
 from bercail.web.gate import Visit
 from bercail.web.record import Record
 from bercail.web.sse import PING, comment
+from bercail.web.trim import header, marked
 
 STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream"),
@@ -32,6 +36,7 @@ class Stream:
         headers: what it will begin with.
         started: it has.
         voice: how it says a sentence while its model is awaited; b"" if it has no way to.
+        mark: what is done to events before they are sent.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Stream:
     ) -> None:
         self.headers = headers
         self.voice = voice
+        self.mark: Callable[[bytes], bytes] = _as_it_is
         self._ping_bytes = ping
         self._tidings: Callable[[], bytes] | None = None
         self._tidings_s: Seconds = keep_alive_s
@@ -65,7 +71,7 @@ class Stream:
         if not self.started:
             await self._start()
         self._last_s = self._loop.time()
-        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+        await self._send({"type": "http.response.body", "body": self.mark(events), "more_body": True})
 
     async def end(self, events: bytes) -> None:
         """Send the last events and end the stream as a whole one."""
@@ -74,7 +80,7 @@ class Stream:
             await self._ping
         if not self.started:
             await self._start()
-        await self._send({"type": "http.response.body", "body": events, "more_body": False})
+        await self._send({"type": "http.response.body", "body": self.mark(events), "more_body": False})
 
     def listen(self, tidings: Callable[[], bytes], *, after_s: Seconds, every_s: Seconds) -> None:
         """From now on ask for tidings every ``every_s``, b"" where there are none, and send them."""
@@ -136,6 +142,7 @@ class Turn:
         visit: how it came in, or None if it has not.
         payload: the body for the engine, until it has been sent.
         form: the words that errors are told in.
+        overflow: what becomes of a prompt that is too long, as soon as its model is known.
         stream: the reply, if the client asked for a stream.
         begun: an answer of the engine's own is on its way, which nothing of ours can follow.
         gone: the client has left.
@@ -155,6 +162,7 @@ class Turn:
         self.visit: Visit | None = None
         self.payload = b""
         self.form = form
+        self.overflow = Overflow.ERROR
         self.stream: Stream | None = None
         self.begun = False
         self.gone = False
@@ -163,6 +171,7 @@ class Turn:
         self.substitutes: tuple[str, ...] = ()
         self.headers: Headers = []
         self.send = send
+        self._mark: Callable[[bytes], bytes] = _as_it_is
         self._ending = False
         self._watcher: asyncio.Task[None] | None = None
 
@@ -205,9 +214,21 @@ class Turn:
             self.task.uncancel()
         return True
 
+    async def tell_trimmed(self, trimmed: Trimmed) -> None:
+        """Have the answer say how much of the request was left out: in a header, and beside its counts."""
+        self.record.trimmed_tokens = trimmed.tokens
+        told, self._mark = header(trimmed), partial(marked, trimmed=trimmed)
+        self.headers += told
+        if self.stream is not None:
+            self.stream.headers = [*self.stream.headers, *told]
+            self.stream.mark = self._mark
+            if self.stream.started and self.form is not Form.OLLAMA:  # lines of JSON have no comments
+                await self.stream.write(comment(f"trimmed {trimmed}"))
+
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer at once, and be done."""
         self._ending = True
+        body = self._mark(body)
         self.record.status = status
         self.record.response_bytes += len(body)
         await answer(self.send, status, [*headers, *self.headers], body)
@@ -271,6 +292,10 @@ class Turn:
             self._watcher.cancel()
         if self.stream is not None:
             self.stream.abandon()
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 async def linger(receive: Receive) -> None:
