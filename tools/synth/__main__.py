@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.synth.mix import MIXES, quantized
+from tools.synth.mix import FILE_TYPES, MIXES, quantized
 from tools.synth.shapes import known, read_table, speakable
 from tools.synth.weights import fill
 from tools.synth.write import TensorSpec, Value, layout, write_gguf
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = table[given.model]
     metadata, tensors = known(shape)
     found = quantized(tensors, given.mix, layers=shape["layers"], architecture=shape["arch"])
+    metadata["general.file_type"] = FILE_TYPES[given.mix]
     metadata["general.name"] = f"{given.model} {given.mix}, {'random weights' if given.random else 'header only'}"
     if given.random:
         write_random(given.out, metadata, found)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from tools.synth.write import TensorSpec
 
-MIXES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0")
+FILE_TYPES = {"F16": 1, "Q8_0": 7, "Q6_K": 18, "Q5_K_M": 17, "Q4_K_M": 15, "Q4_K_S": 14, "Q4_0": 2}
+"""Each mix's number in `general.file_type`, without which OpenVINO's reader of GGUF files takes none."""
+MIXES = tuple(FILE_TYPES)
 _BASE = {
     "F16": "f16", "Q8_0": "q8_0", "Q6_K": "q6_k", "Q5_K_M": "q5_k", "Q4_K_M": "q4_k", "Q4_K_S": "q4_k", "Q4_0": "q4_0",
 }  # fmt: skip

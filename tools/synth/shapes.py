@@ -47,18 +47,28 @@ def vocabulary(count: int) -> dict[str, Value]:
 
 
 def speakable(count: int) -> dict[str, Value]:
-    """A sentencepiece tokenizer of `count` tokens that can write any text: three marks, the bytes, made-up words."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    tokens += [f"\u2581w{number}" for number in range(count - len(tokens))]
-    kinds = [2, 3, 3, *[6] * 256, *[1] * (count - 259)]
+    """A byte-level BPE tokenizer of `count` tokens that can write any text: two marks, the bytes, made-up words.
+
+    One merge is there because readers want some; OpenVINO's takes no SentencePiece vocabulary from a GGUF file.
+    """
+    tokens = ["<|end|>", "<|begin|>", *(_letter(byte) for byte in range(256)), "er"]
+    tokens += [f"\u0120w{number}" for number in range(count - len(tokens))]
     return {
-        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": tokens[:count],
-        "tokenizer.ggml.scores": [-float(rank) for rank in range(count)],
-        "tokenizer.ggml.token_type": kinds[:count],
+        "tokenizer.ggml.token_type": [3, 3, *[1] * (count - 2)],
+        "tokenizer.ggml.merges": ["e r"],
         "tokenizer.ggml.bos_token_id": 1,
-        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.ggml.padding_token_id": 0,
     }
+
+
+def _letter(byte: int) -> str:
+    """What stands for a byte: itself where it prints, else the next free letter from 256 on, as GPT-2 has it."""
+    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return chr(byte) if byte in printed else chr(256 + sum(other not in printed for other in range(byte)))
 
 
 def read_table() -> Mapping[str, dict[str, Any]]:
