@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from bercail.core.build import Recipe, Target
 from bercail.core.document import builds_document, trials_document
@@ -6,7 +7,7 @@ from bercail.core.engine import EMBEDDED, Make, Offer
 from bercail.core.engine_report import builds_section, offers_section, trials_line, trials_section
 from bercail.core.model import Format
 from bercail.core.options import PURPOSES
-from bercail.core.pace import Timing
+from bercail.core.pace import Joint, Timing
 from bercail.core.trial import Trial, refused
 from bercail.core.units import GIB
 from fakes.models import a_build
@@ -40,6 +41,16 @@ def test_a_comparison_shows_what_was_measured_and_what_failed() -> None:
     assert third[-1] == "not enough memory"
 
 
+def test_work_that_comes_at_once_is_shown_as_such() -> None:
+    rows = (Joint(clients=8, prompt_tokens=32, decode_tokens=18, seconds=seconds) for seconds in (4.0, 8.0, 5.0))
+    trial = replace(a_trial(NATIVE, 20.0), joint=tuple(rows))
+    section = trials_section((trial, *TRIALS[2:]), PURPOSES["batch"])
+    assert section.header[4] == "8 at once"
+    assert section.header[-1] == "8 x 256 in, 128 out"
+    assert section.rows[0][4] == "80.0 tokens/s"
+    assert {len(row) for row in section.rows} == {len(section.header)}
+
+
 def test_the_winner_is_named() -> None:
     assert trials_line(TRIALS).startswith("llama.cpp (b1-cpu-native-1) wins with weights as they are: 2.50 times")
     assert "wins with weights rearranged" in trials_line((a_trial(NATIVE, 1.0), a_trial(EMBEDDED, 2.0)))
@@ -61,8 +72,8 @@ def test_a_comparison_as_json() -> None:
     assert isinstance(rows, list)
     assert rows[0] == {
         "engine": "llama.cpp", "id": NATIVE.id, "make": "native", "repack": False, "prefill_tokens_per_s": 50.0,
-        "decode_tokens_per_s": 10.0, "ready_s": 1.5, "resident_bytes": GIB, "planned_bytes": GIB, "request_s": 2.0,
-        "failure": "",
+        "decode_tokens_per_s": 10.0, "joint_tokens_per_s": None, "ready_s": 1.5, "resident_bytes": GIB,
+        "planned_bytes": GIB, "request_s": 2.0, "failure": "",
     }  # fmt: skip
     last = rows[2]
     assert isinstance(last, dict)

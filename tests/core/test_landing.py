@@ -189,6 +189,10 @@ def test_a_pace_comes_back_and_what_is_none_is_left_out() -> None:
     assert lessons_of(lessons_document(lessons)) == lessons
     assert lessons.pace("q8_0", repack=True) is not None
     assert lessons.pace("q4_0", repack=True) is None
+    together = lessons_of({**document, "paces": [PACE | {"joint_s": 1e-9}]})
+    assert lessons_of(lessons_document(together)) == together != lessons
+    assert together.with_pace(lessons.paces[0]) == together
+    assert lessons.with_pace(together.paces[0]) == together
     broken: list[object] = ["x", {}, PACE | {"runs": "4"}, PACE | {"spread": None}, PACE | {"mix_s": -1.0}]
     assert lessons_of({**document, "paces": broken}).paces == ()
     assert lessons_of({**document, "paces": "x"}).paces == ()

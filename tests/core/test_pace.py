@@ -11,9 +11,10 @@ from bercail.core.document import plan_document
 from bercail.core.engine import EngineSettings
 from bercail.core.lessons import NO_LESSONS, Pace
 from bercail.core.model import Model
-from bercail.core.options import EngineOptions
+from bercail.core.options import EngineOptions, Purpose
 from bercail.core.pace import (
     LEAST_SPREAD,
+    Joint,
     Timing,
     attention_flops,
     decode_s,
@@ -22,6 +23,8 @@ from bercail.core.pace import (
     main_type,
     pace_of,
     prefill_s,
+    usual_s,
+    with_joint,
 )
 from bercail.core.plan import Fits, decide
 from bercail.core.report import plan_sections, timing_section
@@ -102,6 +105,33 @@ def test_another_model_of_the_type_is_predicted_from_its_shape() -> None:
     assert all(rate.calibrated for rate in (*verdict.rates, *verdict.prefill))
     half = (verdict.rates[0].most - verdict.rates[0].least) / 2 / verdict.rates[0].tokens_per_s
     assert half == pytest.approx(LEAST_SPREAD)
+
+
+@given(st.integers(2, 16), st.floats(0.0, 1e-10))
+def test_what_several_at_once_cost_comes_back_and_predicts_other_numbers_of_them(clients: int, joint_s: float) -> None:
+    model = a_dense_model()
+
+    def burst(pace: Pace, clients: int, prompt: int, answer: int) -> float:
+        purpose = Purpose(slots=16, prompt=prompt, answer=answer, clients=clients)
+        seconds = usual_s(model, pace, purpose)
+        assert seconds is not None
+        return seconds
+
+    true = replace(TRUE, joint_s=joint_s)
+    took = burst(true, clients, 32, 24)
+    row = Joint(clients=clients, prompt_tokens=32, decode_tokens=24, seconds=took)
+    found = with_joint(model, TRUE, (row, row, replace(row, seconds=took * 9)))
+    assert found.joint_s == pytest.approx(joint_s, rel=1e-3, abs=1e-14)
+    assert burst(found, 5, 256, 128) == pytest.approx(burst(true, 5, 256, 128), rel=1e-3)
+    assert burst(found, clients + 1, 256, 128) > burst(found, clients, 256, 128)
+
+
+def test_several_at_once_are_not_predicted_unless_they_were_timed() -> None:
+    model, one = a_dense_model(), Purpose(slots=4, prompt=256, answer=128)
+    assert with_joint(model, TRUE, ()) == TRUE
+    assert usual_s(model, TRUE, replace(one, clients=2)) is None
+    alone = 256 * prefill_s(model, TRUE, 128) + 128 * decode_s(model, TRUE, weigh(model, 0), 320)
+    assert usual_s(model, TRUE, one) == pytest.approx(alone)
 
 
 def test_other_types_gpus_and_embedding_are_not_predicted_from_it() -> None:

@@ -59,6 +59,18 @@ def test_the_better_order_counts() -> None:
     assert least_s(a_mix("q4_0"), chat, BOTH) is None
 
 
+def test_work_that_comes_at_once_is_judged_by_what_was_timed_so() -> None:
+    model, batch = a_mix("q4_k"), PURPOSES["batch"]
+    assert repack(model, batch, BOTH, Make.NATIVE) == (True, "")
+    assert least_s(model, batch, BOTH) is None
+    rearranged, plain = (replace(row, joint_s=cost) for row, cost in zip(BOTH.paces, (9e-7, 1e-9), strict=True))
+    together = Lessons(paces=(rearranged, plain))
+    found, because = repack(model, batch, together, Make.NATIVE)
+    assert not found
+    assert because.startswith("measured: ")
+    assert repack(model, replace(batch, clients=1), together, Make.NATIVE)[0]
+
+
 def planned(lessons: Lessons = NO_LESSONS, **wish: object) -> Fits:
     model = replace(a_mix("q4_k"), context_length=65536)
     offer = Offer(name="llama.cpp", id="b1-cpu-native-1", make=Make.NATIVE)

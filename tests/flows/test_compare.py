@@ -72,6 +72,13 @@ def test_an_engine_that_fails_is_told_of_and_the_others_go_on() -> None:
     assert [trial.failure for trial in trials] == ["", "no such kernel", "illegal instruction", "illegal instruction"]
 
 
+def test_an_engine_with_fewer_slots_than_the_work_has_requests_says_so() -> None:
+    fakes = bench(answers(100, 400), engine=OTHER.id, repack=True, purpose="batch", slots=2)
+    with pytest.raises(EngineError, match="2 slots, and the work comes 8 at once: see --slots"):
+        compared(fakes)
+    assert not [kind for kind, _ in fakes.cache.facts if kind == "load"]
+
+
 def test_half_a_comparison_teaches_nothing() -> None:
     fakes = bench(answers(100, 400), answers(50, 400), answers(25, 400))
     fakes.others[0].outcomes = [None, RuntimeError("somebody pulled the plug")]

@@ -135,6 +135,40 @@ def warnings(told: list[news.News]) -> list[str]:
     return [item.text for item in told if isinstance(item, news.Warned)]
 
 
+class Ticking(ClosingUpstream):
+    """An upstream whose every answer takes a second, however many are asked for at once."""
+
+    def __init__(self, fakes: Fakes, *answers: Scripted) -> None:
+        super().__init__(*answers)
+        self.clock = fakes.clock
+
+    async def send(self, *asked: Any) -> Scripted:
+        self.clock.now_s += 1.0
+        return await super().send(*asked)
+
+
+def test_work_that_comes_at_once_is_timed_at_once_in_slots_of_its_own() -> None:
+    fakes = Fakes(settings=Settings(engine=EngineOptions(purpose="batch")))
+    upstream = Ticking(fakes, *ANSWERS, said(0, 32, decoded=24))
+    fakes.add("a")
+    fakes.reader.models["/m/a.gguf"] = a_model("a", tensors=(a_tensor("blk.0.ffn_up.weight", 4096, "q8_0"),))
+    fakes.upstream = upstream
+    run(lambda: measure(fakes.house(), "a", lambda _: None))
+    together = bodies(fakes)[len(ANSWERS) :]
+    assert [body["id_slot"] for body in together] == [*range(8)] * 2
+    assert len({body["prompt"][0] for body in together}) == 16
+    (kept,) = [fact for (kind, _), fact in fakes.cache.facts.items() if kind == "load"]
+    assert kept["paces"][0]["joint_s"] > 0  # type: ignore[index]
+
+
+def test_without_so_many_slots_nothing_is_timed_at_once() -> None:
+    fakes = Fakes(settings=Settings(engine=EngineOptions(purpose="batch", slots=2)))
+    timed(fakes)
+    assert len(bodies(fakes)) == len(ANSWERS)
+    (kept,) = [fact for (kind, _), fact in fakes.cache.facts.items() if kind == "load"]
+    assert kept["paces"][0]["joint_s"] is None  # type: ignore[index]
+
+
 def test_what_embeds_is_not_timed() -> None:
     fakes = Fakes(settings=Settings(engine=EngineOptions(embedding=True)))
     with pytest.raises(RefusedError, match="only what generates is timed"):

@@ -110,6 +110,7 @@ def trials_document(model_id: str, trials: Sequence[Trial]) -> dict[str, Json]:
             "repack": trial.repack,
             "prefill_tokens_per_s": trial.prefill_tokens_per_s,
             "decode_tokens_per_s": trial.decode_tokens_per_s,
+            "joint_tokens_per_s": trial.joint_tokens_per_s,
             "ready_s": trial.ready_s,
             "resident_bytes": trial.resident_bytes,
             "planned_bytes": trial.planned_bytes,

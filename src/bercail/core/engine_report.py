@@ -39,11 +39,16 @@ def offers_section(offers: Sequence[tuple[Offer, str]]) -> Section:
 
 def trials_section(trials: Sequence[Trial], purpose: Purpose) -> Section:
     """Engines as they were measured, the fastest first."""
+    many = purpose.clients > 1
     shape = f"{format_tokens(purpose.prompt)} in, {format_tokens(purpose.answer)} out"
     return Section(
         title="Measured here, the fastest first",
-        rows=tuple(_row(trial) for trial in trials),
-        header=("engine", "weights", "prefill", "decode", "ready", "memory", shape),
+        rows=tuple(_row(trial, many=many) for trial in trials),
+        header=(
+            *("engine", "weights", "prefill", "decode"),
+            *((f"{purpose.clients} at once",) if many else ()),
+            *("ready", "memory", f"{purpose.clients} x {shape}" if many else shape),
+        ),
     )
 
 
@@ -68,14 +73,15 @@ def _order(trial: Trial) -> str:
     return "rearranged" if trial.repack else "as they are"
 
 
-def _row(trial: Trial) -> tuple[str, ...]:
+def _row(trial: Trial, *, many: bool) -> tuple[str, ...]:
     if trial.failure:
-        return (str(trial.offer), "", "", "", "", "", trial.failure)
+        return (str(trial.offer), *[""] * (6 if many else 5), trial.failure)
     return (
         str(trial.offer),
         _order(trial),
         format_rate(trial.prefill_tokens_per_s),
         format_rate(trial.decode_tokens_per_s),
+        *((format_rate(trial.joint_tokens_per_s or 0.0),) if many else ()),
         format_seconds(trial.ready_s),
         "?" if trial.resident_bytes is None else format_bytes(trial.resident_bytes),
         format_seconds(trial.request_s or 0.0),

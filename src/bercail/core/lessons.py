@@ -37,6 +37,8 @@ class Pace:
         spread: half of the range that predictions are told with, as a share.
         runs: how many answers were timed.
         repack: its weights were rearranged for the CPU.
+        joint_s: seconds per operation of matrices in decode for each request but the first of those that generate at
+            once; None where that was not timed.
     """
 
     type: str
@@ -47,6 +49,7 @@ class Pace:
     spread: float
     runs: int
     repack: bool = True
+    joint_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,13 @@ class Lessons:
         return next((pace for pace in self.paces if (pace.type, pace.repack) == (main_type, repack)), None)
 
     def with_pace(self, pace: Pace) -> "Lessons":
-        """These and a pace, in the place of an earlier one of its type and order."""
+        """These and a pace, in the place of an earlier one of its type and order.
+
+        What several at once cost stays known where only one at a time was timed now.
+        """
+        before = self.pace(pace.type, repack=pace.repack)
+        if before is not None and pace.joint_s is None:
+            pace = replace(pace, joint_s=before.joint_s)
         others = (row for row in self.paces if (row.type, row.repack) != (pace.type, pace.repack))
         return replace(self, paces=(*others, pace))
 
@@ -147,5 +156,6 @@ def _pace(row: object) -> Pace | None:
     numbers = [float(cost) for cost in costs if isinstance(cost, int | float) and cost >= 0]
     if len(numbers) < len(_COSTS):
         return None
-    repack = row.get("repack", True) is True
-    return Pace(type=kind, runs=runs, repack=repack, **dict(zip(_COSTS, numbers, strict=True)))
+    repack, joint = row.get("repack", True) is True, row.get("joint_s")
+    joint_s = float(joint) if isinstance(joint, int | float) and joint >= 0 else None
+    return Pace(type=kind, runs=runs, repack=repack, joint_s=joint_s, **dict(zip(_COSTS, numbers, strict=True)))

@@ -172,6 +172,7 @@ class Purpose:
         embedding: serve embeddings.
         prompt: tokens of a usual request's prompt.
         answer: tokens of its answer.
+        clients: so many of them at once, as a rule.
     """
 
     slots: int
@@ -182,13 +183,14 @@ class Purpose:
     embedding: bool = False
     prompt: Tokens = 256
     answer: Tokens = 128
+    clients: int = 1
 
 
 PURPOSES: Mapping[str, Purpose] = {
     "chat": Purpose(slots=4, cpu_context=32_768),
     "coding-agent": Purpose(slots=2, smaller_cache=True, prompt=8192, answer=256),
     "long-documents": Purpose(slots=1, smaller_cache=True, prompt=16_384, answer=256),
-    "batch": Purpose(slots=16, share=0.9, context=8192),
+    "batch": Purpose(slots=16, share=0.9, context=8192, clients=8),
     "embedding": Purpose(slots=1, embedding=True, prompt=512, answer=0),
 }
 

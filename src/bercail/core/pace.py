@@ -14,6 +14,7 @@ from bercail.core.engine import EngineSettings
 from bercail.core.lessons import Pace
 from bercail.core.mix import type_shares
 from bercail.core.model import Model
+from bercail.core.options import Purpose
 from bercail.core.split import Weights, weigh
 from bercail.core.units import Bytes, Seconds, Tokens
 
@@ -42,6 +43,28 @@ class Timing:
     prefill_s: Seconds
     decode_tokens: Tokens
     decode_s: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """Answers to requests that came at once, each with a prompt of its own at the beginning of its context.
+
+    Attributes:
+        clients: so many, two at least.
+        prompt_tokens: of each.
+        decode_tokens: of each.
+        seconds: from the first request to the last token of all.
+    """
+
+    clients: int
+    prompt_tokens: Tokens
+    decode_tokens: Tokens
+    seconds: Seconds
+
+    @property
+    def tokens_per_s(self) -> float:
+        """All tokens, of prompts and answers, by the wall clock."""
+        return self.clients * (self.prompt_tokens + self.decode_tokens) / self.seconds
 
 
 def main_type(model: Model) -> str:
@@ -153,10 +176,35 @@ def prefill_s(model: Model, pace: Pace, depth: Tokens) -> Seconds:
     return linear_flops(model) * pace.linear_s + attention_flops(model, depth, 1) * pace.attention_s
 
 
-def request_s(model: Model, pace: Pace, prompt: Tokens, answer: Tokens) -> Seconds:
-    """Of a request alone: ``prompt`` tokens worked through, then ``answer`` tokens generated."""
-    middle = prompt + answer // 2
-    return prompt * prefill_s(model, pace, prompt // 2) + answer * decode_s(model, pace, weigh(model, 0), middle)
+def with_joint(model: Model, pace: Pace, rows: Sequence[Joint]) -> Pace:
+    """``pace`` with what generating for several at once costs; as it is without ``rows``."""
+    if not rows:
+        return pace
+    return replace(pace, joint_s=median(_joint_cost(model, pace, row) for row in rows))
+
+
+def usual_s(model: Model, pace: Pace, purpose: Purpose) -> Seconds | None:
+    """Of the purpose's usual requests, from the first prompt to the last token.
+
+    None where they come at once and that was not timed.
+    """
+    others, depth = purpose.clients - 1, purpose.prompt + purpose.answer // 2
+    if others and pace.joint_s is None:
+        return None
+    step = decode_s(model, pace, weigh(model, 0), depth)
+    if others:
+        step += others * (linear_flops(model) * (pace.joint_s or 0.0) + attention_flops(model, depth, 1) * pace.mix_s)
+    reading = purpose.clients * purpose.prompt * prefill_s(model, pace, purpose.prompt // 2)
+    return reading + purpose.answer * step
+
+
+def _joint_cost(model: Model, pace: Pace, row: Joint) -> float:
+    """What is left of a step when one request's share, and the others' attention, are taken off."""
+    reading = row.clients * row.prompt_tokens * prefill_s(model, pace, row.prompt_tokens // 2)
+    depth, others = row.prompt_tokens + row.decode_tokens // 2, row.clients - 1
+    step = (row.seconds - reading) / row.decode_tokens
+    more = (step - decode_s(model, pace, weigh(model, 0), depth)) / others
+    return max(0.0, more - attention_flops(model, depth, 1) * pace.mix_s) / max(linear_flops(model), 1.0)
 
 
 def _two_costs(base: float, more: tuple[float, float], times: tuple[float, float]) -> tuple[float, float]:

@@ -1,10 +1,10 @@
 """Settings that follow from what was measured on this machine or, before that, from a table of rules."""
 
 from bercail.core.engine import Make
-from bercail.core.lessons import Lessons, Pace
+from bercail.core.lessons import Lessons
 from bercail.core.model import Model
 from bercail.core.options import Purpose
-from bercail.core.pace import main_type, request_s
+from bercail.core.pace import main_type, usual_s
 from bercail.core.units import Seconds, format_seconds
 
 READING_TYPES = frozenset(("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"))
@@ -17,9 +17,8 @@ READING_RATIO = 4
 def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make) -> tuple[bool, str]:
     """Whether weights are rearranged for the CPU, and why; ``make`` says what the engine uses of the processor."""
     kind = main_type(model)
-    timed = {order: pace for order in (True, False) if (pace := lessons.pace(kind, repack=order))}
-    if len(timed) == 2:
-        took = {order: _takes(model, purpose, pace) for order, pace in timed.items()}
+    took = {order: seconds for order in (True, False) if (seconds := _takes(model, purpose, lessons, repack=order))}
+    if len(took) == 2:
         best = min(took, key=lambda order: took[order])
         return (
             best,
@@ -32,11 +31,12 @@ def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make) -> tupl
 
 
 def least_s(model: Model, purpose: Purpose, lessons: Lessons) -> Seconds | None:
-    """What a usual request takes with the better order of weights; None where nothing of the kind was timed."""
-    kind = main_type(model)
-    paces = [pace for order in (True, False) if (pace := lessons.pace(kind, repack=order))]
-    return min((_takes(model, purpose, pace) for pace in paces), default=None)
+    """What the usual requests take with the better order of weights; None where nothing of the kind was timed."""
+    took = [_takes(model, purpose, lessons, repack=order) for order in (True, False)]
+    return min((seconds for seconds in took if seconds is not None), default=None)
 
 
-def _takes(model: Model, purpose: Purpose, pace: Pace) -> Seconds:
-    return request_s(model, pace, purpose.prompt, purpose.answer)
+def _takes(model: Model, purpose: Purpose, lessons: Lessons, *, repack: bool) -> Seconds | None:
+    """Seconds of the purpose's usual requests; None if nothing of the kind was timed in that order of weights."""
+    pace = lessons.pace(main_type(model), repack=repack)
+    return usual_s(model, pace, purpose) if pace is not None else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bercail.core.engine import Offer
-from bercail.core.pace import Timing
+from bercail.core.pace import Joint, Timing
 from bercail.core.units import Bytes, Seconds
 
 
@@ -17,7 +17,8 @@ class Trial:
         ready_s: from its start to its readiness.
         resident_bytes: memory that it held then, or None.
         planned_bytes: of main memory.
-        request_s: what a request of the purpose's usual shape takes by these timings, or None if it failed.
+        joint: answers to requests that came at once, if the purpose has such.
+        request_s: what the purpose's usual requests take by these timings, or None if it failed.
         failure: why it did not answer, or empty.
     """
 
@@ -27,6 +28,7 @@ class Trial:
     ready_s: Seconds = 0.0
     resident_bytes: Bytes | None = None
     planned_bytes: Bytes = 0
+    joint: tuple[Joint, ...] = ()
     request_s: Seconds | None = None
     failure: str = ""
 
@@ -39,6 +41,11 @@ class Trial:
     def decode_tokens_per_s(self) -> float:
         """The same of what it generated."""
         return _middle([row.decode_tokens / row.decode_s for row in self.timings if row.depth_tokens == self._depth])
+
+    @property
+    def joint_tokens_per_s(self) -> float | None:
+        """The middle of all tokens by the wall clock of what came at once; None without any."""
+        return _middle([row.tokens_per_s for row in self.joint]) or None
 
     @property
     def _depth(self) -> int:

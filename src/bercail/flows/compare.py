@@ -10,7 +10,7 @@ from bercail.core.engine import Make
 from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.model import Format, FoundModel
 from bercail.core.options import purpose_of
-from bercail.core.pace import request_s
+from bercail.core.pace import usual_s
 from bercail.core.trial import Trial, refused
 from bercail.flows.inspect import resolve
 from bercail.flows.machine import glance
@@ -66,8 +66,12 @@ async def _trial(
         timed = await time(house, found, tell)
     except BercailError as error:
         return refused(offer, repack=wish.repack is True, why=str(error))
-    hear(timed)
     purpose, plan = purpose_of(wish), timed.prepared.plan
+    seconds = usual_s(timed.prepared.model, timed.pace, purpose)
+    if seconds is None:
+        few = f"{plan.settings.slots} slots, and the work comes {purpose.clients} at once: see --slots"
+        return refused(offer, repack=plan.settings.repack, why=few)
+    hear(timed)
     return Trial(
         offer=offer,
         repack=plan.settings.repack,
@@ -75,5 +79,6 @@ async def _trial(
         ready_s=timed.ready_s,
         resident_bytes=timed.resident_bytes,
         planned_bytes=plan.devices[0].total_bytes,
-        request_s=request_s(timed.prepared.model, timed.pace, purpose.prompt, purpose.answer),
+        request_s=seconds,
+        joint=timed.joint,
     )

@@ -15,7 +15,8 @@ from bercail.core.errors import EngineError, RefusedError
 from bercail.core.landing import compare
 from bercail.core.lessons import Pace
 from bercail.core.model import FoundModel
-from bercail.core.pace import NOISY, Timing, pace_of
+from bercail.core.options import purpose_of
+from bercail.core.pace import NOISY, Joint, Timing, pace_of, with_joint
 from bercail.core.units import Bytes, Seconds, Tokens
 from bercail.flows.inspect import allotted, resolve, what_is_meant
 from bercail.flows.lessons import keep, recall
@@ -28,6 +29,7 @@ PREFILL_S: Seconds = 4.0
 """A prompt is as long as is worked through in about this time."""
 DECODE_S: Seconds = 2.0
 _DECODED = (8, 64)
+_JOINT_DECODED = 24
 _ROUNDS = 2
 _STOP_GRACE_S: Seconds = 10.0
 _PATIENCE_S: Seconds = 300.0
@@ -39,6 +41,7 @@ class Timed:
     """A model as it was loaded and answered.
 
     Attributes:
+        joint: answers to requests that came at once; none where the purpose has none, or there are not so many slots.
         pace: what its answers say of models of its type.
         ready_s: from the start of the engine to its readiness.
         resident_bytes: memory that it held when it was ready, or None.
@@ -46,6 +49,7 @@ class Timed:
 
     prepared: Prepared
     timings: tuple[Timing, ...]
+    joint: tuple[Joint, ...]
     pace: Pace
     ready_s: Seconds
     resident_bytes: Bytes | None
@@ -111,6 +115,7 @@ async def time(
             tell(news.Warned(text=busy))
             timings += await _timed(house, process, settings, vocabulary, 2 + _ROUNDS)
             pace = pace_of(prepared.model, settings, timings)
+        joint = await _at_once(house, process, settings, vocabulary, purpose_of(house.settings.engine).clients)
     finally:
         await house.upstream.close()
         await process.stop(_STOP_GRACE_S)
@@ -121,7 +126,10 @@ async def time(
             hint="try again when the machine has nothing else to do",
             code="too_noisy",
         )
-    return Timed(prepared=prepared, timings=timings, pace=pace, ready_s=ready_s, resident_bytes=resident_bytes)
+    pace = with_joint(prepared.model, pace, joint)
+    return Timed(
+        prepared=prepared, timings=timings, joint=joint, pace=pace, ready_s=ready_s, resident_bytes=resident_bytes
+    )
 
 
 async def _timed(
@@ -142,19 +150,47 @@ async def _timed(
     return tuple(timings)
 
 
+async def _at_once(
+    house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int, clients: int
+) -> tuple[Joint, ...]:
+    """Short prompts to as many slots at the same time, as often as there are rounds; nothing without so many slots."""
+    if not 1 < clients <= settings.slots:
+        return ()
+    found = []
+    for turn in range(_ROUNDS):
+        prompts = [
+            _prompt(vocabulary, 1000 + turn * clients + slot, min(FIRST_PROMPT, settings.slot_context_tokens // 4))
+            for slot in range(clients)
+        ]
+        started_s = house.clock.monotonic()
+        rows = await asyncio.gather(
+            *(answer(house, process, prompt, _JOINT_DECODED, slot) for slot, prompt in enumerate(prompts))
+        )
+        found.append(
+            Joint(
+                clients=clients,
+                prompt_tokens=rows[0].prompt_tokens,
+                decode_tokens=rows[0].decode_tokens,
+                seconds=house.clock.monotonic() - started_s,
+            )
+        )
+    return tuple(found)
+
+
 def _prompt(vocabulary: int, turn: int, length: Tokens) -> list[int]:
     """Token ids that no other turn begins with; what they mean does not matter."""
     return [(turn * 7919 + index * 31 + 17) % max(vocabulary, 1) for index in range(length)]
 
 
-async def answer(house: House, process: EngineProcess, prompt: list[int], count: Tokens) -> Timing:
-    """An answer of ``count`` tokens to ``prompt``, alone on the engine, as the engine times it.
+async def answer(house: House, process: EngineProcess, prompt: list[int], count: Tokens, slot: int = 0) -> Timing:
+    """An answer of ``count`` tokens to ``prompt``, in a slot of its own, as the engine times it.
 
     Raises:
         EngineError: none came in time, or it was not timed.
     """
     body = {
-        "prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "cache_prompt": True, "id_slot": 0,
+        "prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "cache_prompt": True,
+        "id_slot": slot,
     }  # fmt: skip
     try:
         async with asyncio.timeout(_PATIENCE_S):
