@@ -85,7 +85,7 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
         clock=time.time,
     )
     journal = _journal(paths)
-    workshop = Workshop(paths.cache / "engines", environment)
+    workshop = Workshop(paths.cache / "engines", environment, trial=demo_path())
     return House(
         settings=settings,
         prober=LocalProber(),

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -65,12 +66,16 @@ class Bench:
     """A workshop, and what it told."""
 
     def __init__(
-        self, folder: Path, changes: Mapping[str, str] | None = None, environment: Mapping[str, str] = os.environ
+        self,
+        folder: Path,
+        changes: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = os.environ,
+        trial: Path | None = None,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.source, sha256 = archive(folder, changes or {})
         self.folder = folder / "engines"
-        self.workshop = Workshop(self.folder, environment, sha256=sha256, cuda_card=folder / "card")
+        self.workshop = Workshop(self.folder, environment, sha256=sha256, cuda_card=folder / "card", trial=trial)
         self.told: list[Progress] = []
 
     def build(self, recipe: Recipe = RECIPE) -> Build:
@@ -85,8 +90,8 @@ def test_a_build_is_made_once_kept_verified_and_deleted(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     made = bench.build()
     stages = list(dict.fromkeys(step.stage for step in bench.told))
-    assert stages == ["unpacking", "configuring", "compiling"]
-    assert bench.told[-1].fraction == 1.0
+    assert stages == ["unpacking", "configuring", "compiling", "trying"]
+    assert bench.told[-2].fraction == 1.0
     assert made.id.startswith("b11549-cpu-native-")
     assert (made.release, made.recipe, Path(made.folder).parent) == ("b11549", RECIPE, bench.folder)
     assert {*book.PROGRAMS, "libsmall.so"} == set(made.files)
@@ -110,6 +115,38 @@ def test_a_build_is_made_once_kept_verified_and_deleted(tmp_path: Path) -> None:
     assert sorted(bench.verify(made)) == ["llama-quantize is missing", "llama-server has changed"]
     bench.workshop.remove(made)
     assert bench.workshop.builds() == ()
+
+
+CRASHES = "#include <csignal>\n" + MAIN.replace(
+    "main() {", "main(int argc, char **) { if (argc > 2) std::raise(SIGILL);"
+)
+
+
+@needs_compiler
+def test_what_compiles_and_does_not_compute_is_not_kept_but_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"main.cpp": CRASHES}, trial=tmp_path / "small.gguf")
+    with pytest.raises(EngineError, match="llama-bench with a small model ends with signal 4") as caught:
+        bench.build()
+    assert caught.value.code == "build_crashes"
+    assert "CXX=clang++" in caught.value.hint
+    assert bench.workshop.builds() == ()
+
+
+@needs_compiler
+def test_a_build_that_runs_and_does_not_compute_is_not_sound(tmp_path: Path) -> None:
+    made = Bench(tmp_path, {"main.cpp": CRASHES}).build()
+    again = Workshop(Path(made.folder).parent, os.environ, trial=tmp_path / "small.gguf")
+    assert asyncio.run(again.verify(made)) == ("llama-bench with a small model ends with signal 4",)
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="AMX is of x86-64")
+def test_tiles_are_set_up_from_all_of_their_64_bytes_whatever_the_compiler_believes(tmp_path: Path) -> None:
+    guarded = "#if defined(__GNUC__) && !defined(__clang__) && !defined(_tile_loadconfig)\n#error unguarded\n#endif\n"
+    lists = LISTS.replace("add_library(", "add_compile_options(-mamx-tile)\nadd_library(")
+    flags = {**os.environ, "CXXFLAGS": "-DOF_THE_USER"}
+    source = f"{guarded}#ifndef OF_THE_USER\n#error dropped\n#endif\n{SMALL}"
+    assert Bench(tmp_path, {"CMakeLists.txt": lists, "small.cpp": source}, flags).build().files
 
 
 @needs_compiler

@@ -36,6 +36,12 @@ def tiny(**changes: Any) -> Known:
     return known
 
 
+def husk(layers: int, kv: int, hd: int, vocab: int) -> Known:
+    """A llama whose cache has the shape of a large model's and whose weights are next to nothing: fills slots fast."""
+    return _llama({"arch": "llama", "layers": layers, "width": 256, "hidden": 256, "head": kv, "kv": kv, "hd": hd,
+                   "vocab": vocab, "ctx": 131072, "tied": True, "freq_base": 1e4, "eps": 1e-5})  # fmt: skip
+
+
 def vocabulary(count: int) -> dict[str, Value]:
     """A sentencepiece tokenizer of so many different tokens."""
     return {

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import tarfile
@@ -48,6 +49,7 @@ class Workshop:
         *,
         sha256: str = book.SHA256,
         cuda_card: Path = Path("/dev/nvidiactl"),
+        trial: Path | None = None,
     ) -> None:
         """Make it; nothing is touched yet.
 
@@ -56,10 +58,12 @@ class Workshop:
             environment: of compilers: ``PATH``, ``CXX``, ``PIP_INDEX_URL`` ...
             sha256: that the archive of the source must have.
             cuda_card: is there where an NVIDIA card is.
+            trial: a small model that what was built has to compute with; None leaves that out.
         """
         self._folder = folder
         self._sha256 = sha256
         self._cuda_card = cuda_card
+        self._trial = trial
         scripts = str(Path(sys.executable).parent)  # where pip puts cmake and ninja
         self._environment = {**environment, "PATH": f"{scripts}{os.pathsep}{environment.get('PATH', os.defpath)}"}
 
@@ -99,6 +103,7 @@ class Workshop:
                 archive = await self._archive(source, tell)
                 tree = await self._unpacked(archive, work, tell)
                 await self._compile(recipe, tree, work, jobs, tell)
+                await self._try(work / "tree" / "bin", tell)
                 made = await asyncio.to_thread(self._install, recipe, compiler, work, place, started_s)
         except OSError as error:
             raise _translated(error) from error
@@ -118,8 +123,9 @@ class Workshop:
         lines: list[str] = []
         status = await self._run((str(folder / "llama-server"), "--version"), lines.append)
         if status or parse_version("\n".join(lines)) != build.release:
-            wrong.append(f"llama-server --version ends with status {status} and says: {' '.join(lines)[:200]}")
-        return tuple(wrong)
+            return (f"llama-server --version ends with status {status} and says: {' '.join(lines)[:200]}",)
+        crash = await self._crash(folder)
+        return (crash,) if crash else ()
 
     def remove(self, build: Build) -> None:
         """Delete a build.
@@ -239,6 +245,9 @@ class Workshop:
         tree, log = work / "tree", work / _LOG
         configure = ("cmake", "-G", "Ninja", "-S", str(source), "-B", str(tree), *book.flags(recipe))
         compile_ = ("cmake", "--build", str(tree), "--parallel", str(jobs), "--target", *book.PROGRAMS)
+        tiles = work / "tiles.h"
+        tiles.write_text(book.TILES, encoding="utf-8")
+        options = f"{self._environment.get('CXXFLAGS', '')} -include {shlex.quote(str(tiles))}".strip()
         with log.open("w", buffering=1, encoding="utf-8", errors="replace") as file:
             for stage, argv in (("configuring", configure), ("compiling", compile_)):
                 tell(Progress(stage=stage, fraction=0.0))
@@ -250,7 +259,7 @@ class Workshop:
                     if (share := book.progress(line)) is not None:
                         tell(Progress(stage=stage, fraction=share))
 
-                if await self._run((str(self._which(argv[0])), *argv[1:]), hear):
+                if await self._run((str(self._which(argv[0])), *argv[1:]), hear, CXXFLAGS=options):
                     found = book.failure(tuple(lines))
                     raise EngineError(
                         f"{stage} failed: {found.sentence}",
@@ -258,6 +267,31 @@ class Workshop:
                         code="build_failed",
                         log_tail=found.lines,
                     )
+
+    async def _try(self, folder: Path, tell: Tell) -> None:
+        """See that what was compiled also computes, which a compiler's mistake or a virtual machine may prevent.
+
+        Raises:
+            EngineError: it crashes, or ends with an error.
+        """
+        tell(Progress(stage="trying", fraction=0.0))
+        if crash := await self._crash(folder):
+            raise EngineError(
+                f"what was built does not work: {crash}",
+                hint="take another compiler (CXX=clang++), or build with --portable",
+                code="build_crashes",
+            )
+
+    async def _crash(self, folder: Path) -> str:
+        """How a short prompt and answer on the CPU end in the programs of `folder`; empty if well."""
+        if self._trial is None:
+            return ""
+        argv = (str(folder / "llama-bench"), "-m", str(self._trial), "-p", "64", "-n", "4", "-r", "1", "-ngl", "0")
+        status = await self._run(argv, lambda _: None)
+        if not status:
+            return ""
+        ending = f"signal {-status}" if status < 0 else f"status {status}"
+        return f"llama-bench with a small model ends with {ending}"
 
     def _install(self, recipe: Recipe, compiler: str, work: Path, place: Path, started_s: float) -> Build:
         made = work / "tree" / "bin"
@@ -285,9 +319,10 @@ class Workshop:
         draft.rename(place)
         return build
 
-    async def _run(self, argv: Sequence[str], hear: Callable[[str], None]) -> int:
-        """The exit status of a program; it ends with us."""
-        child = await ChildProcess.spawn(Command(argv=argv, environment=self._environment), hear, hear)
+    async def _run(self, argv: Sequence[str], hear: Callable[[str], None], **more: str) -> int:
+        """The exit status of a program, negative for a signal; it ends with us. `more` goes into its environment."""
+        command = Command(argv=argv, environment={**self._environment, **more})
+        child = await ChildProcess.spawn(command, hear, hear)
         try:
             return (await child.wait()).code
         finally:
