@@ -14,13 +14,12 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bercail.core.choice import compared
-from bercail.core.engine import Make
+from bench.tried import STOP_S, WARM, Nowhere, variants, words
 from bercail.core.model import FoundModel
 from bercail.core.options import EngineOptions
 from bercail.core.pace import Timing, weights_read
@@ -28,26 +27,10 @@ from bercail.core.split import weigh
 from bercail.flows import glance
 from bercail.flows.inspect import resolve
 from bercail.flows.measure import answer
-from bercail.flows.prepare import Prepared, prepare
+from bercail.flows.prepare import prepare
 from bercail.ports import House
 from bercail.wiring import build_house
 from tools.figures import publish
-
-WARM, STOP_S = 32, 10.0
-
-
-class Nowhere:
-    """A cache that keeps nothing but the machine's reading speed."""
-
-    def __init__(self, house: House) -> None:
-        self._kept = house.cache
-
-    def get(self, kind: str, key: str) -> dict[str, object] | None:
-        """What was kept of the machine."""
-        return self._kept.get(kind, key) if kind in ("bandwidth", "template") else None
-
-    def put(self, kind: str, key: str, value: dict[str, object]) -> None:
-        """Nothing is kept."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,13 +113,6 @@ async def one_model(house: House, path: str, given: argparse.Namespace) -> dict[
     }  # fmt: skip
 
 
-def variants(house: House) -> Iterator[tuple[str, bool]]:
-    for offer in compared([engine.offer for engine in house.engines], glance(house)):
-        if offer.make is not Make.LIBRARY:  # it has an order of its own, and takes few of the files
-            yield offer.id, True
-            yield offer.id, False
-
-
 async def one_run(house: House, found: FoundModel, given: argparse.Namespace, cell: Cell, turn: int) -> None:
     """Start, one answer that does not count, one of the profile, stop."""
     prepared = await prepare(house, found, lambda _: None)
@@ -156,11 +132,6 @@ async def one_run(house: House, found: FoundModel, given: argparse.Namespace, ce
     cell.planned_bytes = prepared.plan.devices[0].total_bytes
     cell.read_bytes = weights_read(prepared.model, weigh(prepared.model, 0))
     print(found.id, cell.engine, cell.repack, asdict(timing), f"{ready_s:.2f} s", file=sys.stderr, flush=True)
-
-
-def words(prepared: Prepared, turn: int, count: int) -> list[int]:
-    """Token ids of a turn's own."""
-    return [(turn * 7919 + index * 31 + 300) % prepared.model.shape.vocabulary for index in range(count)]
 
 
 if __name__ == "__main__":
