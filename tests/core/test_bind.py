@@ -11,6 +11,7 @@ from bercail.core.lessons import NO_LESSONS, Pace
 from bercail.core.machine import Machine, NumaNode
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, NoFit, decide
+from bercail.core.report import plan_line
 from bercail.core.units import GIB, MIB
 from fakes.models import a_machine, a_model
 
@@ -50,6 +51,12 @@ def test_a_node_means_its_cpus_and_its_memory() -> None:
     assert within(two_nodes(), bound(two_nodes(), EngineOptions(numa=1))).memory.limited_by == "NUMA node 1"
     assert planned(two_nodes(None), numa=1).devices[0].budget_bytes == 8 * GIB
     assert planned(two_nodes(), numa=1, cores="3").settings.cores == (3,)
+
+
+def test_the_line_of_a_plan_says_where_it_runs() -> None:
+    assert "2 threads on CPUs 0-1, " in plan_line(planned(two_nodes(), cores="0-1"))
+    assert "1 thread on CPU 3, " in plan_line(planned(two_nodes(), cores="3"))
+    assert "4 threads, " in plan_line(planned(two_nodes()))
 
 
 def test_without_a_wish_all_may_be_used() -> None:

@@ -1,6 +1,6 @@
 """Numbers and lists of CPUs as the Linux kernel and its users write them: ``0-3,8``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # NR_CPUS is 8,192 at most in kernels of today; beyond this a list is nonsense and would only cost memory.
 MOST_CPUS = 65536
@@ -42,3 +42,8 @@ def format_cpulist(ids: Iterable[int]) -> str:
         else:
             runs.append([number, number])
     return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def cpus_text(ids: Sequence[int]) -> str:
+    """``CPU 3``, or ``CPUs 0-3,8``."""
+    return f"CPU{'' if len(ids) == 1 else 's'} {format_cpulist(ids)}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bercail.core.budget import Device, Part, as_told
-from bercail.core.cpulist import format_cpulist
+from bercail.core.cpulist import cpus_text
 from bercail.core.explain import Explanation
 from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
@@ -260,7 +260,7 @@ def plan_line(verdict: Verdict) -> str:
     match verdict:
         case Fits():
             taken = ", ".join(_taken(device) for device in verdict.devices)
-            where = f" on CPUs {format_cpulist(settings.cores)}" if settings.cores else ""
+            where = f" on {cpus_text(settings.cores)}" if settings.cores else ""
             return (
                 f"fits: context {format_tokens(settings.slot_context_tokens)} x {slots_text(settings.slots)}, {taken}, "
                 f"{threads_text(settings.threads)}{where}, {verdict.engine}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from bercail.core import news
 from bercail.core.allotment import Allotment
-from bercail.core.cpulist import format_cpulist
+from bercail.core.cpulist import cpus_text
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError, RefusedError
 from bercail.core.landing import compare
@@ -79,7 +79,7 @@ def remember(house: House, timed: Timed, tell: Callable[[news.News], None]) -> N
     prepared = timed.prepared
     cores = prepared.plan.settings.cores
     if cores and set(cores) != set(prepared.machine.cpu.logical_cpus):
-        text = f"timed on CPUs {format_cpulist(cores)} alone, so nothing is kept: plans would take it for all of them"
+        text = f"timed on {cpus_text(cores)} alone, so nothing is kept: plans would take it for all of them"
         tell(news.Warned(text=text))
         return
     lessons = recall(house, prepared.machine, prepared.engine).with_pace(timed.pace)
