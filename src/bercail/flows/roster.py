@@ -61,14 +61,7 @@ def muster(
             problems.append(f"{found.path} is not served: the configuration has another {found.id}")
         else:
             entries[found.id] = Entry(id=found.id, found=found)
-    found_here = [name for name, entry in entries.items() if entry.declared is None]
-    claims = claims_of(configuration, house.settings.engine, found_here)
-    beside = meeting(configuration.rule)
-    if any(claim.is_auto for claim in claims):
-        shares = allot(house.prober.probe().cpu, claims, beside, before)
-        for name, share in shares.items():
-            entries[name].allotment = share
-        problems += allotment_problems(claims, shares, beside)
+    problems += _share_cores(house, configuration, entries, before)
     names = {
         name: f"{target.id}/{target.model}" if target.way is Way.PEER else target.id
         for name, target in taken.items()
@@ -92,6 +85,23 @@ def also_listed(
         if target is not None and not shadows and roster.names.get(target, target) == entry.id:
             found[name] = "profile"
     return found
+
+
+def _share_cores(
+    house: House,
+    configuration: Configuration,
+    entries: Mapping[str, Entry],
+    before: Mapping[str, tuple[int, ...]] | None,
+) -> tuple[str, ...]:
+    """Give those that ask for it a share of the cores; what there is to know of that, in words."""
+    found_here = [name for name, entry in entries.items() if entry.declared is None]
+    claims, beside = claims_of(configuration, house.settings.engine, found_here), meeting(configuration.rule)
+    if not any(claim.is_auto for claim in claims):
+        return ()
+    shares = allot(house.prober.probe().cpu, claims, beside, before)
+    for name, share in shares.items():
+        entries[name].allotment = share
+    return allotment_problems(claims, shares, beside)
 
 
 def _declared(house: House, declared: Declared, problems: list[str]) -> Entry:
