@@ -28,6 +28,7 @@ from bercail.flows.resident import STOP_GRACE_S
 from bercail.flows.supervise import Supervisor
 from fakes.house import Fakes, run, settle
 from fakes.models import a_found, a_machine, a_model, a_shape
+from fakes.upstream import Scripted
 
 ASKED_NOTHING = Settings(server=ServerOptions(health_interval=0))
 
@@ -85,6 +86,11 @@ def play(
         return scene
 
     return run(whole)
+
+
+def give_back(task: "asyncio.Task[ResidentLease]") -> None:
+    if task.exception() is None:
+        task.result().release()
 
 
 def fails(task: "asyncio.Task[ResidentLease]") -> BercailError:
@@ -875,15 +881,36 @@ def test_a_grant_to_one_who_has_just_left_goes_to_the_next() -> None:
     play(story, "a", cramped=True)
 
 
-def test_a_start_that_succeeds_at_the_last_moment_is_ended_all_the_same() -> None:
+def test_an_engine_that_is_let_go_of_while_its_contexts_come_back_is_ended() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.shelf.place = "/contexts/"
+        scene.fakes.shelf.has = lambda name: True  # type: ignore[method-assign] # a context of every slot
+        scene.fakes.upstream.answers = [Scripted(before_headers=asyncio.Event())]
+        task = scene.ask("a")
+        await settle()
+        assert scene.fakes.engine.alive
+        await scene.supervisor.unload("a")
+        assert not scene.fakes.engine.alive
+        assert not scene.fakes.journal.running
+        assert "unloaded by request" in fails(task).message
+
+    play(story, "a")
+
+
+@pytest.mark.parametrize("later", range(16))
+def test_a_start_that_succeeds_at_the_last_moment_is_ended_all_the_same(later: int) -> None:
+    """However many turns of the loop lie between its success and the wish that it were gone."""
+
     async def story(scene: Scene) -> None:
         scene.fakes.engine.gate = asyncio.Event()
         task = scene.ask("a")
         await settle()
+        task.add_done_callback(give_back)
         scene.fakes.engine.gate.set()
+        for _ in range(later):
+            await asyncio.sleep(0)
         await scene.supervisor.unload("a")
+        assert task.done()
         assert not scene.fakes.engine.alive
-        error = fails(task)
-        assert "unloaded by request" in error.message
 
     play(story, "a")

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,37 @@ def test_file_that_changed_since_it_was_read_is_refused(tmp_path: Path) -> None:
         file.write(b"x")
     with pytest.raises(ReadError, match="when it was read"):
         Readers({}, tmp_path, tmp_path).audit_vocabulary(model)
+
+
+_HEARS: list[list[object]] = []
+"""Lists that hear of every file that is opened; the interpreter cannot be made to stop telling."""
+
+
+def _hear(event: str, facts: tuple[object, ...]) -> None:
+    for heard in _HEARS if event == "open" else ():
+        heard.append(facts[0])
+
+
+sys.addaudithook(_hear)
+
+
+def test_a_file_that_passed_is_not_read_again_until_it_changes(tmp_path: Path) -> None:
+    readers, model = Readers({}, tmp_path, tmp_path), read(tmp_path, tiny())
+    opened: list[object] = []
+    _HEARS.append(opened)
+    for expected in (1, 1):
+        readers.audit_vocabulary(model)
+        assert opened.count(model.path) == expected
+    _HEARS.clear()
+    words = [f"t{number}" for number in range(32)]
+    words[20] = "t3"
+    twins = read(tmp_path, tiny(**{"tokenizer.ggml.tokens": words}))
+    assert twins.path == model.path
+    with pytest.raises(ReadError, match="token 20 equals"):
+        readers.audit_vocabulary(twins)
+    Path(model.path).unlink()
+    with pytest.raises(ReadError):
+        readers.audit_vocabulary(model)
 
 
 def test_big_endian_model_can_be_inspected_but_not_loaded(tmp_path: Path) -> None:

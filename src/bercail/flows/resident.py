@@ -1,7 +1,8 @@
 """A model in memory: how it comes up, what its load teaches, and how clients see it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bercail.core import news
@@ -190,30 +191,37 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
         tell(news.Loading(model_id=entry.id, progress=progress))
 
     process = await prepared.engine.start(prepared.spec, hear)
-    house.journal.record(process.pid, stop_argv=process.stop_argv)
     now_s = house.clock.monotonic()
-    if refused := _learn(house, prepared, process, tell):
-        await process.stop(STOP_GRACE_S)
+    async with _ended_if_it_fails(house, entry, process, tell):
+        if refused := _learn(house, prepared, process, tell):
+            raise refused
+        held = await asyncio.to_thread(process.resident_bytes)  # the kernel walks all its pages for that
+        chat = not prepared.chat_refusal
+        tell(news.Ready(plan=prepared.plan, seconds=now_s - started_s, resident_bytes=held, chat=chat))
+        await bring_back(house, prepared, process.address, tell)
+        return Resident(
+            plan=prepared.plan,
+            offer=prepared.engine.offer,
+            process=process,
+            started_at_s=started_s,
+            ready_at_s=house.clock.monotonic(),
+            prepared=prepared,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _ended_if_it_fails(
+    house: House, entry: Entry, process: EngineProcess, tell: Callable[[news.News], None]
+) -> AsyncIterator[None]:
+    """See that nothing is left of an engine whose start is refused or called off when it is up already."""
+    house.journal.record(process.pid, stop_argv=process.stop_argv)
+    try:
+        yield
+    except BaseException:
+        await asyncio.shield(process.stop(entry.command.stop_s if entry.command else STOP_GRACE_S))
         house.journal.forget(process.pid)
         tell(news.Unloaded(model_id=entry.id))
-        raise refused
-    tell(
-        news.Ready(
-            plan=prepared.plan,
-            seconds=now_s - started_s,
-            resident_bytes=process.resident_bytes(),
-            chat=not prepared.chat_refusal,
-        )
-    )
-    await bring_back(house, prepared, process.address, tell)
-    return Resident(
-        plan=prepared.plan,
-        offer=prepared.engine.offer,
-        process=process,
-        started_at_s=started_s,
-        ready_at_s=house.clock.monotonic(),
-        prepared=prepared,
-    )
+        raise
 
 
 async def _run(house: House, entry: Entry, command: CommandSpec, tell: Callable[[news.News], None]) -> Resident:
@@ -224,11 +232,11 @@ async def _run(house: House, entry: Entry, command: CommandSpec, tell: Callable[
         tell(news.Loading(model_id=entry.id, progress=progress))
 
     process = await house.commands.start(command, hear)
-    house.journal.record(process.pid, stop_argv=process.stop_argv)
     now_s = house.clock.monotonic()
-    address, held = str(process.address), process.resident_bytes()
-    tell(news.CommandReady(model_id=entry.id, seconds=now_s - started_s, address=address, resident_bytes=held))
-    return Resident(plan=None, offer=BY_COMMAND, process=process, started_at_s=started_s, ready_at_s=now_s)
+    async with _ended_if_it_fails(house, entry, process, tell):
+        address, held = str(process.address), await asyncio.to_thread(process.resident_bytes)
+        tell(news.CommandReady(model_id=entry.id, seconds=now_s - started_s, address=address, resident_bytes=held))
+        return Resident(plan=None, offer=BY_COMMAND, process=process, started_at_s=started_s, ready_at_s=now_s)
 
 
 BY_COMMAND = Offer(name="command", id="command", make=Make.FOUND)

@@ -39,6 +39,7 @@ class Readers:
         self._cwd = cwd
         self._demo = demo
         self._headers = headers or home / ".cache" / "bercail" / "headers"
+        self._audited: set[tuple[object, ...]] = set()
 
     def find(self, paths: Sequence[str], folders: Sequence[str]) -> Findings:
         """Models at ``paths``; else in ``folders``, else where other tools keep theirs; if none is there, the demo."""
@@ -77,13 +78,18 @@ class Readers:
     def audit_vocabulary(self, model: Model) -> None:
         """Read the token arrays and check what an engine would not survive (about 0.1 s for 150,000 tokens).
 
-        A big-endian file, which can be read but not loaded, is refused here, too.
+        A big-endian file, which can be read but not loaded, is refused here, too. A file that has not changed since it
+        passed is not read again.
 
         Raises:
             ReadError: the vocabulary would abort an engine, or the file changed since it was read.
         """
-        if model.format is Format.GGUF:  # of others the engine reads the vocabulary itself
+        if model.format is not Format.GGUF:  # of others the engine reads the vocabulary itself
+            return
+        seen = _seen(model)
+        if seen not in self._audited:  # a model that comes back into memory is as sound as it was
             vocabulary.audit(model)
+            self._audited.add(seen)
 
     def _absolute(self, path: str) -> Path:
         if path == "~" or path.startswith("~/"):
@@ -189,6 +195,15 @@ def _findings(listings: Iterable[tuple[str, Listing]]) -> Findings:
         looked=(*looked, *words),
         problems=tuple(problems),
     )
+
+
+def _seen(model: Model) -> tuple[object, ...]:
+    """What a file and the model that was read from it have in common, as long as neither changes."""
+    try:
+        found = Path(model.path).stat()
+    except OSError:
+        return (object(),)  # the audit says what is wrong
+    return model.path, model.file_bytes, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _modified_s(path: str) -> int:
