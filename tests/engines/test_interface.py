@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bercail.engines.interface import Interface, Question
+from bercail.engines.interface import Interface, Library
+from bercail.engines.question import Question
 
 EURO = "\N{EURO SIGN}".encode()
 
@@ -53,7 +54,7 @@ class Toy:
         return cancel
 
 
-def call(toy: Toy, method: str, path: str, body: object = None, *, leaves: bool = False) -> tuple[int, bytes]:
+def call(toy: Library, method: str, path: str, body: object = None, *, leaves: bool = False) -> tuple[int, bytes]:
     """Status and body of one request."""
 
     async def story() -> tuple[int, bytes]:

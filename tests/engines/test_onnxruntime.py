@@ -13,9 +13,9 @@ import pytest
 from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec
 from bercail.engines import HttpUpstream, OnnxRuntime
-from bercail.engines.interface import Question
 from bercail.engines.onnxruntime.parameters import LACKS, Parameters
 from bercail.engines.onnxruntime.worker import sampling_of
+from bercail.engines.question import Question
 from engines.sockets import connections
 from fakes.models import some_settings
 

@@ -13,7 +13,7 @@ import pytest
 
 from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec
-from bercail.core.model import Format
+from bercail.core.model import Format, Pooling
 from bercail.demo import demo_path
 from bercail.engines import HttpUpstream, OpenVino
 from bercail.engines.llama_cpp.tiny import write_llama
@@ -38,12 +38,22 @@ def test_every_setting_reaches_it() -> None:
     assert small.properties["KV_CACHE_PRECISION"] == "u8"
 
 
+def test_what_embeds_has_no_cache_and_one_precision_on_every_processor() -> None:
+    settings = some_settings(embedding=True, pooling=Pooling.CLS, batch_tokens=8192, ubatch_tokens=8192)
+    found = Parameters.of(replace(SPEC, model_path="/m/bge", settings=settings), "")
+    assert (found.pooling, found.blocks, found.batch_tokens) == ("cls", 0, 1024)
+    assert found.properties["INFERENCE_PRECISION_HINT"] == "f32"
+    assert "KV_CACHE_PRECISION" not in found.properties
+    with pytest.raises(ValueError, match="pools by mean, cls, last, not as nobody says: name one with --pooling"):
+        Parameters.of(replace(SPEC, model_path="/m/bge", settings=some_settings(embedding=True)), "")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"kv_type_k": "q8_0"}, "must be equal"),
         ({"kv_type_k": "q5_1", "kv_type_v": "q5_1"}, "has no q5_1 cache; it has f32, f16"),
-        ({"embedding": True}, "an embedding engine is not served"),
+        ({"embedding": True}, "embeds with folders of its own format"),
         ({"draft_tokens": 2}, "drafting is not served"),
     ],
 )

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from bercail.core.units import Tokens
-from bercail.engines.interface import FAILED, Question
+from bercail.engines.exchange import FAILED
 from bercail.engines.onnxruntime.parameters import LACKS, Parameters
+from bercail.engines.question import Question
 from bercail.engines.serving import keep_working, live
 
 Hear: TypeAlias = Callable[[list[int], str | None], None]
@@ -65,7 +66,7 @@ class Job:
 
 
 class Library:
-    """Implements ``interface.Library`` with a generator for each request that runs."""
+    """Implements ``generating.Generates`` with a generator for each request that runs."""
 
     lacks = frozenset(LACKS)
 
@@ -108,7 +109,7 @@ class Library:
         return max((_shared(session.ids, ids) for session in tuple(self._idle)), default=0)
 
     def begin(self, ids: Sequence[int], most: Tokens, question: Question, hear: Hear) -> Callable[[], None]:
-        """Generate; see ``interface.Library``."""
+        """Generate; see ``generating.Generates``."""
         sampling = sampling_of(question, self.context_tokens)
         job = Job(ids=list(ids), most=most, sampling=sampling, hear=hear)
         self._inbox.put(job)

@@ -1,6 +1,7 @@
 """The child that hosts OpenVINO GenAI. Nothing else in the package imports ``openvino_genai``.
 
-Source: openvino_genai 2026.4 (``ContinuousBatchingPipeline``, ``SchedulerConfig``, ``GenerationConfig``).
+Source: openvino_genai 2026.4 (``ContinuousBatchingPipeline``, ``SchedulerConfig``, ``GenerationConfig``);
+what embeds is in ``embedder``.
 """
 
 import os
@@ -12,8 +13,10 @@ from itertools import count
 from typing import Any
 
 from bercail.core.units import Tokens
-from bercail.engines.interface import Question
+from bercail.engines.interface import Library as Served
+from bercail.engines.openvino.embedder import Embedder
 from bercail.engines.openvino.parameters import BLOCK_TOKENS, LACKS, Parameters
+from bercail.engines.question import Question
 from bercail.engines.serving import keep_working, live
 
 
@@ -58,7 +61,7 @@ class Pool:
 
 
 class Library:
-    """Implements ``interface.Library`` with a pipeline that batches whatever runs at once."""
+    """Implements ``generating.Generates`` with a pipeline that batches whatever runs at once."""
 
     lacks = frozenset(LACKS)
 
@@ -114,7 +117,7 @@ class Library:
     def begin(
         self, ids: Sequence[int], most: Tokens, question: Question, hear: Callable[[list[int], str | None], None]
     ) -> Callable[[], None]:
-        """Generate; see ``interface.Library``."""
+        """Generate; see ``generating.Generates``."""
         running = _Running(config=self._config(most, question), hear=hear, most=most, ids=list(ids))
         self._inbox.put(running)
 
@@ -194,7 +197,7 @@ def without_telemetry() -> None:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # this is how an import is forbidden
 
 
-def load(values: Mapping[str, Any]) -> Library:
+def load(values: Mapping[str, Any]) -> Served:
     """The library with the model that the parameters name.
 
     Raises:
@@ -203,7 +206,8 @@ def load(values: Mapping[str, Any]) -> Library:
     without_telemetry()
     import openvino_genai as genai
 
-    return Library(genai, Parameters.read(values))
+    parameters = Parameters.read(values)
+    return Embedder(genai, parameters) if parameters.pooling else Library(genai, parameters)
 
 
 if __name__ == "__main__":
