@@ -7,7 +7,7 @@ import pytest
 from bercail.core.catalogue import machine_named
 from bercail.core.engine import Choice, Make, Offer
 from bercail.core.explain import explain
-from bercail.core.model import Format, Model, ModelFile, Stored
+from bercail.core.model import Format, Model, ModelFile, Pooling, Role, Stored
 from bercail.core.options import EngineOptions
 from bercail.core.pace import linear_flops, main_type
 from bercail.core.plan import Fits, NoFit, decide
@@ -99,3 +99,63 @@ def test_what_it_cannot_be_told_is_refused(wish: EngineOptions, words: str) -> N
 
 def test_an_engine_that_chooses_the_cache_may_be_told() -> None:
     assert planned(EngineOptions(kv="q8_0"), exported(cache=None)).settings.kv_type_k == "q8_0"
+
+
+OPENVINO = Choice(
+    offer=Offer(name="openvino", id="openvino", make=Make.LIBRARY, reads=(Format.OPENVINO,)), because="reads IR"
+)
+
+
+def an_encoder(*, causal: bool = False, pooling: Pooling | None = Pooling.CLS) -> Model:
+    shape = replace(a_shape(), causal=causal)
+    return replace(exported(None), format=Format.OPENVINO, role=Role.EMBED, pooling=pooling, shape=shape)
+
+
+def embedding(model: Model, wish: EngineOptions | None = None) -> Fits:
+    verdict = decide(a_machine(), model, wish or EngineOptions(), engine=OPENVINO)
+    assert isinstance(verdict, Fits), verdict
+    return verdict
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_folder_that_embeds_takes_its_files_and_no_cache(*, causal: bool) -> None:
+    model = an_encoder(causal=causal)
+    plan = embedding(model)
+    parts = {part.name: part.bytes for part in plan.devices[0].parts}
+    assert parts["weights"] == 600 * MIB
+    assert "KV cache" not in parts
+    assert plan.settings.embedding
+    reasons = {row.setting: row for row in plan.reasons}
+    assert reasons["slots"].because == "one request at a time; --slots lets more of them in together"
+
+
+@pytest.mark.parametrize(
+    ("model", "wish", "expected", "because"),
+    [
+        (an_encoder(), EngineOptions(), Pooling.CLS, "as the model was made"),
+        (an_encoder(), EngineOptions(pooling="mean"), Pooling.MEAN, "as asked"),
+        (an_encoder(pooling=None), EngineOptions(), Pooling.MEAN, "the model names none"),
+        (an_encoder(causal=True, pooling=None), EngineOptions(), Pooling.LAST, "the model names none"),
+    ],
+)
+def test_how_it_pools_is_explicit(model: Model, wish: EngineOptions, expected: Pooling, because: str) -> None:
+    plan = embedding(model, wish)
+    assert plan.settings.pooling is expected
+    row = next(row for row in plan.reasons if row.setting == "pooling")
+    assert (row.value, row.because) == (expected, because)
+
+
+@pytest.mark.parametrize(
+    ("model", "wish", "words"),
+    [
+        (an_encoder(), EngineOptions(embedding=False), "it embeds, and generates nothing"),
+        (an_encoder(), EngineOptions(pooling="rank"), "it pools by mean, cls, last"),
+        (replace(an_encoder(), role=Role.GENERATE), EngineOptions(embedding=True), "it was exported to generate"),
+        (replace(an_encoder(), role=Role.GENERATE), EngineOptions(purpose="embedding"), "it was exported to generate"),
+    ],
+)
+def test_a_folder_does_only_what_it_was_exported_for(model: Model, wish: EngineOptions, words: str) -> None:
+    verdict = decide(a_machine(), model, wish, engine=OPENVINO)
+    assert isinstance(verdict, NoFit)
+    assert verdict.contradiction
+    assert words in verdict.why

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bercail.core.errors import ReadError
-from bercail.core.model import Capability, Format
+from bercail.core.model import Capability, Format, Pooling, Role
 from bercail.readers import Readers
 
 
@@ -114,6 +114,51 @@ def ir_folder(place: Path) -> Path:
     return folder
 
 
+PORT = '<output><port id="1" names="{names}">{dims}</port></output>'
+RESULT = '<layer id="{id}" type="Result"/>'
+
+
+def graph(*outputs: tuple[str, int]) -> str:
+    """A graph that hands out tensors of these names, with so many dimensions."""
+    makers = "".join(
+        f'<layer id="{place}" type="Add">{PORT.format(names=names, dims="<dim>-1</dim>" * rank)}</layer>'
+        for place, (names, rank) in enumerate(outputs)
+    )
+    results = "".join(RESULT.format(id=100 + place) for place in range(len(outputs)))
+    edges = "".join(
+        f'<edge from-layer="{place}" from-port="1" to-layer="{100 + place}" to-port="0"/>'
+        for place in range(len(outputs))
+    )
+    weights = LAYER.format(kind="Const", type="f16", shape="10, 8")
+    return f"<net><layers>{weights}{makers}{results}</layers><edges>{edges}</edges></net>"
+
+
+STATES = graph(("17,last_hidden_state", 3))
+BERT = {
+    "model_type": "bert", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 10,
+    "max_position_embeddings": 512,
+}  # fmt: skip
+POOLING = {"word_embedding_dimension": 8, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+MODULES = [
+    {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"idx": 2, "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+]
+
+
+def encoder_folder(place: Path, **papers: object) -> Path:
+    """An encoder as it is exported, and what Sentence Transformers keep beside it."""
+    folder = place / "bge-ov"
+    folder.mkdir(parents=True)
+    (folder / "openvino_model.xml").write_text(STATES)
+    (folder / "openvino_model.bin").write_bytes(bytes(160))
+    (folder / "openvino_tokenizer.xml").write_text("<net/>")
+    for name, values in {"config.json": BERT, "1_Pooling/config.json": POOLING, **papers}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(values))
+    return folder
+
+
 @pytest.fixture
 def readers(tmp_path: Path) -> Readers:
     return Readers({}, tmp_path, tmp_path)
@@ -148,6 +193,119 @@ def test_a_folder_of_openvino_is_read(readers: Readers, tmp_path: Path) -> None:
     config = {"text_config": CONFIG, "model_type": "outer"}
     (tmp_path / "llama-ov" / "config.json").write_text(json.dumps(config))
     assert readers.read(str(tmp_path / "llama-ov")).architecture == "llama"
+
+
+def test_an_encoder_is_read_as_what_embeds(readers: Readers, tmp_path: Path) -> None:
+    folder = encoder_folder(tmp_path, **{"modules.json": MODULES, "sentence_bert_config.json": {"max_seq_length": 256}})
+    model = readers.read(str(folder))
+    assert (model.role, model.capabilities, model.pooling) == (Role.EMBED, (Capability.EMBEDDINGS,), Pooling.CLS)
+    assert (model.context_length, model.shape.causal, model.notes) == (256, False, ())
+    assert (model.parameter_count, model.quantization) == (80, "f16")
+    assert model.weights_bytes == 160 + len(STATES)
+    assert [Path(file.path).name for file in model.files] == ["openvino_model.xml", "openvino_model.bin"]
+    (found,) = readers.find((str(tmp_path),), ()).models
+    assert found.id == "bge-ov"
+
+
+def test_a_folder_that_says_nothing_of_pooling_is_told_of(readers: Readers, tmp_path: Path) -> None:
+    qwen = {**BERT, "model_type": "qwen3", "num_key_value_heads": 1, "max_position_embeddings": 32768}
+    model = readers.read(str(encoder_folder(tmp_path, **{"config.json": qwen, "1_Pooling/config.json": {}})))
+    assert (model.pooling, model.shape.causal, model.context_length) == (None, True, 32768)
+    assert "nothing in the folder says how it pools" in model.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "beside", "expected"),
+    [
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}, None, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 514}, 384, 384),
+        ({}, 10**30, 512),
+        ({"max_position_embeddings": None}, 512, 512),
+        ({"max_position_embeddings": None, "n_positions": 2048}, None, 2048),
+    ],
+)
+def test_texts_may_be_as_long_as_the_model_was_made_for(
+    readers: Readers, tmp_path: Path, config: dict[str, object], beside: int | None, expected: int
+) -> None:
+    known = {name: value for name, value in {**BERT, **config}.items() if value is not None}
+    papers = {"config.json": known, "tokenizer_config.json": {"model_max_length": beside}}
+    assert readers.read(str(encoder_folder(tmp_path, **papers))).context_length == expected
+
+
+def test_sizes_have_other_names_elsewhere(readers: Readers, tmp_path: Path) -> None:
+    config = {
+        "model_type": "distilbert", "dim": 8, "n_heads": 2, "n_layers": 6, "hidden_dim": 32, "vocab_size": 10,
+        "max_position_embeddings": 512,
+    }  # fmt: skip
+    shape = readers.read(str(encoder_folder(tmp_path, **{"config.json": config}))).shape
+    assert (shape.embedding, shape.heads[0], shape.layers, shape.feed_forward[0]) == (8, 2, 6, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_max_tokens": True},
+            "pooling by pooling_mode_max_tokens is not served",
+        ),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
+            "cls_token and pooling_mode_mean_tokens is not served",
+        ),
+        ("1_Pooling/config.json", {"pooling_mode": "max"}, "pooling max is not served; cls, mean, lasttoken are"),
+        (
+            "modules.json",
+            [*MODULES, {"type": "sentence_transformers.models.Dense", "path": "3_Dense"}],
+            "through Dense",
+        ),
+        ("modules.json", [*MODULES, {}], "through a part, which"),
+        ("modules.json", {}, "holds no list of objects"),
+        ("modules.json", [3], "holds no list of objects"),
+        ("config.json", {**BERT, "max_position_embeddings": "x"}, "max_position_embeddings: 'x' is no number"),
+    ],
+)
+def test_what_is_wrong_with_an_encoder_is_told(
+    readers: Readers, tmp_path: Path, name: str, values: object, words: str
+) -> None:
+    with pytest.raises(ReadError, match=words):
+        readers.read(str(encoder_folder(tmp_path, **{name: values})))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ([("last_hidden_state", 3), ("pooler_output", 2)], "hands out more than the states of its tokens"),
+        ([("sentence_embedding", 2)], "hands out more than the states of its tokens"),
+        ([("logits", 2)], "it classifies or ranks texts"),
+    ],
+)
+def test_graphs_that_are_not_served_are_told_as_what_they_are(
+    readers: Readers, tmp_path: Path, outputs: list[tuple[str, int]], words: str
+) -> None:
+    folder = encoder_folder(tmp_path)
+    (folder / "openvino_model.xml").write_text(graph(*outputs))
+    with pytest.raises(ReadError, match=words) as caught:
+        readers.read(str(folder))
+    assert caught.value.code == "not_servable"
+
+
+def test_newer_papers_name_their_pooling_and_others_keep_it_elsewhere(readers: Readers, tmp_path: Path) -> None:
+    modules = [MODULES[0], {**MODULES[1], "path": "own"}]
+    papers = {"modules.json": modules, "own/config.json": {"pooling_mode": "lasttoken"}}
+    assert readers.read(str(encoder_folder(tmp_path, **papers))).pooling is Pooling.LAST
+    outside = [{**MODULES[1], "path": "../elsewhere"}]
+    assert readers.read(str(encoder_folder(tmp_path / "b", **{"modules.json": outside}))).pooling is Pooling.CLS
+
+
+def test_a_graph_with_logits_generates(readers: Readers, tmp_path: Path) -> None:
+    folder = ir_folder(tmp_path)
+    (folder / "openvino_model.xml").write_text(graph(("logits", 3)))
+    assert readers.read(str(folder)).role is Role.GENERATE
+    (folder / "openvino_detokenizer.xml").unlink()
+    with pytest.raises(ReadError, match=r"openvino_detokenizer\.xml is missing"):
+        readers.read(str(folder))
 
 
 def test_what_old_exports_do_not_say_follows_from_what_they_say(readers: Readers, tmp_path: Path) -> None:

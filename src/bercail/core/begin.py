@@ -4,7 +4,7 @@ from bercail.core import memory
 from bercail.core.budget import with_context
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
-from bercail.core.model import Model, Pooling, Role
+from bercail.core.model import Format, Model, Pooling, Role
 from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.units import Tokens
 
@@ -33,9 +33,15 @@ def _prefill_threads(machine: Machine) -> int:
 
 
 def _own_pooling(model: Model, *, embedding: bool) -> Pooling | None:
-    """The mean for models that were not made to embed and name no pooling: without one, clients get no embedding."""
+    """For models that name no pooling: without one, clients get no embedding.
+
+    The mean, but of a folder exported to embed whose tokens see only those before them the last one, for it alone has
+    seen all; GGUF files of such models name theirs.
+    """
     unsaid = model.pooling is None or model.pooling is Pooling.NONE
-    return Pooling.MEAN if embedding and unsaid and model.role is Role.GENERATE else None
+    if not embedding or not unsaid or (model.role is not Role.GENERATE and model.format is Format.GGUF):
+        return None
+    return Pooling.LAST if model.role is Role.EMBED and model.shape.causal else Pooling.MEAN
 
 
 def begin(machine: Machine, model: Model, wish: EngineOptions) -> EngineSettings:

@@ -121,7 +121,12 @@ def layer_cache_bytes(model: Model, settings: EngineSettings) -> tuple[Bytes, ..
 
 
 def keeps_cache(model: Model) -> bool:
-    """Whether generation state is kept between tokens: encoders read the whole text at once and keep nothing."""
+    """Whether generation state is kept between tokens: encoders read the whole text at once and keep nothing.
+
+    Nor do folders that were exported to embed, whatever their layers: their graph has no cache.
+    """
+    if model.role is Role.EMBED and model.format is not Format.GGUF:
+        return False
     return model.shape.causal or model.role is Role.GENERATE
 
 

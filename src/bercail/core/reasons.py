@@ -56,7 +56,7 @@ def fixed_reasons(
             "pooling",
             settings.pooling or "own",
             wish.pooling is not None,
-            "as the model was made" if settings.pooling is None else "the model names none",
+            "as the model was made" if settings.pooling in (None, model.pooling) else "the model names none",
         ),
         ("swa_full", settings.swa_full, False, "sliding-window layers never look further back"),
         ("warmup", settings.warmup, False, "the first request is as fast as the next"),
@@ -164,6 +164,8 @@ def _slots(settings: EngineSettings, wish: EngineOptions) -> str:
     share = "half" if purpose.share == 0.5 else f"{purpose.share:.0%}"
     if settings.slots == purpose.slots and wish.purpose:
         return f"for {wish.purpose}"
+    if settings.embedding:
+        return "one request at a time; --slots lets more of them in together"
     if settings.slots > 1:
         return f"whole context for each, within {share} of the budget"
     return f"more would take over {share} of the budget"

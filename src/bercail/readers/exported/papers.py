@@ -65,24 +65,44 @@ def read_paper(path: Path, *, must_exist: bool = True) -> Paper:
     Raises:
         ReadError: it cannot be read, or is none.
     """
+    values = _read_json(path, must_exist=must_exist)
+    if values is not None and not isinstance(values, dict):
+        raise ReadError("holds no object", path=str(path), hint=_REMAKE, code="bad_export")
+    return Paper(path, values or {})
+
+
+def read_list(path: Path) -> tuple[Paper, ...]:
+    """The JSON objects of a list in a file; none if there is no such file.
+
+    Raises:
+        ReadError: it cannot be read, or holds something else.
+    """
+    values = _read_json(path, must_exist=False)
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ReadError("holds no list of objects", path=str(path), hint=_REMAKE, code="bad_export")
+    return tuple(Paper(path, value, f"{place}.") for place, value in enumerate(values))
+
+
+def _read_json(path: Path, *, must_exist: bool) -> object:
+    """What a JSON file holds; None if it need not exist and does not."""
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except FileNotFoundError:
         if must_exist:
             raise ReadError("is missing", path=str(path), hint=_REMAKE, code="bad_export") from None
-        return Paper(path, {})
+        return None
     except OSError as error:
         raise ReadError(error.strerror or str(error), path=str(path), hint=_REMAKE) from error
     if len(data) > _LARGEST:
         raise ReadError("is longer than 16 MiB", path=str(path), hint=_REMAKE, code="bad_export")
     try:
-        values = json.loads(data)
+        found: object = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ReadError(f"is no JSON: {error}", path=str(path), hint=_REMAKE, code="bad_export") from error
-    if not isinstance(values, dict):
-        raise ReadError("holds no object", path=str(path), hint=_REMAKE, code="bad_export")
-    return Paper(path, values)
+    return found
 
 
 def chat_template(folder: Path) -> str | None:
