@@ -95,22 +95,24 @@ def test_more_than_planned_and_its_margin_is_told() -> None:
     assert found.off > 1
 
 
-def test_mapped_weights_count_as_in_the_file_and_rearranged_ones_beyond_them() -> None:
+@pytest.mark.parametrize("place", ["CPU_REPACK", "AMX"])
+def test_mapped_weights_count_as_in_the_file_and_rearranged_ones_beyond_them(place: str) -> None:
     plan = replace(planned(), copied_bytes=4 * MIB)
     rest = [item for item in as_planned(plan) if item.part != "weights"]
     mapping = Landed(place="CPU_Mapped", part="weights", bytes=1)  # the width of a mapping says little
-    copies = Landed(place="CPU_REPACK", part="weights", bytes=4 * MIB)
+    copies = Landed(place=place, part="weights", bytes=4 * MIB)
     assert outcome(plan, [*rest, mapping, copies]).off == 0
     more = outcome(plan, [*rest, mapping, replace(copies, bytes=6 * MIB)])
     row = next(row for row in more.rows if row.part == "weights")
     assert row.took - row.planned == 2 * MIB
 
 
-def test_weights_that_are_read_count_as_they_are_told() -> None:
+@pytest.mark.parametrize("place", ["CPU_REPACK", "AMX"])
+def test_weights_that_are_read_count_as_they_are_told(place: str) -> None:
     plan = planned(mmap=False)
     weights = next(item for item in as_planned(plan) if item.part == "weights")
     rest = [item for item in as_planned(plan) if item.part != "weights"]
-    parts = [replace(weights, bytes=weights.bytes - MIB), Landed(place="CPU_REPACK", part="weights", bytes=MIB)]
+    parts = [replace(weights, bytes=weights.bytes - MIB), Landed(place=place, part="weights", bytes=MIB)]
     assert outcome(plan, [*rest, *parts]).off == 0
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from bercail.core.engine import Make
 from bercail.core.machine import Cpu
 from bercail.core.model import Model, Tensor
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
-from bercail.core.repack import NOTHING, repacked
+from bercail.core.repack import NOTHING, Repacked, repacked
 from fakes.models import a_machine, a_model, a_shape
 
 
@@ -41,6 +42,35 @@ def test_types_by_processor(sets: tuple[str, ...], kinds: set[str]) -> None:
         if repacked(model(tensor("blk.0.attn_q.weight", 256, 64, kind=kind)), a_cpu(*sets)).copied
     }
     assert found == kinds
+
+
+TILED = ("avx2", "avx512f", "amx_int8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "copied", "wider"),
+    [("f16", True, 0), ("q4_0", True, 0), ("q4_1", True, 0), ("q8_0", True, 4 * 64 * 8), ("q4_k", True, 4 * 64),
+     ("q5_k", True, 4 * 64), ("q6_k", True, 0), ("iq4_xs", True, 2 * 64), ("q2_k", False, 0), ("q5_0", False, 0)],
+)  # fmt: skip
+def test_amx_takes_more_types_and_some_of_them_wider(kind: str, copied: bool, wider: int) -> None:
+    matrix = tensor("blk.0.attn_q.weight", 256, 64, kind=kind)
+    found = repacked(model(matrix), a_cpu(*TILED), Make.NATIVE)
+    assert (found.copied, found.widened) == (matrix.bytes if copied else 0, wider)
+    assert repacked(model(matrix), a_cpu(*TILED)) == repacked(model(matrix), a_cpu("avx2"))
+
+
+def test_what_no_tile_fits_goes_the_way_without_amx() -> None:
+    experts = tensor("blk.1.ffn_down_exps.weight", 256, 64, 4)
+    narrow = tensor("blk.0.ffn_up.weight", 256, 40)
+    odd = tensor("blk.0.attn_k.weight", 256, 40, kind="q8_0")
+    found = repacked(model(experts, narrow, odd), a_cpu(*TILED), Make.PORTABLE)
+    assert (found.copied, found.widened) == (experts.bytes + narrow.bytes, 0)
+
+
+def test_an_embedding_that_is_the_output_too_lies_in_tiles() -> None:
+    embedding = tensor("token_embd.weight", 256, 64, kind="q8_0")
+    found = repacked(model(embedding), a_cpu(*TILED), Make.NATIVE)
+    assert found == Repacked(added=embedding.bytes + 4 * 64 * 8)
 
 
 @pytest.mark.parametrize(

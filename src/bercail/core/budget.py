@@ -51,7 +51,8 @@ class Device:
 
 
 _TOLD_AS: Mapping[str, str] = {
-    "second embedding": "weights", "draft head": "weights", "draft model": "weights", "draft cache": "KV cache",
+    "second embedding": "weights", "tiles": "weights", "draft head": "weights", "draft model": "weights",
+    "draft cache": "KV cache",
     "draft compute": "compute", "draft output": "output", "learned": "compute",
 }  # fmt: skip
 
@@ -133,6 +134,7 @@ class Case:
         parts = [
             Part(name="weights", bytes=held.weights),
             Part(name="second embedding", bytes=self.repacked.added if settings.repack else 0),
+            Part(name="tiles", bytes=self.repacked.widened if settings.repack else 0),
             Part(name="KV cache", bytes=held.cache),
             Part(name="recurrent state", bytes=held.state),
             Part(name="compute", bytes=compute),

@@ -96,6 +96,7 @@ def _terms(model: Model, verdict: Verdict, part: Part) -> tuple[Term, ...]:
 _HOW = {
     "engine": "the process without a model: library, server, thread stacks, allocator; measured",
     "second embedding": "the output is the embedding once more, in another order for this CPU",
+    "tiles": "in the order that AMX takes, blocks of some types are 4 bytes larger than in the file",
     "draft head": "the blocks that guess tokens ahead (MTP); left in the file without --mtp",
     "draft model": "all weights of the draft model",
     "draft cache": "what it keeps of the whole context for itself, keys and values in f16",

@@ -104,7 +104,7 @@ def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]
         if item.place == "CPU_Mapped":
             mapped += item.bytes
             continue
-        if item.place == "CPU_REPACK" and plan.settings.mmap:
+        if item.place in _REARRANGED and plan.settings.mmap:
             copied += item.bytes
             continue
         device = _device(item.place)
@@ -121,13 +121,15 @@ def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]
     return found
 
 
+_REARRANGED = ("CPU_REPACK", "AMX")
+"""Buffers of weights that are copied into another order."""
 _METAL = "mtl"
 """How an engine begins the names of Apple's GPUs."""
 
 
 def _device(place: str) -> str:
     """The plan's name of the device where an engine's buffer lies."""
-    if place.startswith("CPU") or place.endswith("_Host"):
+    if place.startswith("CPU") or place in _REARRANGED or place.endswith("_Host"):
         return "cpu"
     name = place.lower()
     return f"metal{name.removeprefix(_METAL)}" if name.startswith(_METAL) else name

@@ -136,7 +136,7 @@ def _smaller_file(case: Case, settings: EngineSettings) -> Alternative | None:
     for found in _whole(case, settings):
         rooms = []
         for device in case.devices(found):
-            weights = sum(part.bytes for part in device.parts if part.name in ("weights", "second embedding"))
+            weights = sum(part.bytes for part in device.parts if part.name in ("weights", "second embedding", "tiles"))
             rooms.append((device.budget_bytes - device.total_bytes + weights) / weights if weights else 1.0)
         if min(rooms) > share:
             best, share = found, min(rooms)

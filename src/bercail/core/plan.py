@@ -159,7 +159,7 @@ def _decided(
     if place.cpus:
         machine = within(machine, place)
         lessons = replace(lessons, paces=())  # they were timed on other CPUs
-    case = _case(machine, model, wish, lessons)
+    case = _case(machine, model, wish, lessons, engine.offer.make)
     settings = replace(begin(machine, model, wish), cores=place.cpus, numa=place.node)
     order, because = repack(model, purpose_of(wish), lessons, engine.offer.make)
     if foreign:
@@ -183,14 +183,14 @@ def _decided(
     return _fits(asked, settings, rates)
 
 
-def _case(machine: Machine, model: Model, wish: EngineOptions, lessons: Lessons) -> Case:
+def _case(machine: Machine, model: Model, wish: EngineOptions, lessons: Lessons, make: Make) -> Case:
     return Case(
         model=model,
         budget_bytes=_budget(machine, wish),
         projector_bytes=_projector_bytes(model, wish),
         gpus=machine.gpus,
         weights=weigh(model, len(machine.gpus)) if machine.gpus else None,
-        repacked=NOTHING if machine.gpus else repacked(model, machine.cpu),
+        repacked=NOTHING if machine.gpus else repacked(model, machine.cpu, make),
         lessons=lessons,
     )
 

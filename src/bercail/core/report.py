@@ -199,7 +199,7 @@ def _bound(lessons: Lessons) -> tuple[str, str]:
     return f"{lessons.bound:.1%}", known
 
 
-_LETTERS = {"second embedding": "2", "prompt cache": "S", "checkpoints": "T"}
+_LETTERS = {"second embedding": "2", "tiles": "A", "prompt cache": "S", "checkpoints": "T"}
 """Where the first letter of a part is taken by another."""
 BAR_CELLS = 64
 
