@@ -23,6 +23,7 @@ def pace(*, repack: bool, decode: float, prefill: float, kind: str = "q4_k") -> 
     )
 
 
+CPU = a_machine().cpu
 BOTH = NO_LESSONS.with_pace(pace(repack=True, decode=1e-7, prefill=2e-8)).with_pace(
     pace(repack=False, decode=2e-7, prefill=1e-8)
 )
@@ -36,18 +37,27 @@ BOTH = NO_LESSONS.with_pace(pace(repack=True, decode=1e-7, prefill=2e-8)).with_p
 def test_by_rule_types_that_are_read_faster_as_they_are_stay_so_for_long_prompts(
     kind: str, purpose: str, order: bool
 ) -> None:
-    found, because = repack(a_mix(kind), PURPOSES[purpose], NO_LESSONS, Make.NATIVE)
+    found, because = repack(a_mix(kind), PURPOSES[purpose], NO_LESSONS, Make.NATIVE, CPU)
     assert found is order
     assert bool(because) is not order
-    assert repack(a_mix(kind), PURPOSES[purpose], NO_LESSONS, Make.EMBEDDED) == (True, "")
+    assert repack(a_mix(kind), PURPOSES[purpose], NO_LESSONS, Make.EMBEDDED, CPU) == (True, "")
+
+
+def test_by_rule_long_prompts_go_through_amx_which_wants_weights_in_its_own_order() -> None:
+    cpu = replace(CPU, instruction_sets=("avx2", "avx512f", "amx_int8"))
+    for kind in ("q4_k", "q8_0"):
+        order, because = repack(a_mix(kind), PURPOSES["coding-agent"], NO_LESSONS, Make.NATIVE, cpu)
+        assert order
+        assert "AMX" in because
+    assert repack(a_mix("q4_k"), PURPOSES["coding-agent"], NO_LESSONS, Make.LIBRARY, cpu)[0] is False
 
 
 @pytest.mark.parametrize(("purpose", "order"), [("chat", True), ("coding-agent", False)])
 def test_measured_orders_decide_by_the_shape_of_the_work(purpose: str, order: bool) -> None:
-    found, because = repack(a_mix("q4_k"), PURPOSES[purpose], BOTH, Make.EMBEDDED)
+    found, because = repack(a_mix("q4_k"), PURPOSES[purpose], BOTH, Make.EMBEDDED, CPU)
     assert found is order
     assert because.startswith("measured: ")
-    assert repack(a_mix("q4_0"), PURPOSES[purpose], BOTH, Make.EMBEDDED) == (True, "")
+    assert repack(a_mix("q4_0"), PURPOSES[purpose], BOTH, Make.EMBEDDED, CPU) == (True, "")
 
 
 def test_the_better_order_counts() -> None:
@@ -61,14 +71,14 @@ def test_the_better_order_counts() -> None:
 
 def test_work_that_comes_at_once_is_judged_by_what_was_timed_so() -> None:
     model, batch = a_mix("q4_k"), PURPOSES["batch"]
-    assert repack(model, batch, BOTH, Make.NATIVE) == (True, "")
+    assert repack(model, batch, BOTH, Make.NATIVE, CPU) == (True, "")
     assert least_s(model, batch, BOTH) is None
     rearranged, plain = (replace(row, joint_s=cost) for row, cost in zip(BOTH.paces, (9e-7, 1e-9), strict=True))
     together = Lessons(paces=(rearranged, plain))
-    found, because = repack(model, batch, together, Make.NATIVE)
+    found, because = repack(model, batch, together, Make.NATIVE, CPU)
     assert not found
     assert because.startswith("measured: ")
-    assert repack(model, replace(batch, clients=1), together, Make.NATIVE)[0]
+    assert repack(model, replace(batch, clients=1), together, Make.NATIVE, CPU)[0]
 
 
 def planned(lessons: Lessons = NO_LESSONS, **wish: object) -> Fits:

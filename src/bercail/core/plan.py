@@ -161,7 +161,7 @@ def _decided(
         lessons = replace(lessons, paces=())  # they were timed on other CPUs
     case = _case(machine, model, wish, lessons, engine.offer.make)
     settings = replace(begin(machine, model, wish), cores=place.cpus, numa=place.node)
-    order, because = repack(model, purpose_of(wish), lessons, engine.offer.make)
+    order, because = repack(model, purpose_of(wish), lessons, engine.offer.make, machine.cpu)
     if foreign:
         settings = its_way(model, settings)
     elif wish.repack is None and not machine.gpus:

@@ -66,13 +66,18 @@ def repacked(model: Model, cpu: Cpu, make: Make = Make.EMBEDDED) -> Repacked:
         cpu: which instructions there are.
         make: which of them the engine uses: the one in the box no AMX, any other all; a library has orders of its own.
     """
-    own = _repacked(model, cpu, tiled="amx_int8" in cpu.instruction_sets and make not in _WITHOUT_AMX)
+    own = _repacked(model, cpu, tiled=has_tiles(cpu, make))
     if model.draft is None:
         return own
     draft = repacked(model.draft, cpu, make)
     return Repacked(
         copied=own.copied + draft.copied, added=own.added + draft.added, widened=own.widened + draft.widened
     )
+
+
+def has_tiles(cpu: Cpu, make: Make) -> bool:
+    """Whether an engine of this make works with AMX on this processor, if its weights are rearranged."""
+    return "amx_int8" in cpu.instruction_sets and make not in _WITHOUT_AMX
 
 
 def _repacked(model: Model, cpu: Cpu, *, tiled: bool) -> Repacked:

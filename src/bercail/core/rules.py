@@ -2,9 +2,11 @@
 
 from bercail.core.engine import Make
 from bercail.core.lessons import Lessons
+from bercail.core.machine import Cpu
 from bercail.core.model import Model
 from bercail.core.options import Purpose
 from bercail.core.pace import main_type, usual_s
+from bercail.core.repack import has_tiles
 from bercail.core.units import Seconds, format_seconds
 
 READING_TYPES = frozenset(("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"))
@@ -14,7 +16,7 @@ READING_RATIO = 4
 """From so many prompt tokens for each generated one on, that is worth slower generation."""
 
 
-def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make) -> tuple[bool, str]:
+def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make, cpu: Cpu) -> tuple[bool, str]:
     """Whether weights are rearranged for the CPU, and why; ``make`` says what the engine uses of the processor."""
     kind = main_type(model)
     took = {order: seconds for order in (True, False) if (seconds := _takes(model, purpose, lessons, repack=order))}
@@ -25,6 +27,8 @@ def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make) -> tupl
             f"measured: {format_seconds(took[best])} for a usual request, {format_seconds(took[not best])} else",
         )
     reads = purpose.prompt >= READING_RATIO * max(purpose.answer, 1)
+    if reads and has_tiles(cpu, make):
+        return True, "long prompts: AMX reads them in an order of its own"
     if kind in READING_TYPES and reads and make is not Make.EMBEDDED:
         return False, f"long prompts: {kind} is read faster as it is, and generated a little slower"
     return True, ""
