@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with served(paths) as url:
         for turn in range(-1, given.rounds):
             for path in paths:
+                warm(path)
                 swapped = first_token(url, path.stem)
                 alone = asyncio.run(by_itself(house, path))
                 print(f"{path.stem}: swap {swapped:.3f} s, alone {alone:.3f} s", file=sys.stderr, flush=True)
@@ -106,6 +107,13 @@ def served(paths: Sequence[Path]) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def warm(path: Path) -> None:
+    """Have a file in the page cache: what else runs on the machine may have driven it out."""
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
 
 
 def first_token(url: str, model: str, prompt: Sequence[int] = ()) -> float:

@@ -20,6 +20,7 @@ from bercail.core.news import Reloaded
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.pulse import Pulse
 from bercail.core.route import ServedModel
+from bercail.core.tree import Texts
 from bercail.core.units import Seconds
 
 
@@ -592,28 +593,28 @@ class Door(Protocol):
 class Configurations(Protocol):
     """Reads configurations, and looks for what they name."""
 
-    def read_text(self, file: str) -> str:
-        """The text of a file.
+    def gather(self, file: str | None, folder: str | None) -> Texts:
+        """The texts of a file, and of every file of a folder, which are read as one; ``file`` may be the folder.
 
         Raises:
-            SettingsError: it cannot be read.
+            SettingsError: one cannot be read, there is none, or one is named twice.
         """
         ...
 
-    def read(self, text: str, file: str) -> Configuration:
-        """The configuration that the text of ``file`` holds, settings beside it checked as well.
+    def read(self, texts: Texts) -> Configuration:
+        """The configuration that files hold together, settings beside it checked as well.
 
         Raises:
             SettingsError: something in it is wrong; tells the line and what to do.
         """
         ...
 
-    def look(self, file: str) -> Hashable | None:
-        """Something that differs once ``file`` is another, or has been written to; None while it is not there."""
+    def look(self, file: str | None, folder: str | None) -> Hashable | None:
+        """Something that differs once one of them is another, or has been written to; None while one is not there."""
         ...
 
-    def wishes(self, text: str, file: str) -> EngineOptions:
-        """What the text of ``file`` wishes of the engines of all models.
+    def wishes(self, texts: Texts) -> EngineOptions:
+        """What files wish of the engines of all models.
 
         Raises:
             SettingsError: as ``read``.

@@ -51,12 +51,15 @@ from bercail.store import (
 from bercail.web import Gateway
 
 
-def build_house(config: str | None, given: Mapping[str, object], *, serving: bool = False) -> House:
+def build_house(
+    config: str | None, given: Mapping[str, object], *, folder: str | None = None, serving: bool = False
+) -> House:
     """Every plug filled for this machine, this user and these settings.
 
     Args:
         config: a settings file named on the command line, or None.
         given: settings of the command line by key.
+        folder: of further configurations that the command line names, or None.
         serving: engines will be started: make sure that the folder of their sockets is this user's alone.
 
     Raises:
@@ -67,6 +70,7 @@ def build_house(config: str | None, given: Mapping[str, object], *, serving: boo
     paths = find_paths(environment, home=home, system=platform.system(), user_id=_user_id())
     loaded = load_settings(
         file=Path(config) if config else None,
+        folder=Path(folder) if folder else None,
         default_file=paths.config / "bercail.yaml",
         environment=environment,
         given=given,

@@ -190,6 +190,20 @@ def test_a_configuration_is_read_anew_when_its_file_changes_or_somebody_asks(ser
     assert said(server, "a") == "two"
 
 
+def test_a_folder_of_configurations_is_served_and_watched(serve: Serve, tmp_path: Path) -> None:
+    config, folder = tmp_path / "config.yaml", tmp_path / "conf.d"
+    folder.mkdir()
+    text = "models:\n  %s:\n    cmd: llama-server --port ${PORT} --model %s\n"
+    config.write_text(text % ("a", "one"))
+    (folder / "b.yaml").write_text(text % ("b", "two"))
+    server = serve(config, "--config-dir", str(folder), "--watch")
+    assert (said(server, "a"), said(server, "b")) == ("one", "two")
+    (folder / "c.yml").write_text(text % ("c", "three"))
+    reloaded = server.wait_for("reloaded")
+    assert (reloaded["changed"], reloaded["added"], reloaded["gone"]) == ([], ["c"], [])
+    assert said(server, "c") == "three"
+
+
 def test_a_program_that_is_not_there_is_told_to_who_asks_for_it(serve: Serve, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("models:\n  a:\n    cmd: lama-server --port ${PORT}\n")

@@ -10,9 +10,9 @@ from bercail.core.configuration import Configuration
 from bercail.core.errors import SettingsError
 from bercail.core.options import EngineOptions
 from bercail.core.report import Section
-from bercail.core.tree import Note, NoteKind
+from bercail.core.tree import Note, NoteKind, Texts
 from bercail.flows import check_configuration
-from bercail.store.contents import read_contents
+from bercail.store.contents import read_all
 from bercail.store.settings import apply
 from fakes.house import FakeProber
 
@@ -26,19 +26,19 @@ class FakeFiles:
     programs: tuple[str, ...] = ()
     searched: list[str | None] = field(default_factory=list)
 
-    def look(self, file: str) -> str:
+    def look(self, file: str | None, folder: str | None) -> str:
         return self.text
 
-    def read_text(self, file: str) -> str:
-        if not self.text:
+    def gather(self, file: str | None, folder: str | None) -> Texts:
+        if not self.text or file is None:
             raise SettingsError(f"the settings file {file} does not exist", code="no_settings_file")
-        return self.text
+        return ((file, self.text),)
 
-    def read(self, text: str, file: str) -> Configuration:
-        return read_contents(text, origin=file, environment={}).configuration
+    def read(self, texts: Texts) -> Configuration:
+        return read_all(texts, {}).configuration
 
-    def wishes(self, text: str, file: str) -> EngineOptions:
-        return apply(read_contents(text, origin=file, environment={}).settings).engine
+    def wishes(self, texts: Texts) -> EngineOptions:
+        return apply(read_all(texts, {}).settings).engine
 
     def has_file(self, path: str, file: str) -> bool:
         return path in self.files

@@ -13,28 +13,29 @@ from bercail.wiring import build_configurations, build_house, new_loop
 
 
 @click.command("serve")
+@click.option("--config", "-config", metavar="FILE", help="Our own configuration, or one written for llama-swap.")
 @click.option(
-    "--config", "-config", metavar="FILE", required=True, help="Our own configuration, or one written for llama-swap."
+    "--config-dir", "-config-dir", metavar="DIR", help="Folder whose *.yaml and *.yml are read as one with that FILE."
 )
-@click.option(
-    "--watch", "-watch-config", is_flag=True, help="Read the file anew whenever it has changed, as SIGHUP does."
-)
+@click.option("--watch", "-watch-config", is_flag=True, help="Read files anew whenever one changes, as SIGHUP does.")
 @click.option("--json-log", is_flag=True, help="Tell every step as a line of JSON on stdout.")
 @with_options(ServerOptions, EngineOptions, LibraryOptions)
-def command(*, config: str, watch: bool, json_log: bool, **parameters: object) -> None:
+def command(*, config: str | None, config_dir: str | None, watch: bool, json_log: bool, **parameters: object) -> None:
     """Serve what a configuration declares, for as long as the machine runs; nothing is asked.
 
-    SIGHUP, or POST /api/config/reload, reads the file anew: only models that have changed start anew, after their
+    SIGHUP, or POST /api/config/reload, reads its files anew: only models that have changed start anew, after their
     requests have ended, and a file that is wrong changes nothing. With --watch that needs nobody to tell.
     `bercail config check FILE` says beforehand what a file declares.
     """
+    if not config and not config_dir:
+        raise click.UsageError("Name what is to be served: --config FILE, --config-dir DIR, or both.")
     teller: Teller = JsonTeller() if json_log else TerminalTeller()
     files = build_configurations()
-    seen = files.look(config)  # before it is read, so that nothing that is written meanwhile is missed
-    house = build_house(config, overrides(parameters), serving=True)
+    seen = files.look(config, config_dir)  # before it is read, so that nothing that is written meanwhile is missed
+    house = build_house(config, overrides(parameters), folder=config_dir, serving=True)
     source = Source(
-        read=lambda: files.read(files.read_text(config), config),
-        look=lambda: files.look(config),
+        read=lambda: files.read(files.gather(config, config_dir)),
+        look=lambda: files.look(config, config_dir),
         seen=seen,
         watched=watch,
     )

@@ -22,6 +22,7 @@ from bercail.core.tree import (
     Node,
     Note,
     NoteKind,
+    Origin,
     Reading,
     Scalar,
     kind_of,
@@ -52,12 +53,12 @@ def dialect_of(root: Fields) -> Dialect:
     return Dialect.LLAMA_SWAP if names & set(KNOWN) else Dialect.BERCAIL
 
 
-def read_configuration(root: Fields, origin: str) -> Configuration:
+def read_configuration(root: Fields, origin: Origin) -> Configuration:
     """The configuration of a file; its groups of settings are somebody else's to read.
 
     Args:
         root: what the file holds.
-        origin: the file, as errors name it.
+        origin: the file, or the files that were merged.
 
     Raises:
         SettingsError: something in it is wrong; tells the line and what to do.
@@ -80,7 +81,10 @@ def read_configuration(root: Fields, origin: str) -> Configuration:
     priorities = _priorities(routing, names, reading)
     return Configuration(
         dialect=reading.dialect,
-        models=tuple(replace(model, priority=priorities.get(model.id, model.priority)) for model in models),
+        models=tuple(
+            replace(model, priority=priorities.get(model.id, model.priority), line=origin.own(model.line))
+            for model in models
+        ),
         rule=rule,
         profiles=profiles,
         selectors=selectors,
@@ -89,12 +93,19 @@ def read_configuration(root: Fields, origin: str) -> Configuration:
         preload=_preload(top, names, reading),
         gateway=_gateway(top, general, reading),
         start_port=top.count("startPort", Configuration().start_port),
-        notes=_in_order(reading.notes),
+        notes=_in_order(reading),
     )
 
 
-def _in_order(notes: list[Note]) -> tuple[Note, ...]:
-    return tuple(sorted(notes, key=lambda note: note.line))
+def _in_order(reading: Reading) -> tuple[Note, ...]:
+    """Notes by their lines; where there are several files, with the name of theirs."""
+    origin = reading.origin
+    notes = sorted(reading.notes, key=lambda note: note.line)
+    if len(origin.files) == 1:
+        return tuple(notes)
+    return tuple(
+        replace(note, line=origin.own(note.line), text=f"{origin.file(note.line)}: {note.text}") for note in notes
+    )
 
 
 def _moved(models: Fields) -> tuple[Entry, ...]:

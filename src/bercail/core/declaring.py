@@ -159,7 +159,9 @@ def _with_names(name: str, node: Node, values: Values, reading: Reading, where: 
         assert isinstance(key, Scalar)
         if key.text in entries:
             first = entries[key.text].line
-            raise reading.error(entry.line, f"{place}: {key.text} is given twice", f"it is already in line {first}")
+            raise reading.error(
+                entry.line, f"{place}: {key.text} is given twice", f"it is already in {reading.origin.beside(first)}"
+            )
         entries[key.text] = replace(entry, name=key.text)
     names = Fields(entries=tuple(entries.values()), line=by_name.line)
     return replace(
@@ -332,7 +334,7 @@ def _model_file(table: Table, reading: Reading) -> ModelFile:
 
 
 def _wish(spec: Option, node: Node, reading: Reading, table: Table) -> object:
-    place = f"{reading.origin}, line {node.line}: {table.where}"
+    place = f"{reading.origin.place(node.line)}: {table.where}"
     if is_nothing(node):
         if spec.default is None:
             return None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bercail.core.tree import Entry, Fields, Items, Node, Reading, Scalar, Value, kind_of, nearest
+from bercail.core.tree import Entry, Fields, Items, Node, Origin, Reading, Scalar, Value, kind_of, nearest
 
 LONGEST_NAME = 63
 LARGEST = 16 * 1024 * 1024
@@ -44,7 +44,7 @@ def with_environment(text: str, environment: Mapping[str, str], origin: str) -> 
     """
     if "${env." not in text:
         return text
-    reading, lines = Reading(origin=origin), text.split("\n")
+    reading, lines = Reading(origin=Origin.of(origin)), text.split("\n")
     for number, line in enumerate(lines, start=1):
         if "${env." in line:
             end = _comment_start(line)
@@ -141,7 +141,7 @@ def resolve(macros: Macros, given: Values, reading: Reading, where: str) -> dict
             if use not in values and use in lines:
                 raise reading.error(
                     macro.line, f"{where}: unknown macro ${{{use}}} in {macro.name}",
-                    f"it is declared later, in line {lines[use]}: move it above",
+                    f"it is declared later, in {reading.origin.beside(lines[use])}: move it above",
                 )  # fmt: skip
             if use not in values and use not in RESERVED:
                 raise _unknown(use, tuple(values), reading, macro.line, f"{where}.{macro.name}")

@@ -1,5 +1,6 @@
 """What a YAML file holds, with the line of everything: scalars, lists, mappings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
@@ -9,6 +10,10 @@ from bercail.core.errors import SettingsError
 
 Value: TypeAlias = "str | int | float | bool | None"
 Json: TypeAlias = "str | int | float | bool | tuple[Json, ...] | dict[str, Json] | None"
+
+
+Texts: TypeAlias = Sequence[tuple[str, str]]
+"""Files that are read as one, as errors name them, each with its text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +138,38 @@ class Dialect(StrEnum):
     LLAMA_SWAP = "llama-swap"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where lines come from: one file, or several whose lines are counted on as if they were one.
+
+    Attributes:
+        files: each as errors name it, with the number of lines before its first.
+    """
+
+    files: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, name: str) -> "Origin":
+        """A single file."""
+        return cls(files=((name, 0),))
+
+    def file(self, line: int) -> str:
+        """The file that a line stands in."""
+        return next(name for name, before in reversed(self.files) if before < line)
+
+    def own(self, line: int) -> int:
+        """A line as its file counts it."""
+        return line - next(before for _, before in reversed(self.files) if before < line)
+
+    def place(self, line: int) -> str:
+        """A line, as errors begin."""
+        return f"{self.file(line)}, line {self.own(line)}"
+
+    def beside(self, line: int) -> str:
+        """Another line, for an error that has named its own."""
+        return f"line {line}" if len(self.files) == 1 else f"{self.file(line)}, line {self.own(line)}"
+
+
 @dataclass(slots=True, kw_only=True)
 class Reading:
     """A file that is being read.
@@ -143,7 +180,7 @@ class Reading:
         grown: characters that replaced macros have made.
     """
 
-    origin: str
+    origin: Origin
     dialect: Dialect = Dialect.BERCAIL
     notes: list[Note] = field(default_factory=list)
     grown: int = 0
@@ -155,7 +192,7 @@ class Reading:
 
     def error(self, line: int, message: str, hint: str, *, code: str = "") -> SettingsError:
         """The error for what stands in ``line``."""
-        return SettingsError(f"{self.origin}, line {line}: {message}", hint=hint, code=code)
+        return SettingsError(f"{self.origin.place(line)}: {message}", hint=hint, code=code)
 
     def note(self, line: int, kind: NoteKind, text: str) -> None:
         """Keep a note."""

@@ -40,13 +40,13 @@ def check(files: Configurations, prober: Prober, file: str) -> Checked:
     Raises:
         SettingsError: the file cannot be read.
     """
-    text = files.read_text(file)
+    texts = files.gather(file, None)
     try:
-        configuration = files.read(text, file)
+        configuration = files.read(texts)
     except SettingsError as error:
         return Checked(file=file, wrong=error)
     missing = tuple(note for model in configuration.models for note in _missing(files, model, file))
-    claims, beside = claims_of(configuration, files.wishes(text, file)), meeting(configuration.rule)
+    claims, beside = claims_of(configuration, files.wishes(texts)), meeting(configuration.rule)
     if not any(claim.is_auto for claim in claims):
         return Checked(file=file, configuration=configuration, missing=missing)
     shares = allot(prober.probe().cpu, claims, beside)

@@ -8,7 +8,8 @@ from pathlib import Path
 from bercail.core.configuration import Configuration
 from bercail.core.errors import SettingsError
 from bercail.core.options import EngineOptions
-from bercail.store.settings import apply, read_text
+from bercail.core.tree import Texts
+from bercail.store.settings import SUFFIXES, apart, apply, gather
 
 
 class ConfigurationFiles:
@@ -23,54 +24,51 @@ class ConfigurationFiles:
         self._environment = environment
         self._home = home
 
-    def read_text(self, file: str) -> str:
-        """The text of a file.
+    def gather(self, file: str | None, folder: str | None) -> Texts:
+        """The texts of a file, and of every file of a folder, which are read as one; ``file`` may be the folder.
 
         Raises:
-            SettingsError: it cannot be read.
+            SettingsError: one cannot be read, there is none, or one is named twice.
         """
-        text = read_text(Path(file), must_exist=True)
-        assert text is not None
-        return text
+        return gather(Path(file) if file else None, Path(folder) if folder else None)
 
-    def read(self, text: str, file: str) -> Configuration:
-        """The configuration that the text of ``file`` holds, settings beside it checked as well.
+    def read(self, texts: Texts) -> Configuration:
+        """The configuration that files hold together, settings beside it checked as well.
 
         Raises:
             SettingsError: something in it is wrong; tells the line and what to do.
         """
-        from bercail.store.contents import read_contents  # a YAML parser takes a while to load
+        from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
-        contents = read_contents(text, origin=file, environment=self._environment)
+        contents = read_all(texts, self._environment)
         store = contents.configuration.gateway.store_path
-        if store and (trouble := self._unwritable(self._placed(store, file))):
-            place = f"{file}, line {contents.store_line}"
-            raise SettingsError(
-                f"{place}: store.path: {trouble}", hint="name a file in a folder that may be written to"
-            )
+        if store and (trouble := self._unwritable(self._placed(store, contents.store_file))):
+            words = f"{contents.store_place}: store.path: {trouble}"
+            raise SettingsError(words, hint="name a file in a folder that may be written to")
         return contents.configuration
 
-    def look(self, file: str) -> tuple[object, ...] | None:
-        """Something that differs once ``file`` is another, or has been written to; None while it is not there.
+    def look(self, file: str | None, folder: str | None) -> tuple[object, ...] | None:
+        """Something that differs once one of these files is another, or has been written to, or there are others.
 
-        Of a link, or one by way of a folder that is a link (a ConfigMap of Kubernetes), what it leads to counts.
+        Of a link, or one by way of a folder that is a link (a ConfigMap of Kubernetes), what it leads to counts. None
+        while the file, or the folder, is not there.
         """
         try:
-            place = Path(file).resolve()
-            found = place.stat()
+            one, many = apart(Path(file) if file else None, Path(folder) if folder else None)
+            inside, named = sorted(many.iterdir()) if many else [], [one] if one else []
+            return tuple(_identity(found) for found in (*named, *inside) if found in named or found.suffix in SUFFIXES)
         except OSError:
             return None
-        return str(place), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
-    def wishes(self, text: str, file: str) -> EngineOptions:
-        """What the text of ``file`` wishes of the engines of all models.
+    def wishes(self, texts: Texts) -> EngineOptions:
+        """What files wish of the engines of all models.
 
         Raises:
             SettingsError: as ``read``.
         """
-        from bercail.store.contents import read_contents  # a YAML parser takes a while to load
+        from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
-        return apply(read_contents(text, origin=file, environment=self._environment).settings).engine
+        return apply(read_all(texts, self._environment).settings).engine
 
     def has_file(self, path: str, file: str) -> bool:
         """Whether a path that ``file`` names leads to a file or folder; it may begin where ``file`` lies."""
@@ -82,7 +80,8 @@ class ConfigurationFiles:
 
     def _placed(self, path: str, file: str) -> Path:
         own = self._home / path[2:] if path.startswith("~/") else Path(path)
-        return Path(file).absolute().parent / own
+        base = Path(file).absolute()
+        return (base if base.is_dir() else base.parent) / own
 
     def _unwritable(self, path: Path) -> str:
         """Why no file can be written there; empty if it can."""
@@ -92,3 +91,9 @@ class ConfigurationFiles:
             return f"the folder {path.parent} does not exist"
         place = path if path.exists() else path.parent
         return "" if os.access(place, os.W_OK) else f"{place} may not be written to"
+
+
+def _identity(file: Path) -> tuple[object, ...]:
+    place = file.resolve()
+    found = place.stat()
+    return str(place), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -7,6 +7,7 @@ from pathlib import Path
 from bercail.core.configuration import Configuration
 from bercail.core.errors import SettingsError
 from bercail.core.options import Kind, Settings, every_option, read_value, unknown_key
+from bercail.core.tree import Texts
 
 FILE_NAME = "bercail.yaml"
 """The settings file in the config folder."""
@@ -15,6 +16,7 @@ PREFIX = "BERCAIL_"
 OTHER_VARIABLES = ("BERCAIL_CONFIG", "BERCAIL_KEY", "BERCAIL_SHARED")
 """Variables with our prefix that are no settings: the settings file, the API key for a chat, material for tests."""
 
+SUFFIXES = (".yml", ".yaml")
 _LONGEST_BYTES = 1024 * 1024
 
 
@@ -27,12 +29,19 @@ class Loaded:
 
 
 def load_settings(
-    *, file: Path | None, default_file: Path, environment: Mapping[str, str], given: Mapping[str, object], home: Path
+    *,
+    file: Path | None,
+    folder: Path | None = None,
+    default_file: Path,
+    environment: Mapping[str, str],
+    given: Mapping[str, object],
+    home: Path,
 ) -> Loaded:
     """The settings in force, and the configuration that stands beside them.
 
     Args:
         file: named on the command line; it must exist. Next comes ``BERCAIL_CONFIG``, which must exist, too.
+        folder: named on the command line: the files in it add to ``file``, or stand for it.
         default_file: read if it exists and no other is named.
         environment: every ``BERCAIL_*`` in it must be known; ``${env.NAME}`` in the file is read from it.
         given: values of the command line by key, such as ``server.port``; None is not given.
@@ -43,12 +52,12 @@ def load_settings(
     """
     values: dict[str, object] = {}
     configuration = Configuration()
-    named = file or (Path(environment["BERCAIL_CONFIG"]) if environment.get("BERCAIL_CONFIG") else None)
-    text = read_text(named or default_file, must_exist=named is not None)
-    if text is not None:
-        from bercail.store.contents import read_contents  # a YAML parser takes a while to load
+    variable = environment.get("BERCAIL_CONFIG")
+    named = file or (Path(variable) if variable and folder is None else None)
+    if named or folder or read_text(default_file, must_exist=False) is not None:
+        from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
-        contents = read_contents(text, origin=str(named or default_file), environment=environment)
+        contents = read_all(gather(named if named or folder else default_file, folder), environment)
         values.update(contents.settings)
         configuration = contents.configuration
     values.update(read_environment(environment))
@@ -69,6 +78,37 @@ def apply(values: Mapping[str, object]) -> Settings:
         own = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
         groups[group.name] = replace(getattr(settings, group.name), **own)
     return replace(settings, **groups)  # type: ignore[arg-type] # each group is of its field's own type
+
+
+def gather(file: Path | None, folder: Path | None) -> Texts:
+    """Every file that is read as one, with its text: ``file``, then those of ``folder`` by their names.
+
+    Of a folder, which ``file`` may be as well, the files that end in ``.yml`` or ``.yaml`` count, not those below it.
+
+    Raises:
+        SettingsError: one cannot be read, there is none, or ``file`` is one of the folder's.
+    """
+    file, folder = apart(file, folder)
+    inside = _inside(folder) if folder is not None else ()
+    if file is not None and any(file.resolve() == other.resolve() for other in inside):
+        raise SettingsError(f"{file} lies in {folder}, whose files are all read", hint="name it once: leave it out")
+    texts = [(str(one), read_text(one, must_exist=True) or "") for one in (*((file,) if file else ()), *inside)]
+    if not texts:
+        raise SettingsError(f"the folder {folder} holds no configuration", hint="put a file there that ends in .yaml")
+    return tuple(texts)
+
+
+def apart(file: Path | None, folder: Path | None) -> tuple[Path | None, Path | None]:
+    """The same two, with what was named as a file where it belongs if it is a folder."""
+    return (None, file) if folder is None and file is not None and file.is_dir() else (file, folder)
+
+
+def _inside(folder: Path) -> tuple[Path, ...]:
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise SettingsError(f"the folder {folder} cannot be read: {error.strerror}") from error
+    return tuple(one for one in found if one.suffix in SUFFIXES and one.is_file())
 
 
 def read_text(path: Path, *, must_exist: bool) -> str | None:

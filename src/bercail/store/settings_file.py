@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from bercail.core.configuring import ANCHORS, GROUPS, KNOWN, dialect_of
 from bercail.core.errors import SettingsError
 from bercail.core.options import Kind, Option, every_option, read_value, unknown_key
-from bercail.core.tree import Dialect, Entry, Fields, Items, Node, Scalar, is_nothing
+from bercail.core.tree import Dialect, Entry, Fields, Items, Node, Origin, Scalar, is_nothing
 
 
-def read_settings(root: Fields, *, origin: str) -> dict[str, object]:
+def read_settings(root: Fields, *, origin: Origin) -> dict[str, object]:
     """Values by key in the tree of a file; models and all that concerns them is left to others.
 
     Raises:
@@ -20,17 +20,17 @@ def read_settings(root: Fields, *, origin: str) -> dict[str, object]:
     if dialect_of(root) is Dialect.LLAMA_SWAP:
         return {}
     for key, node, line in _entries(root, origin):
-        place = f"{origin}, line {line}"
+        place = origin.place(line)
         if key not in known:
             raise unknown_key(key, tuple(known), origin=place)
         if key in lines:
-            raise SettingsError(f"{place}: {key} is given twice", hint=f"it is already in line {lines[key]}")
+            raise SettingsError(f"{place}: {key} is given twice", hint=f"it is already in {origin.beside(lines[key])}")
         lines[key] = line
-        values[key] = _value(known[key], node, f"{origin}, line {node.line}")
+        values[key] = _value(known[key], node, origin.place(node.line))
     return values
 
 
-def _entries(root: Fields, origin: str) -> Iterator[tuple[str, Node, int]]:
+def _entries(root: Fields, origin: Origin) -> Iterator[tuple[str, Node, int]]:
     """Key, value and line of every setting, written below its group or with its full name."""
     for entry in root.entries:
         if "." in entry.name:
@@ -38,15 +38,15 @@ def _entries(root: Fields, origin: str) -> Iterator[tuple[str, Node, int]]:
         elif entry.name in GROUPS:
             yield from ((f"{entry.name}.{own.name}", own.node, own.line) for own in _group(entry, origin))
         elif entry.name not in KNOWN and not entry.name.startswith(ANCHORS):
-            raise unknown_key(entry.name, (*GROUPS, *KNOWN), origin=f"{origin}, line {entry.line}")
+            raise unknown_key(entry.name, (*GROUPS, *KNOWN), origin=origin.place(entry.line))
 
 
-def _group(entry: Entry, origin: str) -> tuple[Entry, ...]:
+def _group(entry: Entry, origin: Origin) -> tuple[Entry, ...]:
     if is_nothing(entry.node):
         return ()
     if not isinstance(entry.node, Fields):
         raise SettingsError(
-            f"{origin}, line {entry.node.line}: {entry.name} holds no settings",
+            f"{origin.place(entry.node.line)}: {entry.name} holds no settings",
             hint="write one 'name: value' per line below it",
         )
     return entry.node.entries
