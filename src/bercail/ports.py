@@ -14,6 +14,7 @@ from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.loading import Wait
+from bercail.core.log import Excerpt
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 from bercail.core.news import Reloaded
@@ -468,6 +469,26 @@ class Shelf(Protocol):
         ...
 
 
+class Log(Protocol):
+    """What we and engines say: the latest lines of each."""
+
+    def add(self, source: str, text: str) -> None:
+        """Keep a line of ``source``: a model's engine, or ours if it is empty."""
+        ...
+
+    def since(self, place: Mapping[str, int], wanted: Callable[[str], bool]) -> Excerpt:
+        """What the sources that are wanted have said since ``place``; an empty one is the beginning."""
+        ...
+
+    async def wait(self, last: int) -> bool:
+        """Returns when there is a line after number ``last``; False if nobody says anything any more."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is told to those who follow."""
+        ...
+
+
 class Journal(Protocol):
     """Remembers children on disk, so that the next start can end what outlived a killed server."""
 
@@ -650,6 +671,7 @@ class House:
     cache: Cache
     shelf: Shelf
     journal: Journal
+    log: Log
     keyring: Keyring
     ledger: Ledger
     clock: Clock

@@ -6,12 +6,15 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from bercail.core.build import Target
+from bercail.core.configuration import Gateway as Declared
 from bercail.core.engine import Make
 from bercail.core.errors import SettingsError
+from bercail.core.log import Telling, format_time
 from bercail.core.options import Settings
 from bercail.demo import demo_path
 from bercail.engines import (
@@ -41,6 +44,7 @@ from bercail.store import (
     FileCache,
     FileKeyring,
     FolderShelf,
+    MemoryLog,
     Paths,
     find_paths,
     load_settings,
@@ -89,19 +93,21 @@ def build_house(
         clock=time.time,
     )
     journal = _journal(paths)
+    log = _log(loaded.configuration.gateway)
     workshop = Workshop(paths.cache / "engines", environment, trial=demo_path())
     return House(
         settings=settings,
         prober=LocalProber(),
         reader=Readers(environment, home, Path.cwd(), demo_path(), paths.cache / "headers"),
-        engines=_engines(paths, settings, workshop, environment),
-        commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal),
+        engines=_engines(paths, settings, workshop, environment, log),
+        commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal, hear=log.add),
         workshop=workshop,
         upstream=upstream,
-        door=Gateway(settings.server, upstream, keyring=keyring, ledger=ledger),
+        door=Gateway(settings.server, upstream, keyring=keyring, ledger=ledger, log=log),
         cache=FileCache(paths.cache, _warn),
         shelf=FolderShelf(paths.state / "contexts", settings.server.saved_contexts),
         journal=journal,
+        log=log,
         keyring=keyring,
         ledger=ledger,
         clock=SystemClock(),
@@ -120,7 +126,7 @@ def build_prober() -> Prober:
 
 
 def _engines(
-    paths: Paths, settings: Settings, workshop: Workshop, environment: Mapping[str, str]
+    paths: Paths, settings: Settings, workshop: Workshop, environment: Mapping[str, str], log: MemoryLog
 ) -> tuple[Engine, ...]:
     """Every engine at hand: the one in the box, those built here, and a program that the settings name."""
     hosts: list[Embedded | Server] = [Embedded(), *(Server.built(build, environment) for build in workshop.builds())]
@@ -135,10 +141,10 @@ def _engines(
     patience = Patience(silence_s=settings.engine.startup_timeout)
     logs = paths.state / "log"
     found_here: list[Engine] = [
-        LlamaCpp(host, runtime_dir=paths.runtime, log_dir=logs, patience=patience) for host in hosts
+        LlamaCpp(host, runtime_dir=paths.runtime, log_dir=logs, patience=patience, hear=log.add) for host in hosts
     ]
     for library in (OpenVino, OnnxRuntime):
-        engine = library(runtime_dir=paths.runtime, log_dir=logs, patience=patience)
+        engine = library(runtime_dir=paths.runtime, log_dir=logs, patience=patience, hear=log.add)
         if engine.installed():
             found_here.append(engine)
     return tuple(found_here)
@@ -196,6 +202,21 @@ def _journal(paths: Paths) -> ChildJournal:
 
 def _end(child: Child) -> bool:
     return end_orphan(child.process.pid, child.stop_argv, lambda: look(child.process.pid) == child.process)
+
+
+def _log(gateway: Declared) -> MemoryLog:
+    """The log, which tells on the terminal what engines say if a configuration asks for it."""
+    echoes = Telling(output=gateway.log_output).echoes
+    return MemoryLog(_echo if echoes else None, stamper(gateway.log_time))
+
+
+def stamper(way: str) -> Callable[[], str]:
+    """What gives the time as log lines begin with it; ``way`` is one of ``core.log.TIMES``, or empty for nothing."""
+    return lambda: f"{format_time(way, datetime.now().astimezone())} " if way else ""
+
+
+def _echo(model_id: str, line: str) -> None:
+    sys.stderr.write(f"{model_id} | {line}\n")
 
 
 def _warn(text: str) -> None:

@@ -17,7 +17,6 @@ PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
     [
         (Gateway(store_path="/x"), "store.path"),
         (Gateway(session_headers=()), "session_id"),
-        (Gateway(log_level="debug"), "logLevel"),
         (Gateway(samples=False), "performance"),
         (Gateway(sample_s=9), "performance"),
     ],

@@ -194,3 +194,14 @@ def test_child_whose_parent_has_gone_already_ends_itself() -> None:
         return await child.wait()
 
     assert asyncio.run(story()).code == ORPHAN
+
+
+def test_each_line_of_a_log_is_heard_without_what_drives_terminals() -> None:
+    heard: list[str] = []
+    code = "import sys; print('a\\x1b[2Jb\\nc', file=sys.stderr); print('up', flush=True)"
+
+    async def story() -> None:
+        await (await spawn_up(code, hear=heard.append)).wait()
+
+    asyncio.run(story())
+    assert heard == ["a\N{REPLACEMENT CHARACTER}[2Jb", "c"]

@@ -20,6 +20,7 @@ from bercail.core.model import Findings, FoundModel, Model
 from bercail.core.options import Settings
 from bercail.core.pulse import Pulse
 from bercail.ports import Host, House
+from bercail.store import MemoryLog
 from fakes.models import a_build, a_found, a_machine, a_model
 from fakes.upstream import FakeUpstream, Scripted
 
@@ -487,13 +488,14 @@ class Fakes:
     commands: FakeCommands = field(default_factory=FakeCommands)
     shelf: FakeShelf = field(default_factory=FakeShelf)
     configuration: Configuration = field(default_factory=Configuration)
+    log: MemoryLog = field(default_factory=MemoryLog)
 
     def house(self) -> House:
         return House(
             settings=self.settings, configuration=self.configuration, prober=self.prober, reader=self.reader,
             engines=(self.engine, *self.others), commands=self.commands, workshop=self.workshop,
             upstream=self.upstream, door=self.door, cache=self.cache, shelf=self.shelf, journal=self.journal,
-            keyring=self.keyring, ledger=self.ledger, clock=self.clock,
+            keyring=self.keyring, ledger=self.ledger, clock=self.clock, log=self.log,
         )  # fmt: skip
 
     def add(self, *names: str) -> tuple[FoundModel, ...]:

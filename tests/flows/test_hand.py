@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bercail.core.errors import EngineError, NotFoundError
-from bercail.flows import load, profiles, running, switch, unload
+from bercail.flows import load, logs, profiles, running, switch, unload
 from fakes.house import ClosingUpstream, Fakes, run
 from fakes.upstream import Scripted
 
@@ -81,3 +81,25 @@ def test_a_key_that_is_missing_is_told_with_how_to_make_one() -> None:
     with pytest.raises(EngineError, match="needs an API key") as caught:
         run(lambda: load(answering({"error": {"message": "this server needs an API key"}}, 401).house(), "a"))
     assert "BERCAIL_KEY" in caught.value.hint
+
+
+def lines_of(fakes: Fakes, whose: str = "", *, follow: bool = False) -> list[str]:
+    async def read() -> list[str]:
+        return [line async for line in logs(fakes.house(), whose, follow=follow, key="bk-1")]
+
+    return run(read)
+
+
+def test_lines_are_told_as_they_come() -> None:
+    fakes = Fakes(upstream=ClosingUpstream(Scripted(pieces=[b"one\ntw", b"o\n\n", b"\xff\n"])))
+    assert lines_of(fakes, "a/b c", follow=True) == ["one", "two", "\N{REPLACEMENT CHARACTER}"]
+    assert fakes.upstream.asked[0].target == "/logs/stream/a/b%20c"
+    assert fakes.upstream.closed
+    assert (b"authorization", b"Bearer bk-1") in fakes.upstream.asked[0].headers
+    assert lines_of(fakes) == ["one", "two", "\N{REPLACEMENT CHARACTER}"]
+    assert fakes.upstream.asked[1].target == "/logs"
+
+
+def test_a_refusal_of_lines_is_told_in_its_words() -> None:
+    with pytest.raises(EngineError, match="no log of"):
+        lines_of(answering({"error": {"message": "no log of 'x'"}}, 400), "x")

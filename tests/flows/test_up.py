@@ -520,3 +520,25 @@ def test_how_many_may_wait_is_a_setting() -> None:
         await task
 
     play(story, "a")
+
+
+def test_steps_are_kept_in_the_log_and_told_as_far_as_a_configuration_asks() -> None:
+    async def quiet(scene: Scene) -> None:
+        scene.fakes.configuration = Configuration(gateway=Gateway(log_level="error"))
+        await serve_and_stop(scene)
+
+    async def silent(scene: Scene) -> None:
+        scene.fakes.configuration = Configuration(gateway=Gateway(log_output="none"))
+        await serve_and_stop(scene)
+
+    def kept(scene: Scene) -> list[str]:
+        return [line.text for line in scene.fakes.log.since({}, lambda _: True).lines]
+
+    scene = play(quiet, "a")
+    assert (scene.told, kept(scene)) == ([], [])
+    scene = play(silent, "a")
+    assert scene.told == []
+    assert "gateway  listening on http://127.0.0.1:8123" in kept(scene)
+    assert any(line.startswith("ready    a after") for line in kept(scene))
+    scene = play(serve_and_stop, "a")
+    assert scene.told

@@ -16,6 +16,7 @@ _COMMANDS = {
     "ps": "List what the running server has in memory.",
     "load": "Have the running server bring a model into memory.",
     "unload": "Have the running server let a model leave memory.",
+    "logs": "Show what the running server and its engines said, and follow it.",
     "profile": "List profiles of the running server, or put one in force.",
     "chat": "Talk to a model in the terminal.",
     "plan": "Say what fits on this machine, and why, before anything is loaded.",

@@ -9,7 +9,7 @@ from bercail.cli.tell import JsonTeller, Teller, TerminalTeller
 from bercail.cli.up import serve
 from bercail.core.options import EngineOptions, LibraryOptions, ServerOptions
 from bercail.flows import Source
-from bercail.wiring import build_configurations, build_house, new_loop
+from bercail.wiring import build_configurations, build_house, new_loop, stamper
 
 
 @click.command("serve")
@@ -29,10 +29,11 @@ def command(*, config: str | None, config_dir: str | None, watch: bool, json_log
     """
     if not config and not config_dir:
         raise click.UsageError("Name what is to be served: --config FILE, --config-dir DIR, or both.")
-    teller: Teller = JsonTeller() if json_log else TerminalTeller()
     files = build_configurations()
     seen = files.look(config, config_dir)  # before it is read, so that nothing that is written meanwhile is missed
     house = build_house(config, overrides(parameters), folder=config_dir, serving=True)
+    stamp = stamper(house.configuration.gateway.log_time)
+    teller: Teller = JsonTeller() if json_log else TerminalTeller(stamp)
     source = Source(
         read=lambda: files.read(files.gather(config, config_dir)),
         look=lambda: files.look(config, config_dir),

@@ -1,6 +1,7 @@
 """Telling what happens, step by step: to a person on stderr, or to a program as lines of JSON on stdout."""
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -50,9 +51,14 @@ class JsonTeller:
 
 
 class TerminalTeller:
-    """A line per step on stderr, a bar while weights load, the summary on stdout."""
+    """A line per step on stderr, a bar while weights load, the summary on stdout.
 
-    def __init__(self) -> None:
+    Args:
+        stamp: what each line begins with, such as the time.
+    """
+
+    def __init__(self, stamp: Callable[[], str] = str) -> None:
+        self._stamp = stamp
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._url = ""
@@ -68,7 +74,7 @@ class TerminalTeller:
             self._url = item.url
         style = Style.WARNING if isinstance(item, news.Warned | news.EngineDied | news.LoadFailed) else Style.PLAIN
         for line in news_lines(item):
-            say(line, style)
+            say(self._stamp() + line, style)
         if isinstance(item, news.Ready):
             lines = ready_lines(item, self._url)
             for line in lines[:1] if self._introduced else lines:

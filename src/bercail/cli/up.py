@@ -13,7 +13,7 @@ from bercail.core.options import ActivityOptions, EngineOptions, LibraryOptions,
 from bercail.core.units import format_bytes
 from bercail.flows import Request, Source, up
 from bercail.ports import House
-from bercail.wiring import build_house, new_loop
+from bercail.wiring import build_house, new_loop, stamper
 
 
 @click.command("up")
@@ -28,8 +28,9 @@ def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **pa
     tools keep their models; if there is none, the demo in the box (bercail-demo). The first request for a model loads
     it; as many are in memory as fit. Ctrl-C drains and stops; a second Ctrl-C stops at once.
     """
-    teller: Teller = JsonTeller() if json_log else TerminalTeller()
     house = build_house(config, overrides(parameters), serving=True)
+    stamp = stamper(house.configuration.gateway.log_time)
+    teller: Teller = JsonTeller() if json_log else TerminalTeller(stamp)
     with asyncio.Runner(loop_factory=new_loop) as runner, teller:
         runner.run(serve(house, models, teller, ask=not json_log))
 

@@ -12,6 +12,7 @@ from bercail.core.declared import Declared
 from bercail.core.declaring import LEAST_READY_S, General, declare, takes_port
 from bercail.core.grouping import read_groups, read_matrix
 from bercail.core.keys import Table, as_count, named, open_table
+from bercail.core.log import LEVELS, TIMES
 from bercail.core.macros import Macros, expand, read_macros, resolve
 from bercail.core.naming import Names, preloaded, read_peers, read_profiles, read_selectors, read_side_rules, take_names
 from bercail.core.options import MOVED, Settings
@@ -246,13 +247,6 @@ def _preload(top: Table, names: Names, reading: Reading) -> tuple[str, ...]:
     return tuple(dict.fromkeys(preloaded(startup.scalars("preload"), names, reading)))
 
 
-_LEVELS = ("debug", "info", "warn", "error")
-_TIMES = (
-    "ansic", "unixdate", "rubydate", "rfc822", "rfc822z", "rfc850", "rfc1123", "rfc1123z", "rfc3339", "rfc3339nano",
-    "kitchen", "stamp", "stampmilli", "stampmicro", "stampnano",
-)  # fmt: skip
-
-
 def _gateway(top: Table, general: General, reading: Reading) -> Gateway:
     default = Gateway()
     performance = open_table(top.node("performance"), config_keys.PERFORMANCE, reading, "performance")
@@ -266,8 +260,8 @@ def _gateway(top: Table, general: General, reading: Reading) -> Gateway:
         loading_state=general.loading_state,
         aliases_listed=top.flag("includeAliasesInList", default=False),
         asset_paths=_asset_paths(top, reading),
-        log_level=_word(top, "logLevel", _LEVELS, default.log_level, reading),
-        log_time=_word(top, "logTimeFormat", _TIMES, default.log_time, reading),
+        log_level=_word(top, "logLevel", LEVELS, default.log_level, reading),
+        log_time=_word(top, "logTimeFormat", TIMES, default.log_time, reading),
         log_output=top.text("logToStdout") or default.log_output,
         requests_kept=_positive(top.count("metricsMaxInMemory", 0)) or default.requests_kept,
         capture_mb=_positive(top.count("captureBuffer", default.capture_mb)),

@@ -64,6 +64,22 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
             assert_never(unreachable)
 
 
+def log_lines(item: news.News) -> tuple[str, ...]:
+    """A step as a log keeps it."""
+    return ready_lines(item, "") if isinstance(item, news.Ready) else news_lines(item)
+
+
+def level_of(item: news.News) -> str:
+    """How much a step matters, one of ``core.log.LEVELS``."""
+    match item:
+        case news.LoadFailed() | news.EngineDied():
+            return "error"
+        case news.Warned():
+            return "warn"
+        case _:
+            return "info"
+
+
 def _found_lines(findings: Findings) -> tuple[str, ...]:
     if not findings.models:
         return nowhere_lines(findings)

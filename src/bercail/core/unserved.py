@@ -15,13 +15,9 @@ def unserved(configuration: Configuration) -> tuple[str, ...]:
 def _in_general(configuration: Configuration) -> Iterator[str]:
     usual, gateway = Gateway(), configuration.gateway
 
-    def logs(of: Gateway) -> tuple[str, str, str]:
-        return of.log_level, of.log_time, of.log_output
-
     for asked, text in (
         (bool(gateway.store_path), "store.path: no activity is kept in that file"),
         (gateway.session_headers != usual.session_headers, "ui.activity.session_id: there is no page for it yet"),
-        (logs(gateway) != logs(usual), "logLevel, logTimeFormat, logToStdout: every step is told as usual"),
         (not gateway.samples or gateway.sample_s != usual.sample_s, "performance: nothing is sampled"),
     ):  # fmt: skip
         if asked:

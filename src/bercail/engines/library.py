@@ -62,6 +62,7 @@ class LibraryEngine:
         runtime_dir: Path | None = None,
         log_dir: Path | None = None,
         patience: Patience = USUAL_PATIENCE,
+        hear: Callable[[str, str], None] = lambda model_id, line: None,
     ) -> None:
         """Make the engine; nothing is started.
 
@@ -70,11 +71,13 @@ class LibraryEngine:
             runtime_dir: where each engine gets a private folder for its socket; None is the system's place for such.
             log_dir: where each model's log is kept as well, bounded; None keeps only its end, in memory.
             patience: how long to wait for what.
+            hear: gets each line of each model's log.
         """
         self._kind = kind
         self._log_dir = log_dir
         self._runtime_dir = runtime_dir
         self._patience = patience
+        self._hear = hear
 
     @property
     def name(self) -> str:
@@ -134,6 +137,7 @@ class LibraryEngine:
             first_input=json.dumps(parameters).encode() + b"\n",
             farewell=FAREWELL,
             log_path=log,
+            hear=partial(self._hear, spec.model_id),
         )
 
     def _missing(self, model_id: str, log: tuple[str, ...]) -> EngineError:

@@ -25,6 +25,10 @@ _LAST_WORDS_S = 1.0
 _CONTROLS = dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 
 
+def _deaf(line: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """One child to be.
@@ -36,6 +40,7 @@ class Command:
         farewell: written to its standard input to ask it to end; empty if it would not read it.
         log_path: file its log is appended to, or None.
         one_log: its log is all its output; else what it writes to standard error.
+        hear: gets each line of its log as it is kept.
     """
 
     argv: Sequence[str]
@@ -44,6 +49,7 @@ class Command:
     farewell: bytes = b""
     log_path: Path | None = None
     one_log: bool = False
+    hear: Callable[[str], None] = _deaf
 
 
 class _Lines:
@@ -230,7 +236,8 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._transport.close()
 
     def _keep(self, line: str) -> None:
-        self._log.append(line.translate(_CONTROLS))
+        self._log.append(kept := line.translate(_CONTROLS))
+        self._command.hear(kept)
         self._on_log(line)
 
     def _ask(self) -> None:

@@ -1,13 +1,14 @@
-"""``bercail ps``, ``load``, ``unload``, ``profile``: what a running server has in memory, and the wish to change it."""
+"""``bercail ps``, ``load``, ``unload``, ``profile``, ``logs``: a running server asked by hand."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from bercail.core.access import shown
 from bercail.core.errors import EngineError, NotFoundError
 from bercail.core.launch import Address
-from bercail.ports import House
+from bercail.ports import House, UpstreamResponse
 
 _KEY_HINT = "set BERCAIL_KEY to a key that may; `bercail keys create NAME --scope admin --scope models` makes one"
 _JSON = ((b"content-type", b"application/json"),)
@@ -65,30 +66,65 @@ async def switch(house: House, profile: str | None, key: str = "") -> Mapping[st
     return await _asked(house, "PUT", "/api/profiles/active", {"name": profile}, key)
 
 
-async def _asked(house: House, method: str, target: str, body: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
-    server = house.settings.server
-    address = Address(host=server.host, port=server.port)
+async def logs(house: House, whose: str = "", *, follow: bool = False, key: str = "") -> AsyncIterator[str]:
+    """What the running server and its engines said last; with ``follow`` also what comes.
+
+    Args:
+        house: asks.
+        whose: a model, ``proxy`` for what the server says itself, ``upstream`` for all engines; empty is everybody.
+        follow: go on until the server ends.
+        key: an API key, or empty.
+
+    Raises:
+        NotFoundError: no server of ours listens where the settings say.
+        EngineError: it refuses, or broke off.
+    """
+    target = f"/logs{'/stream' if follow else ''}{f'/{quote(whose)}' if whose else ''}"
     try:
-        headers, payload = (*_JSON, *shown(key)), json.dumps(body).encode() if body else b""
-        response = await house.upstream.send(address, method, target, headers, payload)
-        answer = b"".join([chunk async for chunk in response.chunks()])
-        told = json.loads(answer)
+        response = await _sent(house, "GET", target, b"", key)
+        if response.status != 200:
+            _checked(house, response.status, b"".join([chunk async for chunk in response.chunks()]))
+        rest = b""
+        async for chunk in response.chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in filter(None, lines):  # empty ones keep the connection alive
+                yield line.decode("utf-8", "replace")
+    finally:
+        await house.upstream.close()
+
+
+async def _asked(house: House, method: str, target: str, body: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    try:
+        response = await _sent(house, method, target, json.dumps(body).encode() if body else b"", key)
+        return _checked(house, response.status, b"".join([chunk async for chunk in response.chunks()]))
+    finally:
+        await house.upstream.close()
+
+
+def _place(house: House) -> Address:
+    return Address(host=house.settings.server.host, port=house.settings.server.port)
+
+
+async def _sent(house: House, method: str, target: str, payload: bytes, key: str) -> UpstreamResponse:
+    try:
+        return await house.upstream.send(_place(house), method, target, (*_JSON, *shown(key)), payload)
     except EngineError as error:
         if error.code != "engine_unreachable":
             raise
         hint = "start one with `bercail up`, or name its place with --host and --port"
-        raise NotFoundError(f"no server at {address}", hint=hint, code="no_server") from error
-    except ValueError as error:
-        raise NotFoundError(f"what listens at {address} is not Bercail", hint="see --host and --port") from error
-    finally:
-        await house.upstream.close()
+        raise NotFoundError(f"no server at {_place(house)}", hint=hint, code="no_server") from error
+
+
+def _checked(house: House, status: int, answer: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(answer)
+    except ValueError:
+        told = None
     if not isinstance(told, dict):
-        raise NotFoundError(f"what listens at {address} is not Bercail", hint="see --host and --port")
-    if response.status != 200:
+        raise NotFoundError(f"what listens at {_place(house)} is not Bercail", hint="see --host and --port")
+    if status != 200:
         error_told = told.get("error")
         words = error_told.get("message") if isinstance(error_told, dict) else None
-        hint = _KEY_HINT if response.status in (401, 403) else ""
-        raise EngineError(
-            str(words or f"the server answered with status {response.status}"), hint=hint, code="server_refused"
-        )
+        hint = _KEY_HINT if status in (401, 403) else ""
+        raise EngineError(str(words or f"the server answered with status {status}"), hint=hint, code="server_refused")
     return told

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_address
 
 from bercail.core import news
 from bercail.core.access import required
 from bercail.core.configuration import Configuration
 from bercail.core.errors import BercailError, StoreError
+from bercail.core.log import OURS, Telling
 from bercail.core.model import Findings, FoundModel
 from bercail.core.need import Policy
+from bercail.core.news_report import level_of, log_lines
 from bercail.core.options import ServerOptions
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import look
@@ -54,6 +57,7 @@ async def up(house: House, request: Request) -> None:
         NotFoundError: a folder was named that holds no model.
         ReadError, RefusedError, EngineError: the only model there is cannot be served.
     """
+    request = replace(request, tell=partial(_tell, house, request.tell))
     tell = request.tell
     if ended := await asyncio.to_thread(house.journal.reconcile):
         tell(news.Reconciled(ended=ended))
@@ -85,6 +89,17 @@ async def up(house: House, request: Request) -> None:
         await _until_stopped(house, supervisor, first, findings, request)
     finally:
         await _shut(house, supervisor, request)
+
+
+def _tell(house: House, tell: Callable[[news.News], None], item: news.News) -> None:
+    """Keep a step in the log, and tell it, as far as the configuration asks for it."""
+    gateway = house.configuration.gateway
+    telling, level = Telling(level=gateway.log_level, output=gateway.log_output), level_of(item)
+    if telling.keeps(level):
+        for line in log_lines(item):
+            house.log.add(OURS, line)
+    if telling.passes(level):
+        tell(item)
 
 
 def _found(house: House, paths: tuple[str, ...], *, declares: bool) -> Findings:
@@ -183,6 +198,7 @@ async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
     """Drain, then stop everything; a second signal stops at once."""
     drain_s = house.settings.server.drain
     request.tell(news.Stopping(drain_s=drain_s))
+    house.log.close()  # those who follow it would else be waited for
     drain = asyncio.create_task(house.door.close(drain_s))
     now = asyncio.create_task(request.stop_now.wait())
     await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)

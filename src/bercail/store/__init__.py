@@ -5,6 +5,7 @@ from bercail.store.cache import FileCache
 from bercail.store.configuration import ConfigurationFiles
 from bercail.store.journal import Child, ChildJournal, Process, Scope
 from bercail.store.keys import FileKeyring
+from bercail.store.log import MemoryLog
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
 from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, Loaded, load_settings
@@ -21,6 +22,7 @@ __all__ = [
     "FileKeyring",
     "FolderShelf",
     "Loaded",
+    "MemoryLog",
     "Paths",
     "Process",
     "Scope",

@@ -15,7 +15,7 @@ from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
-from bercail.ports import Host, Lease, Upstream
+from bercail.ports import Host, Lease, Log, Upstream
 from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
 from bercail.web.aside import look_aside, told_aside
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
@@ -71,6 +71,10 @@ class App:
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
         self.stopping = False
+
+    def take_log(self, log: Log | None) -> None:
+        """Have ``/logs`` tell what stands there; None tells nothing."""
+        self._dialects.take_log(log)
 
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths of an engine that match one of these."""

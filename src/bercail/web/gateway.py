@@ -17,7 +17,7 @@ from bercail.core.configuration import ASSETS
 from bercail.core.errors import ListenError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.units import Seconds
-from bercail.ports import Host, Keyring, Ledger, Upstream
+from bercail.ports import Host, Keyring, Ledger, Log, Upstream
 from bercail.web.app import App
 from bercail.web.asgi import CLOSE
 from bercail.web.errors import STOPPING_RETRY_S, written
@@ -39,11 +39,13 @@ class Gateway:
         *,
         keyring: Keyring | None = None,
         ledger: Ledger | None = None,
+        log: Log | None = None,
         clock: Callable[[], Seconds] = time.monotonic,
     ) -> None:
         self._options = options
         self._gate = Gate(keyring, ledger, require=options.require_key, clock=clock)
         self._upstream = upstream
+        self._log = log
         self._clock = clock
         self._assets: tuple[str, ...] = (ASSETS,)
         self._state = ServerState()
@@ -68,6 +70,7 @@ class Gateway:
         """
         await asyncio.to_thread(self._gate.remember)
         app = App(host, self._upstream, self._options, self._clock, self._gate)
+        app.take_log(self._log)
         app.take_assets(self._assets)
         listener = bind(self._options.host, self._options.port)
         config = Config(

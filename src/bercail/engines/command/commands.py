@@ -45,6 +45,7 @@ class Commands:
         journal: Journal | None = None,
         trust: ssl.SSLContext | None = None,
         stop_command_s: Seconds = STOP_COMMAND_S,
+        hear: Callable[[str, str], None] = lambda model_id, line: None,
     ) -> None:
         """Know how; nothing is started.
 
@@ -55,6 +56,7 @@ class Commands:
             journal: told of each program as soon as it runs, long before it is ready; None leaves that to others.
             trust: whose certificates are believed; None is those that the system believes.
             stop_command_s: a stop command is ended after so long, or after ``stop_s`` if that is more.
+            hear: gets each line that each model's program writes.
         """
         self._environment = environment
         self._note = note
@@ -62,6 +64,7 @@ class Commands:
         self._journal = journal
         self._trust = trust
         self._stop_command_s = stop_command_s
+        self._hear = hear
         self._held: set[int] = set()
 
     async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> Program | Elsewhere:
@@ -113,6 +116,7 @@ class Commands:
             environment={**self._environment, **later(spec.environment), **last_will(spec.cleanup_argv)},
             log_path=log_path(self._log_dir, spec.model_id),
             one_log=True,
+            hear=partial(self._hear, spec.model_id),
         )
         return await ChildProcess.spawn(command, lambda _: None, partial(_overhear, on_progress))
 

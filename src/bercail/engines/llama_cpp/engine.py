@@ -1,6 +1,7 @@
 """llama.cpp, in the box or made elsewhere: its processes, and what they are asked before they count as ready."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class LlamaCpp:
         runtime_dir: Path | None = None,
         log_dir: Path | None = None,
         patience: Patience = USUAL_PATIENCE,
+        hear: Callable[[str, str], None] = lambda model_id, line: None,
     ) -> None:
         """Make the engine; nothing is started.
 
@@ -37,11 +39,13 @@ class LlamaCpp:
             runtime_dir: where each engine gets a private folder for its socket; None is the system's place for such.
             log_dir: where each model's log is kept as well, bounded; None keeps only its end, in memory.
             patience: how long to wait for what.
+            hear: gets each line of each model's log.
         """
         self._host = host or Embedded()
         self._runtime_dir = runtime_dir
         self._log_dir = log_dir
         self._patience = patience
+        self._hear = hear
 
     @property
     def offer(self) -> Offer:
@@ -69,6 +73,7 @@ class LlamaCpp:
         self._host.check()
         with nest(self._runtime_dir) as runtime:
             command, listens_at = await self._host.command(spec, runtime, log_path(self._log_dir, spec.model_id))
+            command = replace(command, hear=partial(self._hear, spec.model_id))
             start = Start(spec.model_id, on_progress, self._patience, partial(_explained, spec.model_id), listens_at)
             landed: list[Landed] = []
             return await launch(start, command, runtime, landed, partial(_overhear, landed))

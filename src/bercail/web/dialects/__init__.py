@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from bercail.core.chat import ApiError
 from bercail.core.dialect import PASSAGES, STATES, Form
+from bercail.ports import Log
 from bercail.web.asgi import Scope
 from bercail.web.desk import Desk, Errand, Notice, notice
+from bercail.web.dialects.logs import Logs
 from bercail.web.dialects.memory import METHODS, Memory
 from bercail.web.dialects.ollama import Ollama
 from bercail.web.dialects.passage import Passages
@@ -17,6 +19,7 @@ ROUTES = (
     *(f"POST {path}" for path in PASSAGES),
     *(f"GET {path}" for path in STATES),
     *(f"{'|'.join(methods)} {path}" for path, methods in METHODS.items()),
+    "GET /logs, GET /logs/stream",
     "Ollama's /api/...",
     "/upstream/{model}/...",
 )
@@ -30,6 +33,12 @@ class Dialects:
         self._ollama = Ollama(desk)
         self._through = Through(desk)
         self._memory = Memory(desk)
+        self._desk = desk
+        self._logs: Logs | None = None
+
+    def take_log(self, log: Log | None) -> None:
+        """Have ``/logs`` tell what stands there; None tells nothing."""
+        self._logs = Logs(self._desk, log) if log is not None else None
 
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths of an engine that match one of these."""
@@ -47,6 +56,10 @@ class Dialects:
         if methods := self._memory.methods(path):
             if scope["method"] in methods:
                 return self._memory.errand(path)
+            return not_allowed(path, methods, scope["method"], Form.OPENAI)
+        if self._logs is not None and (methods := self._logs.methods(path)):
+            if scope["method"] in methods:
+                return self._logs.errand(path)
             return not_allowed(path, methods, scope["method"], Form.OPENAI)
         if path.startswith("/api/"):
             return self._ollama.look_up(scope["method"], path) or _unknown(path)
