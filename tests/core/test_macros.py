@@ -179,7 +179,7 @@ def test_macros_of_one_model_are_unknown_to_another() -> None:
         ("{a: }", 1, "a must be a scalar, not nothing", "one text"),
         ("{a: 'x${a}'}", 1, "a uses itself", "its own"),
         ("{a: '${b}', b: 1}", 1, "unknown macro ${b} in a", "declared later, in line 1"),
-        ("{a: 1, b: '${aa}'}", 1, "unknown macro ${aa} in macros.b", "did you mean a?"),
+        ("{a: 1, b: '${aa}'}", 1, "unknown macro ${aa} in macros.b", "known: a"),
         ("[a]", 1, "macros is a list", "name: value"),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """People and scripts come in here: parse, call one flow, render."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,8 +9,10 @@ from contextlib import suppress
 import click
 
 from bercail import __version__
+from bercail.core.alike import alike
 from bercail.core.errors import BercailError, StoreError, UsageError
 
+_NO_COMMAND = re.compile(r"No such command '(.*)'")
 _COMMANDS = {
     "up": "Serve models: look at this machine, plan, launch, serve.",
     "serve": "Serve what a configuration declares: our own, or one of llama-swap.",
@@ -76,13 +79,31 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.write(error.format_message() + "\n")
         return UsageError.exit_code
     except click.ClickException as error:
-        usage = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else ""
-        return _fail(UsageError(error.format_message().rstrip("."), hint=usage), arguments)
+        return _fail(_as_ours(error), arguments)
     except BercailError as error:
         return _fail(error, arguments)
     except OSError as error:
         return _without_output(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _as_ours(error: click.ClickException) -> UsageError:
+    """What click found wrong, in our words where it offers names that have little in common with what was written."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return UsageError(error.format_message().rstrip("."))
+    known: list[str] = []
+    if isinstance(error, click.NoSuchOption):
+        name, message = error.option_name, error.message
+        known = [text for option in context.command.params for text in (*option.opts, *option.secondary_opts)]
+    elif isinstance(context.command, click.Group) and (found := _NO_COMMAND.match(error.message)):
+        name, message = found[1], error.message
+        known = context.command.list_commands(context)
+    else:
+        name, message = "", error.format_message()
+    near = alike(name, known, most=2)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return UsageError(message.rstrip("."), hint=meant + context.get_usage())
 
 
 def _without_output(error: OSError) -> int:

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 
+from bercail.core.alike import alike
 from bercail.core.cards import CARDS, CHIPS, PROCESSORS, Card, Processor
 from bercail.core.errors import UsageError
 from bercail.core.machine import Backend, Cpu, Gpu, Machine, MemoryPool
@@ -123,7 +123,7 @@ def _look_up(name: str) -> str:
             return some[0]
     if holding:
         raise UsageError(f"{name!r} could be {_listed(holding)}", hint=_HINT)
-    near = [plain[key] for key in get_close_matches(wanted, plain, n=3, cutoff=0.7)]
+    near = [plain[key] for key in alike(wanted, plain, most=3)]
     meant = f"did you mean {_listed(near)}?" if near else f"known: {', '.join(plain.values())}"
     raise UsageError(f"no card or processor {name!r} in the tables; {meant}", hint=_HINT)
 

@@ -6,11 +6,11 @@ environment and ``--port`` on the command lines that take the group.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from difflib import get_close_matches
 from enum import StrEnum
 from math import isfinite
 from typing import TypeVar, assert_never
 
+from bercail.core.alike import alike
 from bercail.core.errors import SettingsError, UsageError
 from bercail.core.overflow import OVERFLOWS
 from bercail.core.quant import CACHE_TYPES
@@ -421,7 +421,7 @@ def unknown_key(name: str, known: tuple[str, ...], *, origin: str) -> SettingsEr
     if moved := MOVED.get(name) or _MOVED_VARIABLES.get(name):
         hint = f"it is called {moved} now"
     else:
-        near = get_close_matches(name, known, n=1, cutoff=0.6)
+        near = alike(name, known)
         hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(known)
     return SettingsError(f"{origin}: unknown setting {name!r}", hint=hint, code="unknown_setting")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
+from bercail.core.alike import alike
 from bercail.core.errors import SettingsError
 
 Value: TypeAlias = "str | int | float | bool | None"
@@ -205,7 +205,7 @@ class Reading:
 
 def nearest(name: str, known: tuple[str, ...]) -> str:
     """What to do about a name that is not known."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    near = alike(name, known)
     if near:
         return f"did you mean {near[0]}?"
     return "known: " + ", ".join(known) if known else "there is none"

@@ -1,10 +1,10 @@
 """API keys are made and revoked; what they and others have used is added up."""
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from bercail.core.access import DAY_S, Key, KeyWish, mint
 from bercail.core.activity import Grouping, Total
+from bercail.core.alike import alike
 from bercail.core.errors import NotFoundError, UsageError
 from bercail.core.units import Seconds
 from bercail.ports import House
@@ -61,7 +61,7 @@ def revoke(house: House, wanted: str, *, wall_s: Seconds) -> Revoked:
     found = keys.get(wanted) or next((key for key in named if key.in_force(wall_s)), next(iter(named), None))
     if found is None:
         known = [*keys, *(key.name for key in keys.values())]
-        near = get_close_matches(wanted, known, n=1, cutoff=0.6)
+        near = alike(wanted, known)
         hint = f"did you mean {near[0]}?" if near else "see: bercail keys list"
         raise NotFoundError(f"there is no API key {wanted!r}", hint=hint, code="key_not_found")
     before = found.revoked_s is not None

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from difflib import get_close_matches
 from math import inf
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -15,6 +14,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from bercail.core.access import Key, Limits, Scope
+from bercail.core.alike import alike
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.overflow import Overflow
 from bercail.core.units import Seconds
@@ -178,7 +178,7 @@ def _read_row(row: object, place: str) -> Key:
     known = _Row.__struct_fields__
     for name in row if isinstance(row, dict) else ():
         if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.6) or [", ".join(known)]
+            near = alike(name, known) or [", ".join(known)]
             raise StoreError(f"{place}: unknown member {name!r}", hint=f"known: {near[0]}", code="damaged")
     try:
         found = msgspec.convert(row, _Row)

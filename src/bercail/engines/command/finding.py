@@ -4,9 +4,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
+from bercail.core.alike import alike
 from bercail.core.errors import EngineError
 from bercail.engines.command.diagnosis import CONTAINER_PROGRAMS
 
@@ -44,7 +44,7 @@ def _nearest(file: Path, name: str, search_path: str) -> str:
     folders = [str(file.parent)] if os.sep in name else search_path.split(os.pathsep)
     if file.name == "llama-server":
         return "install it, or write bercail-llama-server, which takes the same words and comes with Bercail"
-    near = get_close_matches(file.name, _programs(folders, file.name[:1]), n=1)
+    near = alike(file.name, _programs(folders, file.name[:1]))
     if near:
         return f"did you mean {file.parent / near[0] if os.sep in name else near[0]}?"
     return "check its path" if os.sep in name else "install it, or name it by its whole path"

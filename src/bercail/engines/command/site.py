@@ -1,8 +1,8 @@
 """Where a program or a server elsewhere answers: from its URL. Pure."""
 
-from difflib import get_close_matches
 from urllib.parse import SplitResult, urlsplit
 
+from bercail.core.alike import alike
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, Site
 from bercail.engines.head import FRAMING, is_header_name
@@ -58,7 +58,7 @@ def _split(url: str) -> SplitResult:
     except ValueError as error:
         raise _wrong(url, str(error), "write it as http://host:port") from error
     if parts.scheme not in _PORTS or not url.lower().startswith(f"{parts.scheme}://"):
-        near = get_close_matches(parts.scheme, _PORTS, n=1)
+        near = alike(parts.scheme, _PORTS)
         raise _wrong(
             url, "it begins with neither http:// nor https://", f"did you mean {near[0]}://?" if near else "add http://"
         )

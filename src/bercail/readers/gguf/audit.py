@@ -4,9 +4,9 @@ The bounds are those of llama.cpp b11549 (``llama_model_base::load_hparams`` and
 many of them are assertions that take the whole process down.
 """
 
-import difflib
 import math
 
+from bercail.core.alike import alike
 from bercail.core.errors import ReadError
 from bercail.core.model import ArraySummary
 from bercail.readers.gguf import architectures
@@ -39,7 +39,7 @@ def architecture(header: Header) -> str:
     if not isinstance(found, str):
         raise header.refuse(f"is {header.types[key]}, but must be a string", key)
     if found not in architectures.KNOWN:
-        near = difflib.get_close_matches(found[:64], architectures.KNOWN, n=1)
+        near = alike(found[:64], architectures.KNOWN)
         raise header.refuse(
             f"{_shown(found)} is unknown to llama.cpp b11549"
             + (f"; the nearest it knows is {near[0]!r}" if near else ""),

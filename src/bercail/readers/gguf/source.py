@@ -1,6 +1,5 @@
 """Opening model files: never blocks on a pipe, never maps what is no GGUF, says in words why a file cannot be used."""
 
-import difflib
 import errno
 import mmap
 import os
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bercail.core.alike import alike
 from bercail.core.errors import ReadError
 from bercail.readers.gguf.foreign import LOOK_BYTES, explain
 from bercail.readers.gguf.header import MAGIC, Header, parse
@@ -146,8 +146,9 @@ def _missing(path: str) -> ReadError:
         hint = f"there is no folder {folder} either"
     else:
         names = [name for name in _names(folder) if name.lower().endswith(".gguf")] or _names(folder)
-        near = difflib.get_close_matches(place.name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "check the path"
+        stems = {Path(name).stem: name for name in names}
+        near = alike(place.stem, stems)
+        hint = f"did you mean {stems[near[0]]}?" if near else "check the path"
     return ReadError("no such file", path=path, hint=hint, code="no_such_file")
 
 
