@@ -167,8 +167,15 @@ def test_found_models_are_listed_up_to_eight() -> None:
     first, second = news_report.news_lines(news.ModelsFound(findings=many))
     assert first == "models   9 models: m0, m1, m2, m3, m4, m5, m6, m7, ..."
     assert second.strip() == "/p: odd"
-    rows = report.findings_section(Findings(models=(a_found(), a_found("b", projector="/m/p")), looked=())).rows
-    assert [row[3] for row in rows] == ["-", "yes"]
+
+
+def test_damaged_models_are_listed_apart_with_the_reason() -> None:
+    found = (a_found(damage=""), a_found("b", projector="/m/p"), a_found("c", damage="byte 7: cut"))
+    sound, damaged = report.findings_sections(Findings(models=found, looked=()))
+    assert [(row[0], row[3]) for row in sound.rows] == [("tiny", "-"), ("b", "yes")]
+    assert damaged.rows == (("/m/c.gguf", "byte 7: cut"),)
+    (alone,) = report.findings_sections(Findings(models=found[:1], looked=()))
+    assert alone.title == "Models"
 
 
 LINES = {

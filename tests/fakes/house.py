@@ -143,7 +143,7 @@ class FakeReader:
         if path in self.refusals:
             raise self.refusals[path]
         if path not in self.models:
-            raise ReadError("no such file", path=path)
+            raise ReadError("no such file", path=path, code="no_such_file")
         return self.models[path]
 
     def read_remote(self, url: str) -> Model:

@@ -289,7 +289,7 @@ def test_no_such_model_is_an_error_and_nothing_stays_open() -> None:
 
     async def main() -> None:
         with pytest.raises(ReadError):
-            async with take_seat(fakes.house(), "x", lambda item: None):
+            async with take_seat(fakes.house(), "./x", lambda item: None):
                 pass
 
     run(main)
@@ -318,13 +318,49 @@ def test_without_a_name_and_without_a_server_it_says_how_to_get_either() -> None
     assert fakes.upstream.closed
 
 
-def test_a_name_that_is_nowhere_tells_what_the_running_server_has() -> None:
+def test_a_name_that_is_nowhere_tells_what_the_running_server_has_and_what_is_here() -> None:
     fakes = Fakes(upstream=ClosingUpstream(listing(B)))
+    fakes.add("a")
     with pytest.raises(NotFoundError, match="neither at the running server nor here") as refused:
         _sit(fakes, "nope")
-    assert refused.value.hint == "the server has: b"
+    assert refused.value.hint == (
+        "the server at 127.0.0.1:8123 has b; here there is a (bercail models); or name a file"
+    )
     with pytest.raises(ReadError):
         _sit(Fakes(upstream=ClosingUpstream(listing(B))), "/m/nope.gguf")
+
+
+def test_a_name_that_is_nearly_one_of_the_running_server_is_asked_about() -> None:
+    row = {"id": "stories", "loaded": True}
+    with pytest.raises(NotFoundError) as refused:
+        _sit(Fakes(upstream=ClosingUpstream(listing(row))), "storis")
+    assert refused.value.hint.startswith("did you mean stories? the server at 127.0.0.1:8123 has stories;")
+
+
+def test_a_name_that_is_nowhere_without_a_server_tells_how_to_start_one() -> None:
+    fakes = Fakes(upstream=ClosingUpstream(nobody()))
+    fakes.add("a", "b")
+    with pytest.raises(NotFoundError, match="no model 'nope', and no file of that name") as refused:
+        _sit(fakes, "nope")
+    assert refused.value.hint == (
+        "there are a, b (bercail models); or name a file; "
+        "no server answers at 127.0.0.1:8123; bercail up MODEL starts one, --host and --port name another"
+    )
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_whoever_named_a_server_is_told_that_it_is_not_there(*, elsewhere: bool) -> None:
+    fakes = Fakes(upstream=ClosingUpstream(nobody()))
+    fakes.add("a")
+    told: list[news.News] = []
+
+    async def main() -> None:
+        async with take_seat(fakes.house(), "a", told.append, elsewhere=elsewhere) as seat:
+            assert not seat.running
+
+    run(main)
+    words = "no server answers at 127.0.0.1:8123: a gets an engine of its own"
+    assert (news.Warned(text=words) in told) == elsewhere
 
 
 def _sit(fakes: Fakes, name: str) -> None:

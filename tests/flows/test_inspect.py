@@ -4,7 +4,7 @@ from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageErr
 from bercail.core.model import Findings
 from bercail.core.options import LibraryOptions, Settings
 from bercail.flows import inspect
-from bercail.flows.inspect import resolve
+from bercail.flows.inspect import listed, resolve, search
 from fakes.house import Fakes, run
 from fakes.models import a_found, a_model
 
@@ -77,6 +77,35 @@ def test_a_name_that_is_nearly_an_id_is_asked_about() -> None:
     with pytest.raises(NotFoundError) as refused:
         resolve(made.reader, "storis", ())
     assert refused.value.hint == "did you mean stories?"
+
+
+def test_a_name_that_is_like_none_is_told_which_there_are() -> None:
+    made = fakes()
+    with pytest.raises(NotFoundError, match="no model 'qwen', and no file of that name") as refused:
+        resolve(made.reader, "qwen", ())
+    assert refused.value.hint == "there are a, b (bercail models); or name a file"
+    with pytest.raises(NotFoundError) as refused:
+        resolve(Fakes().reader, "qwen", ())
+    assert refused.value.hint == "no model is found (bercail models); or name a file"
+
+
+def test_a_path_that_leads_nowhere_stays_a_path() -> None:
+    with pytest.raises(ReadError, match="models/qwen: no such file"):
+        resolve(fakes().reader, "models/qwen", ())
+
+
+def test_of_many_names_some_are_told_and_how_many_there_are() -> None:
+    assert listed(()) == "none"
+    assert listed([str(number) for number in range(13)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (13 in all)"
+
+
+def test_a_search_reads_every_header_and_says_what_is_wrong_with_it() -> None:
+    made = fakes()
+    made.reader.refusals["/m/a.gguf"] = ReadError("cut", path="/m/a.gguf", offset=7)
+    assert [(found.id, found.damage) for found in search(made.house(), ()).models] == [("a", "byte 7: cut"), ("b", "")]
+    made.reader.refusals["/m/b.gguf"] = ReadError("empty", path="/m/b.gguf")
+    assert [found.damage for found in search(made.house(), ()).models] == ["byte 7: cut", "empty"]
+    assert made.reader.searches[0] == ((), ("/mine",))
 
 
 ADDRESS = "https://hub.example/m/a.gguf"

@@ -5,7 +5,7 @@ import pytest
 
 from bercail.core import news
 from bercail.core.budget import Part
-from bercail.core.errors import ReadError, RefusedError, StoreError
+from bercail.core.errors import NotFoundError, ReadError, RefusedError, StoreError
 from bercail.core.model import Format, Role, Stored
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.plan import Fits, NoFit
@@ -77,8 +77,10 @@ def test_what_does_not_fit_is_a_value() -> None:
 
 
 def test_an_unknown_name_is_an_error() -> None:
-    with pytest.raises(ReadError, match="x: no such file"):
+    with pytest.raises(NotFoundError, match="no model 'x', and no file of that name"):
         run(lambda: plan(Fakes().house(), "x"))
+    with pytest.raises(ReadError, match=r"x\.gguf: no such file"):
+        run(lambda: plan(Fakes().house(), "x.gguf"))
 
 
 def test_what_cannot_be_served_alone_has_no_plan() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 
 import click
 
@@ -40,13 +40,20 @@ def command(model: str, *, system: str | None, config: str | None, **parameters:
     opening = [{"role": "system", "content": system}] if system else []
     wishes = tuple(f"--{key.partition('.')[2]}".replace("_", "-") for key in given if key.startswith("engine."))
     with asyncio.Runner(loop_factory=new_loop) as runner, TerminalTeller() as teller:
-        runner.run(_sit(house, model, teller, opening, wishes))
+        seat = take_seat(
+            house,
+            model,
+            teller.tell,
+            os.environ.get("BERCAIL_KEY", ""),
+            elsewhere=not given.keys().isdisjoint(("server.host", "server.port")),
+        )
+        runner.run(_sit(house, seat, opening, wishes))
 
 
 async def _sit(
-    house: House, model: str, teller: TerminalTeller, opening: list[dict[str, str]], wishes: tuple[str, ...]
+    house: House, taken: AbstractAsyncContextManager[Seat], opening: list[dict[str, str]], wishes: tuple[str, ...]
 ) -> None:
-    async with take_seat(house, model, teller.tell, os.environ.get("BERCAIL_KEY", "")) as seat:
+    async with taken as seat:
         where = f"the server at {seat.address}" if seat.running else "an engine of its own"
         say(f"{seat.model_id} on {where}; {_HELP}")
         if seat.model_id == DEMO_ID:

@@ -6,7 +6,8 @@ from bercail.cli.options import overrides, with_options
 from bercail.cli.render import say, show_json, show_sections
 from bercail.core.document import findings_document
 from bercail.core.options import LibraryOptions
-from bercail.core.report import findings_section, nowhere_lines
+from bercail.core.report import findings_sections, nowhere_lines
+from bercail.flows import search
 from bercail.wiring import build_house
 
 
@@ -16,17 +17,22 @@ from bercail.wiring import build_house
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 @with_options(LibraryOptions)
 def command(paths: tuple[str, ...], *, as_json: bool, config: str | None, **parameters: object) -> int:
-    """List the models in PATHs, in the folders of the settings, or where other tools keep theirs."""
+    """List the models in PATHs, in the folders of the settings, or where other tools keep theirs.
+
+    Of each the header is read; those that must not be loaded are listed apart, with the reason. Ends with 1 if no other
+    is found.
+    """
     house = build_house(config, overrides(parameters))
-    findings = house.reader.find(paths, house.settings.library.folders)
+    findings = search(house, paths)
+    some = any(not found.damage for found in findings.models)
     if as_json:
         show_json(findings_document(findings))
-        return 0 if findings.models else 1
+        return 0 if some else 1
     if findings.models:
-        show_sections((findings_section(findings),))
+        show_sections(findings_sections(findings))
         for problem in findings.problems:
             say(f"note: {problem}")
-        return 0
+        return 0 if some else 1
     for line in nowhere_lines(findings):
         say(line)
     return 1

@@ -321,7 +321,7 @@ def on_the_web(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundModel:
-    """A model file, or folder, that a search came across; its header has not been read.
+    """A model file, or folder, that a search came across.
 
     Attributes:
         id: the name clients use; unique within one search.
@@ -331,6 +331,7 @@ class FoundModel:
         bytes: all parts together.
         projector: path of the ``mmproj`` file beside it, or None.
         modified_s: when the (first) file was last changed, unix seconds; 0 if unknown.
+        damage: why it must not be loaded, as far as its header tells; empty if nothing is wrong, None if nobody looked.
     """
 
     id: str
@@ -339,6 +340,7 @@ class FoundModel:
     bytes: Bytes
     projector: str | None = None
     modified_s: int = 0
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -322,10 +322,16 @@ def nowhere_lines(findings: Findings) -> tuple[str, ...]:
     )
 
 
-def findings_section(findings: Findings) -> Section:
-    """The models a search found."""
-    rows = tuple(
+def findings_sections(findings: Findings) -> tuple[Section, ...]:
+    """The models a search found; those that must not be loaded apart, with the reason."""
+    sound = tuple(
         (found.id, format_bytes(found.bytes), found.source, "yes" if found.projector else "-", found.path)
         for found in findings.models
+        if not found.damage
     )
-    return Section(title="Models", rows=rows, header=("id", "size", "from", "mmproj", "path"))
+    damaged = tuple((found.path, found.damage) for found in findings.models if found.damage)
+    sections = (
+        Section(title="Models", rows=sound, header=("id", "size", "from", "mmproj", "path")),
+        Section(title="Not to be loaded", rows=damaged, header=("path", "why")),
+    )
+    return tuple(section for section in sections if section.rows)

@@ -7,7 +7,7 @@ from bercail.flows.config import Checked
 from bercail.flows.config import check as check_configuration
 from bercail.flows.engine import Order, build, built
 from bercail.flows.hand import load, logs, profiles, running, switch, unload
-from bercail.flows.inspect import inspect
+from bercail.flows.inspect import inspect, search
 from bercail.flows.keys import Revoked, create, revoke, usage
 from bercail.flows.machine import glance, look
 from bercail.flows.measure import measure
@@ -18,5 +18,6 @@ from bercail.flows.up import Request, up
 __all__ = [
     "Answer", "Checked", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "Source", "ask", "build", "built",
     "check", "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load", "logs", "look",
-    "measure", "plan", "profiles", "revoke", "running", "switch", "take_seat", "unload", "up", "usage", "use",
+    "measure", "plan", "profiles", "revoke", "running", "search", "switch", "take_seat", "unload", "up", "usage",
+    "use",
 ]  # fmt: skip

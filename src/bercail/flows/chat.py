@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 
 from bercail.core import news
 from bercail.core.access import shown
+from bercail.core.alike import alike
 from bercail.core.configuration import Configuration
 from bercail.core.errors import BercailError, EngineError, NotFoundError, ReadError, UsageError
 from bercail.core.launch import Address
 from bercail.core.measure import Turn
 from bercail.core.model import DEMO_ID, Findings, FoundModel
 from bercail.core.units import Tokens
-from bercail.flows.inspect import looks_like_path, resolve
+from bercail.flows.inspect import listed, looks_like_path, resolve
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House, UpstreamResponse
 
@@ -51,10 +52,12 @@ Answer: TypeAlias = Piece | Turn
 
 
 @asynccontextmanager
-async def take_seat(house: House, name: str, tell: Callable[[news.News], None], key: str = "") -> AsyncIterator[Seat]:
+async def take_seat(
+    house: House, name: str, tell: Callable[[news.News], None], key: str = "", *, elsewhere: bool = False
+) -> AsyncIterator[Seat]:
     """A seat with the model that ``name`` means: at the running server if it serves it, else at an engine of our own.
 
-    ``key`` is the API key for that server, or empty.
+    ``key`` is the API key for that server, or empty; ``elsewhere`` says that the user named its host or port.
 
     Raises:
         UsageError: the running server wants another key, or one at all.
@@ -75,7 +78,10 @@ async def take_seat(house: House, name: str, tell: Callable[[news.News], None], 
             tokens = context if isinstance(context, int) else None
             yield Seat(address=address, model_id=name, context_tokens=tokens, running=True, key=key)
         else:
-            async with _own_seat(house, await _found(house, name, rows), tell) as seat:
+            found = await _found(house, name, rows, address)
+            if rows is None and elsewhere:
+                tell(news.Warned(text=f"no server answers at {address}: {found.id} gets an engine of its own"))
+            async with _own_seat(house, found, tell) as seat:
                 yield seat
     finally:
         await house.upstream.close()
@@ -87,7 +93,7 @@ def _loaded(rows: Mapping[str, Mapping[str, object]]) -> str:
     return next(iter(loaded or rows), "")
 
 
-async def _found(house: House, name: str, rows: Mapping[str, object] | None) -> FoundModel:
+async def _found(house: House, name: str, rows: Mapping[str, object] | None, address: Address) -> FoundModel:
     """The model on disk that ``name`` means; if there is none, what the running server has is told as well.
 
     Raises:
@@ -96,11 +102,20 @@ async def _found(house: House, name: str, rows: Mapping[str, object] | None) -> 
     try:
         return await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     except (NotFoundError, ReadError) as error:
-        if rows is None or looks_like_path(name):
+        if looks_like_path(name) or not isinstance(error, NotFoundError):
             raise
-        there = ", ".join(rows) or "none"
-        what = f"no model {name!r}, neither at the running server nor here"
-        raise NotFoundError(what, hint=f"the server has: {there}") from error
+        raise _nowhere(name, error, rows, address) from error
+
+
+def _nowhere(name: str, error: NotFoundError, rows: Mapping[str, object] | None, address: Address) -> NotFoundError:
+    """A name that means nothing at the running server, if there is one, nor here."""
+    if rows is None:
+        start = f"no server answers at {address}; bercail up MODEL starts one, --host and --port name another"
+        return NotFoundError(error.message, hint=f"{error.hint}; {start}")
+    near = alike(name, rows)
+    meant = f"did you mean {near[0]}? " if near else ""
+    what = f"no model {name!r}, neither at the running server nor here"
+    return NotFoundError(what, hint=f"{meant}the server at {address} has {listed(rows)}; here {error.hint}")
 
 
 @asynccontextmanager

@@ -2,18 +2,20 @@
 
 import asyncio
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import NoReturn
 
+from bercail.core.alike import alike
 from bercail.core.allotment import Allotment, allot
 from bercail.core.claims import claims_of, meeting
 from bercail.core.command import CommandSpec
-from bercail.core.errors import NotFoundError, RefusedError, UsageError
+from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model, on_the_web
 from bercail.ports import House, ModelReader
 
+_MOST_NAMES = 12
 _MISTYPED = re.compile(r"https?:/?[^/]", re.IGNORECASE)
 
 
@@ -87,6 +89,21 @@ async def inspect(house: House, name: str) -> Model:
     return replace(model, id=meant.id or found.id)
 
 
+def search(house: House, paths: Sequence[str]) -> Findings:
+    """The models at ``paths``, or where settings or other tools keep them, each with what is wrong with its header."""
+    found = house.reader.find(paths, house.settings.library.folders)
+    return replace(found, models=tuple(replace(model, damage=_damage(house.reader, model)) for model in found.models))
+
+
+def _damage(reader: ModelReader, found: FoundModel) -> str:
+    """Why a model must not be loaded, as far as its header tells, or empty."""
+    try:
+        reader.read(found.path, projector=found.projector)
+    except ReadError as error:
+        return str(error).removeprefix(f"{found.path}: ").removeprefix(f"{found.path}, ")
+    return ""
+
+
 async def with_draft(house: House, model: Model) -> Model:
     """``model`` with the draft model that the settings name, if they name one.
 
@@ -111,19 +128,42 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
     """
     if _MISTYPED.match(name):
         raise UsageError(f"{name} is no address of a file", hint="an address begins with https:// or http://")
+    known: dict[str, FoundModel] = {}
     if not looks_like_path(name):
         known = {found.id: found for found in reader.find((), folders).models}
         if name in known:
             return known[name]
-        if near := get_close_matches(name, known, n=1):
-            raise NotFoundError(f"no model {name!r}", hint=f"did you mean {near[0]}?")
     findings = reader.find((name,), ())
     if len(findings.models) == 1:
         return findings.models[0]
     if not findings.models:
-        refuse(reader, name, findings)
+        if near := alike(name, known):
+            raise NotFoundError(f"no model {name!r}", hint=f"did you mean {near[0]}?")
+        _refuse_name(reader, name, findings, known)
     names = ", ".join(found.id for found in findings.models)
     raise NotFoundError(f"{name} holds {len(findings.models)} models", hint=f"name one of them: {names}")
+
+
+def _refuse_name(reader: ModelReader, name: str, findings: Findings, known: Collection[str]) -> NoReturn:
+    """What was named cannot be had: where it is no file and can be meant as an id, say which ids there are.
+
+    Raises:
+        ReadError, NotFoundError: always.
+    """
+    try:
+        refuse(reader, name, findings)
+    except ReadError as error:
+        if error.code != "no_such_file" or looks_like_path(name) or "/" in name:
+            raise
+        there = f"there {'is' if len(known) == 1 else 'are'} {listed(known)}" if known else "no model is found"
+        hint = f"{there} (bercail models); or name a file"
+        raise NotFoundError(f"no model {name!r}, and no file of that name", hint=hint) from error
+
+
+def listed(names: Collection[str]) -> str:
+    """The first names of many, and how many there are."""
+    shown = [*names][:_MOST_NAMES]
+    return (", ".join(shown) or "none") + (f", ... ({len(names)} in all)" if len(names) > len(shown) else "")
 
 
 def refuse(reader: ModelReader, path: str, findings: Findings) -> NoReturn:
