@@ -151,6 +151,25 @@ def test_what_embeds_needs_no_chat_template(model: dict[str, Any], wish: dict[st
 
 
 @pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"context": 1000}, ["a: context 1,000 becomes 1,024: the engine works in whole steps"]),
+        ({"context": 1024}, []),
+        ({}, []),
+        ({"embedding": True, "context": 1024, "batch": 64, "ubatch": 64}, [
+            "a: batch 64 becomes 1,024: pooling needs the whole text in one batch",
+            "a: ubatch 64 becomes 1,024: pooling needs the whole text in one batch",
+        ]),
+        ({"batch": 64}, []),
+    ],
+)  # fmt: skip
+def test_whoever_gets_something_else_than_was_asked_for_is_told(wish: dict[str, Any], words: list[str]) -> None:
+    fakes = made()
+    fakes.settings = Settings(engine=EngineOptions(**wish))
+    assert warnings(do(fakes)[1]) == words
+
+
+@pytest.mark.parametrize(
     ("role", "words"),
     [(Role.PROJECTOR, "an image or audio encoder"), (Role.ADAPTER, "an adapter"), (Role.DRAFT, "a drafting head")],
 )

@@ -15,6 +15,8 @@ from bercail.core.place import gpu_layers
 from bercail.core.speed import Rate
 from bercail.core.units import Bytes, Tokens, format_bytes, format_rate, format_tokens
 
+_WHOLE_TEXT = "pooling needs the whole text in one batch"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
@@ -118,6 +120,20 @@ def _word(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
+def not_as_asked(settings: EngineSettings, wish: EngineOptions) -> tuple[str, ...]:
+    """What was asked for and is given otherwise, in words: for whoever does not look at the whole plan."""
+    given = (
+        ("context", wish.context, settings.slot_context_tokens, "the engine works in whole steps"),
+        ("batch", wish.batch, settings.batch_tokens, _WHOLE_TEXT),
+        ("ubatch", wish.ubatch, settings.ubatch_tokens, _WHOLE_TEXT),
+    )
+    return tuple(
+        f"{name} {format_tokens(asked)} becomes {format_tokens(now)}: {because}"
+        for name, asked, now, because in given
+        if asked is not None and asked != now
+    )
+
+
 def context_reason(case: Case, settings: EngineSettings, wish: EngineOptions) -> Reason:
     """Why the context is as long as it is."""
     own, context = case.model.context_length, settings.slot_context_tokens
@@ -218,8 +234,7 @@ def _layers(on_gpus: int, layers: int) -> str:
 def _batch(settings: EngineSettings, asked: Tokens | None, other: Tokens | None) -> str:
     """Why a batch is as large as it is, if ``asked`` for it and ``other`` for the other kind of batch."""
     if settings.embedding:
-        whole = "pooling needs the whole text in one batch"
-        return whole if asked in (None, settings.batch_tokens) else f"{whole}, so not as asked"
+        return _WHOLE_TEXT if asked in (None, settings.batch_tokens) else f"{_WHOLE_TEXT}, so not as asked"
     if asked is not None:
         return "as asked"
     if settings.layer_split:

@@ -14,6 +14,7 @@ from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
 from bercail.core.model import Format, FoundModel, Model, Role
 from bercail.core.plan import Fits, NoFit, decide
+from bercail.core.reasons import not_as_asked
 from bercail.core.report import no_fit_hint
 from bercail.flows.choose import chosen
 from bercail.flows.inspect import with_draft
@@ -89,6 +90,8 @@ async def prepare(
     verdict = decide(planned_for, model, wish, engine=choice, lessons=lessons, allotment=allotment)
     if isinstance(verdict, NoFit):
         raise RefusedError(verdict.why, hint=no_fit_hint(verdict))
+    for text in not_as_asked(verdict.settings, wish):
+        tell(news.Warned(text=f"{found.id}: {text}"))
     spec = LaunchSpec(
         model_id=found.id,
         model_path=model.path,
