@@ -121,3 +121,66 @@ def test_one_word_sets_both_caches() -> None:
 def test_two_words_for_a_cache_contradict_each_other(flag: str) -> None:
     verdict = refused(a_machine(), a_model(), kv="q8_0", **{flag: "f16"})
     assert f"--kv q8_0 and --{flag.replace('_', '-')} f16 contradict each other" in verdict.why
+
+
+def with_memory(size: int) -> Machine:
+    return replace(a_machine(), memory=replace(a_machine().memory, available_bytes=size))
+
+
+TWO_WISHES = {"context": 200_192, "slots": 8}
+
+
+def changes(verdict: NoFit) -> list[str]:
+    return [row.change for row in verdict.alternatives if row.here]
+
+
+@pytest.mark.parametrize(
+    ("gib", "told"),
+    [
+        (9, ["context 16,384 fits", "with one slot 125,184 fits", "with 4 slots 32,512 fits"]),
+        (12, ["context 110,848 fits", "with 4 slots 200,192 fits"]),
+        (14, ["context 174,080 fits", "with 6 slots 200,192 fits"]),
+    ],
+)
+def test_of_two_wishes_each_is_offered_as_far_as_it_fits_and_both_half_way(gib: int, told: list[str]) -> None:
+    model = replace(a_large_model(), context_length=262_144)
+    verdict = refused(with_memory(gib * GIB), model, **TWO_WISHES)
+    assert [words for words in changes(verdict) if "KV cache" not in words] == told
+    for row in (row for row in verdict.alternatives if row.here):
+        context, slots = row.settings.slot_context_tokens, row.settings.slots
+        wish = {
+            "context": context,
+            "slots": slots,
+            "kv_type_k": row.settings.kv_type_k,
+            "kv_type_v": row.settings.kv_type_v,
+        }
+        assert isinstance(on(with_memory(gib * GIB), model, **wish), Fits)
+
+
+def test_the_slots_that_are_offered_are_the_most_that_the_context_leaves_room_for() -> None:
+    model = replace(a_large_model(), context_length=262_144)
+    words = offered(refused(with_memory(12 * GIB), model, **TWO_WISHES), "slots")
+    count = int(words.split()[1])
+    assert isinstance(on(with_memory(12 * GIB), model, context=200_192, slots=count + 1), NoFit)
+
+
+def test_a_context_beyond_the_model_is_offered_as_the_model_has_it_in_fewer_slots_too() -> None:
+    model = replace(a_large_model(), context_length=32_768)
+    verdict = refused(with_memory(9 * GIB), model, **TWO_WISHES)
+    assert "more than the 32,768 tokens the model was made for" in verdict.why
+    assert "with 3 slots 32,768 fits" in changes(verdict)
+    assert changes(refused(with_memory(12 * GIB), model, **TWO_WISHES)) == ["context 32,768 fits"]
+
+
+def test_a_context_beyond_the_model_on_a_machine_too_small_for_any_says_what_would_hold_it() -> None:
+    model = replace(a_large_model(), context_length=32_768)
+    verdict = refused(with_memory(2 * GIB), model, **TWO_WISHES)
+    words = offered(verdict, "main memory")
+    assert words.startswith("context 32,768 with ")
+    size = float(words.split()[3])
+    assert isinstance(on(with_memory(int((size + 0.01) * GIB)), model, context=32_768, slots=8), Fits)
+
+
+def test_what_no_engine_does_at_any_context_has_nothing_near() -> None:
+    verdict = refused(with_memory(2 * GIB), a_large_model(), ubatch=512, batch=64, slots=8)
+    assert verdict.alternatives == ()

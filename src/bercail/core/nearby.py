@@ -16,6 +16,8 @@ LEAN_UBATCH: Tokens = 64
 _MOST_CARDS = 8
 _LEAST_BITS = 2.0
 """No file of fewer bits per weight is worth proposing."""
+_MANY = 3
+"""Of fewer slots there is nothing between all of them and one."""
 _SHORTER = "a shorter conversation"
 _SLOWER = {"none": "the other GPUs rest", "layer": "one GPU works at a time", "tensor": "links between GPUs are busy"}
 
@@ -94,6 +96,27 @@ def nearby(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
         text_only = replace(case, projector_bytes=0)
         row = _alternative(text_only, settings, "without the projector {context} fits", "no images")
         rows.extend([row] if row else [])
+    return tuple(rows)
+
+
+def fewer_slots(case: Case, settings: EngineSettings) -> tuple[Alternative, ...]:
+    """Where several slots were wished for: how many of them the context leaves room for, and half of both wishes."""
+    wished = min(settings.slot_context_tokens, case.model.context_length)
+    least = case.at(settings, wished)
+    if settings.slots < _MANY or illegal(case, least) or case.fits(least):
+        return ()
+    counts = range(settings.slots - 1, 1, -1)
+    most = next((count for count in counts if case.fits(case.at(replace(settings, slots=count), wished))), 0)
+    half = settings.slots // 2
+    rows = []
+    if most:
+        changed = case.at(replace(settings, slots=most), wished)
+        words = f"with {most} slots {format_tokens(changed.slot_context_tokens)} fits"
+        rows.append(Alternative(change=words, context_tokens=wished, settings=changed, costs="fewer requests at once"))
+    if half > max(1, most):
+        words = f"with {half} slots {{context}} fits"
+        both = _alternative(case, replace(settings, slots=half), words, "fewer requests at once, " + _SHORTER)
+        rows.extend([both] if both else [])
     return tuple(rows)
 
 

@@ -14,7 +14,7 @@ from bercail.core.legal import at_odds, illegal
 from bercail.core.lessons import NO_LESSONS, Lessons
 from bercail.core.machine import Machine
 from bercail.core.model import Model
-from bercail.core.nearby import Alternative, more_context, more_memory, nearby, other_hardware
+from bercail.core.nearby import Alternative, fewer_slots, more_context, more_memory, nearby, other_hardware
 from bercail.core.options import EngineOptions, purpose_of, settled
 from bercail.core.reasons import (
     Reason,
@@ -171,7 +171,7 @@ def _decided(
     if why := place.refusal or at_odds(machine, model, wish) or untold:  # nothing is near to what contradicts itself
         return replace(_refuse(asked, settings, asked.fixed(settings), why), alternatives=(), contradiction=True)
     if why := illegal(case, settings):
-        return _refuse(asked, settings, asked.fixed(settings), why)
+        return _beyond(asked, settings, _refuse(asked, settings, asked.fixed(settings), why))
     settings = where_it_fits(case, settings, wish)
     if not case.fits(settings):
         return _no_room(asked, settings)
@@ -234,6 +234,17 @@ def _no_room(asked: _Asked, settings: EngineSettings) -> NoFit:
     more = more_memory(machine, case, settings)
     other = other_hardware(case, _as_wished(case, settings, wish), machine.memory.available_bytes)
     return replace(refused, alternatives=(*refused.alternatives, *more, *other))
+
+
+def _beyond(asked: _Asked, settings: EngineSettings, refused: NoFit) -> NoFit:
+    """A refusal of what no engine does; where less of it lacks memory as well, with what would hold that."""
+    machine, case = asked.machine, asked.case
+    less = case.at(settings, case.model.context_length)
+    if refused.alternatives or illegal(case, less):
+        return refused
+    rows = (*more_memory(machine, case, less), *other_hardware(case, less, machine.memory.available_bytes))
+    only = f"context {format_tokens(less.slot_context_tokens)} "
+    return replace(refused, alternatives=tuple(replace(row, change=only + row.change) for row in rows))
 
 
 def _no_speed(asked: _Asked, settings: EngineSettings, rates: tuple[Rate, ...], why: str) -> NoFit:
@@ -335,5 +346,5 @@ def _refuse(asked: _Asked, settings: EngineSettings, reasons: tuple[Reason, ...]
         settings=settings,
         devices=case.devices(settings),
         reasons=asked.told(reasons),
-        alternatives=nearby(case, settings),
+        alternatives=(*nearby(case, settings), *fewer_slots(case, settings)),
     )
