@@ -1,10 +1,11 @@
-"""A request for a model that is not in memory, where another must leave: to its first token, against the engine alone.
+"""A request for a model that is not in memory, where another must leave: what that adds to the engine's own start.
 
-Two models are served with room for one. Requests go to them in turn, each after a pause in which the resident has
-outlived its minimum residency: what is timed is the swap, not the wait for it. In between the same engine is started
-by itself with the same launch, and asked the same: from its start to its first token. Page caches are warm.
+Two models are served with room for one, and requests go to them in turn. Of each the time to its first token is taken,
+and from that what its engine took to be ready and then to its first token, in the same swap: what is left is the
+planning, the saving of contexts, the end of the other engine and the way back. Page caches are warm. The gateway's part
+of a request is measured elsewhere (`gateway.py`).
 
-    python -m bench.scenarios.swap A.gguf B.gguf --memory 3GiB [--rounds 5] [--long TOKENS] [--json FILE]
+    python -m bench.scenarios.swap A.gguf B.gguf --memory 3GiB [--rounds 10] [--long TOKENS] [--json FILE]
 
 With `--long` a prompt of so many tokens is read by the first model instead, the other takes its place, and the same
 prompt comes again: both times to the first token are given, the second with the swap and what was saved.
@@ -26,9 +27,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bercail.core.model import FoundModel
-from bercail.engines import HttpUpstream
-from bercail.flows.prepare import prepare
+from bercail.core import news
+from bercail.core.launch import Address
+from bercail.core.model import Findings, FoundModel
+from bercail.core.need import Policy
+from bercail.flows.supervise import Supervisor
 from bercail.ports import House
 from bercail.wiring import build_house
 from tools.figures import publish
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs=2, type=Path)
     parser.add_argument("--memory", required=True, help="what may be used: room for one of them")
-    parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
+    parser.add_argument("--rounds", type=int, default=10, help="default %(default)s")
     parser.add_argument("--long", type=int, default=0, help="tokens of a prompt that survives its model's swap")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args(argv)
@@ -54,25 +57,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.long:
         publish(there_and_back(paths, given.long), given.json)
         return 0
-    house = build_house(None, {}, serving=True)
-    rows = []
-    with served(paths) as url:
-        for turn in range(-1, given.rounds):
-            for path in paths:
-                warm(path)
-                swapped = first_token(url, path.stem)
-                alone = asyncio.run(by_itself(house, path))
-                print(f"{path.stem}: swap {swapped:.3f} s, alone {alone:.3f} s", file=sys.stderr, flush=True)
-                if turn >= 0:
-                    rows.append({"model": path.stem, "swap_s": swapped, "alone_s": alone})
-                time.sleep(PAUSE_S)
-    added = [row["swap_s"] - row["alone_s"] for row in rows]
+    rows = asyncio.run(swaps(paths, given.rounds))
+    added = [float(row["added_s"]) for row in rows]
     publish({
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "system": platform.platform(),
         "memory": given.memory, "rounds": given.rounds, "rows": rows, "added_s": statistics.median(added),
         "worst_added_s": max(added),
     }, given.json)  # fmt: skip
     return 0
+
+
+async def swaps(paths: Sequence[Path], rounds: int) -> list[dict[str, float | str]]:
+    """Models by turns, each with what its swap took in all, what of that its engine took, and the rest."""
+    house = build_house(None, {}, serving=True)
+    models = tuple(FoundModel(id=one.stem, path=str(one), source="argument", bytes=one.stat().st_size) for one in paths)
+    told: list[news.News] = []
+    at_once = Policy(min_residency_s=0, linger_s=0)  # what is timed is the swap, not the wait for it
+    supervisor = Supervisor(house, Findings(models=models, looked=()), told.append, at_once)
+    rows: list[dict[str, float | str]] = []
+    try:
+        for turn in range(-2, 2 * rounds):
+            path = paths[turn % 2]
+            warm(path)
+            told.clear()
+            begun = time.perf_counter()
+            lease = await supervisor.lease(path.stem)
+            granted = time.perf_counter()
+            token_s = await answered(house, lease.address) - granted
+            lease.release()
+            ready = next(item for item in told if isinstance(item, news.Ready))
+            engine_s, swap_s = ready.seconds + token_s, granted + token_s - begun
+            print(f"{path.stem}: swap {swap_s:.3f} s, engine {engine_s:.3f} s", file=sys.stderr, flush=True)
+            if turn >= 0:
+                rows.append({"model": path.stem, "swap_s": swap_s, "engine_s": engine_s, "added_s": swap_s - engine_s})
+    finally:
+        await supervisor.close()
+        await house.upstream.close()
+    return rows
+
+
+async def answered(house: House, address: Address) -> float:
+    """When the first token of a short answer came."""
+    headers = [(b"content-type", b"application/json")]
+    response = await house.upstream.send(address, "POST", "/v1/completions", headers, json.dumps(BODY).encode())
+    first = [time.perf_counter() async for _ in response.chunks()]
+    return first[0]
 
 
 def there_and_back(paths: Sequence[Path], tokens: int) -> dict[str, object]:
@@ -130,26 +159,6 @@ def first_token(url: str, model: str, prompt: Sequence[int] = ()) -> float:
     took = time.perf_counter() - begun
     response.read()
     connection.close()
-    return took
-
-
-async def by_itself(house: House, path: Path) -> float:
-    """Seconds from the start of the engine, with the same launch, to its first token."""
-    found = FoundModel(id=path.stem, path=str(path), source="argument", bytes=0)
-    prepared = await prepare(house, found, lambda _: None)
-    upstream = HttpUpstream()
-    begun = time.perf_counter()
-    process = await prepared.engine.start(prepared.spec, lambda _: None)
-    try:
-        headers = [(b"content-type", b"application/json")]
-        response = await upstream.send(process.address, "POST", "/v1/completions", headers, json.dumps(BODY).encode())
-        async for _ in response.chunks():
-            break
-        took = time.perf_counter() - begun
-        response.abort()
-    finally:
-        await upstream.close()
-        await process.stop(10)
     return took
 
 
