@@ -542,3 +542,13 @@ def test_steps_are_kept_in_the_log_and_told_as_far_as_a_configuration_asks() -> 
     assert any(line.startswith("ready    a after") for line in kept(scene))
     scene = play(serve_and_stop, "a")
     assert scene.told
+
+
+def test_that_texts_are_kept_is_told_loudly() -> None:
+    async def open_book(scene: Scene) -> None:
+        scene.fakes.settings = replace(Settings(), server=ServerOptions(capture=1 << 24))
+        await serve_and_stop(scene)
+
+    (warning,) = [text for text in play(open_book).warnings() if "TEXTS" in text]
+    assert "16.0 MiB" in warning
+    assert "/api/captures" in warning

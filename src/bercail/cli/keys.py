@@ -55,13 +55,16 @@ class _Tokens(click.ParamType):  # type: ignore[type-arg]  # generic only since 
     "--overflow", type=click.Choice(OVERFLOWS), default=None,
     help="What becomes of its prompts that are longer than the context. [default: as the model or the server says]",
 )  # fmt: skip
+@click.option(
+    "--capture/--no-capture", default=True, help="Whether its texts may be kept where server.capture keeps texts."
+)
 @click.option("--expires", metavar="WHEN", default=None, help="90d, 12h, 2w, or a day such as 2027-01-31.")
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.keys/1, with the key itself as token.")
 @_CONFIG
 def create_(
     *, name: str, scopes: tuple[str, ...], models: tuple[str, ...], tokens_per_minute: int | None,
     tokens_per_day: int | None, concurrency: int | None, priority: int, overflow: str | None, expires: str | None,
-    as_json: bool, config: str | None,
+    capture: bool, as_json: bool, config: str | None,
 ) -> int:  # fmt: skip
     """Make an API key for NAME. It is shown once, and kept nowhere.
 
@@ -76,6 +79,7 @@ def create_(
         models=models,
         limits=Limits(tokens_per_minute=tokens_per_minute, tokens_per_day=tokens_per_day, concurrency=concurrency),
         priority=priority,
+        capture=capture,
         overflow=None if overflow is None else Overflow(overflow),
         expires_s=None if expires is None else parse_expiry(expires, wall_s),
     )

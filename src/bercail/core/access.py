@@ -66,6 +66,7 @@ class Key:
         models: patterns (``*``, ``?``, ``[...]``) of the ids of models it may use; empty is all.
         priority: in the queue for a model; 0 is ordinary; the higher, the sooner.
         overflow: what becomes of its prompts that are too long; None leaves it to the model.
+        capture: its texts may be kept where the owner has texts kept.
         created_s, expires_s, revoked_s: unix seconds; None is never.
     """
 
@@ -77,6 +78,7 @@ class Key:
     limits: Limits = field(default_factory=Limits)
     priority: int = 0
     overflow: Overflow | None = None
+    capture: bool = True
     created_s: Seconds
     expires_s: Seconds | None = None
     revoked_s: Seconds | None = None
@@ -135,6 +137,7 @@ class KeyWish:
     limits: Limits = field(default_factory=Limits)
     priority: int = 0
     overflow: Overflow | None = None
+    capture: bool = True
     expires_s: Seconds | None = None
 
 
@@ -150,7 +153,8 @@ def mint(wish: KeyWish, secret: bytes, wall_s: Seconds) -> tuple[Key, str]:
     token = f"{PREFIX}{key_id}-{urlsafe_b64encode(secret[ID_BYTES:]).decode().rstrip('=')}"
     made = Key(
         id=key_id, name=wish.name, hash=digest(token), scopes=wish.scopes, models=wish.models, limits=wish.limits,
-        priority=wish.priority, overflow=wish.overflow, created_s=wall_s, expires_s=wish.expires_s,
+        priority=wish.priority, overflow=wish.overflow, capture=wish.capture, created_s=wall_s,
+        expires_s=wish.expires_s,
     )  # fmt: skip
     return made, token
 

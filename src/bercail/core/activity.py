@@ -25,6 +25,7 @@ class Entry:
         ttft_s: from the end of the request to the first piece of its answer.
         prefill_tokens_per_s, decode_tokens_per_s: as the engine timed itself.
         total_s: from the end of the request to the end of its answer.
+        capture_id: of its texts where the owner has them kept; they are not here.
     """
 
     ended_s: Seconds
@@ -43,6 +44,7 @@ class Entry:
     prefill_tokens_per_s: float | None = None
     decode_tokens_per_s: float | None = None
     total_s: Seconds | None = None
+    capture_id: int | None = None
 
 
 class Grouping(StrEnum):

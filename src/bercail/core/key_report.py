@@ -23,6 +23,7 @@ def key_document(key: Key, wall_s: Seconds) -> dict[str, Json]:
         "concurrency": key.limits.concurrency,
         "priority": key.priority,
         "overflow": key.overflow.value if key.overflow else None,
+        "capture": key.capture,
         "created_s": key.created_s,
         "expires_s": key.expires_s,
         "revoked_s": key.revoked_s,

@@ -130,6 +130,10 @@ class ServerOptions:
         "error", Kind.CHOICE, "What becomes of a prompt that is longer than the context, where neither its API key nor "
         "its model says: it is refused, or cut, and the answer says by how much.", choices=OVERFLOWS,
     )  # fmt: skip
+    capture: Bytes = option(
+        0, Kind.BYTES, "Memory for the texts of the latest requests and answers, to be looked at; 0 keeps none.",
+        minimum=0,
+    )  # fmt: skip
     drain: Seconds = option(
         30.0, Kind.SECONDS, "How long running requests may finish after the first Ctrl-C or SIGTERM.", minimum=0
     )

@@ -16,6 +16,7 @@ from bercail.core.model import Findings, FoundModel
 from bercail.core.need import Policy
 from bercail.core.news_report import level_of, log_lines
 from bercail.core.options import ServerOptions
+from bercail.core.units import format_bytes
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import look
 from bercail.flows.prepare import read
@@ -119,6 +120,11 @@ async def _open_ledger(house: House, tell: Callable[[news.News], None]) -> None:
 def _openness(house: House) -> Iterator[str]:
     """What there is to know of who may come in."""
     server, keys, declared = house.settings.server, house.keyring.keys(), house.configuration.gateway.api_keys
+    if server.capture:
+        yield (
+            f"TEXTS OF REQUESTS AND ANSWERS ARE KEPT in memory ({format_bytes(server.capture)}, server.capture): "
+            "whoever may do everything here reads them at /api/captures"
+        )
     if required(server.require_key, keys, declared=bool(declared)):
         if not keys and not declared:
             yield "an API key is needed and there is none, so nobody can come in: bercail keys create NAME"

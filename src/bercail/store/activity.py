@@ -27,6 +27,7 @@ MIGRATIONS = (
     CREATE INDEX activity_ended ON activity (ended_s);
     """,
     "ALTER TABLE activity ADD COLUMN trimmed_tokens INTEGER",
+    "ALTER TABLE activity ADD COLUMN capture_id INTEGER",
 )
 """What makes each version of the schema from the one before; the number of those applied is ``user_version``."""
 

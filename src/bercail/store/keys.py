@@ -47,6 +47,7 @@ class _Row(msgspec.Struct, kw_only=True):
     concurrency: _Limit = None
     priority: int = 0
     overflow: Overflow | None = None
+    capture: bool = True
     created_s: float
     expires_s: float | None = None
     revoked_s: float | None = None

@@ -18,6 +18,7 @@ from bercail.core.units import Seconds
 from bercail.ports import Host, Lease, Log, Upstream
 from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
 from bercail.web.aside import look_aside, told_aside
+from bercail.web.captures import Captures
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
 from bercail.web.dialects import ROUTES, Dialects
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
@@ -67,6 +68,7 @@ class App:
         self._relay = Relay(upstream, clock)
         self._desk = Desk(host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend)
         self._dialects = Dialects(self._desk)
+        self._captures = Captures(options.capture)
         self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
@@ -91,7 +93,8 @@ class App:
         if endpoint is not None and method == "POST":
             found = self._errands[endpoint]
         else:
-            found = self._dialects.look_up(scope, path) or self._look_up(method, path)
+            found = self._captures.look_up(method, path) or self._dialects.look_up(scope, path)
+            found = found or self._look_up(method, path)
         if isinstance(found, Errand) and not self._is_bare_preflight(scope):
             await self._serve(found, scope, receive, send)
         elif isinstance(found, Errand):
@@ -165,6 +168,9 @@ class App:
         if self.stopping:
             status, headers, body = self._tell(_stopping(errand), scope)
             return await answer(send, status, [*headers, CLOSE], body)
+        take = self._captures.begin(scope) if errand.need is access.Scope.INFERENCE else None
+        if take is not None:
+            receive, send = take.hear(receive), take.tell(send)
         turn = Turn(receive, send, Record(endpoint=errand.label), errand.form)
         self.turns.add(turn)
         try:
@@ -182,6 +188,8 @@ class App:
                 turn.record.status = turn.record.status or CLIENT_GONE
             turn.record.settle()
             self.metrics.add(turn.record)
+            if take is not None:
+                self._captures.end(take, turn.record, keep=bool(turn.visit and turn.visit.may_be_captured))
             self._gate.leave(turn.visit, turn.record)
 
     async def _attempt(self, turn: Turn, errand: Errand, scope: Scope) -> None:

@@ -69,6 +69,11 @@ class Visit:
         if self.key is not None and (refused := model_refusal(self.key, model.id)):
             raise ReplyError(refused)
 
+    @property
+    def may_be_captured(self) -> bool:
+        """Whether its texts may be kept where texts are."""
+        return self.key is None or self.key.capture
+
     def overflow(self, model: ServedModel, options: ServerOptions) -> Overflow:
         """What becomes of a prompt that is too long: as its key says, else as the model does, else as the server."""
         return decided(self.key.overflow if self.key else None, model.overflow, Overflow(options.overflow))

@@ -37,6 +37,7 @@ class Record:
         decode_tokens: tokens it generated.
         trimmed_tokens: of the prompt that were left out, as a policy asked.
         prefill_tokens_per_s, decode_tokens_per_s: as it timed itself; of several choices, the last to end.
+        capture_id: of its texts, if they are kept.
         pieces: events of the answer so far, about one for each token.
     """
 
@@ -55,6 +56,7 @@ class Record:
     trimmed_tokens: Tokens | None = None
     prefill_tokens_per_s: float | None = None
     decode_tokens_per_s: float | None = None
+    capture_id: int | None = None
     request_bytes: Bytes = 0
     response_bytes: Bytes = 0
     pieces: int = 0
@@ -152,7 +154,7 @@ class Record:
         return Entry(
             ended_s=wall_s, endpoint=self.endpoint, model=self.model, key_id=self.key_id, status=self.status,
             aborted=self.aborted, prompt_tokens=self.prefill_tokens, cached_tokens=self.cached_tokens,
-            generated_tokens=self.decode_tokens, trimmed_tokens=self.trimmed_tokens,
+            generated_tokens=self.decode_tokens, trimmed_tokens=self.trimmed_tokens, capture_id=self.capture_id,
             queue_s=self.queue_s, load_s=self.load_s, ttft_s=self.ttft_s,
             prefill_tokens_per_s=self.prefill_tokens_per_s, decode_tokens_per_s=self.decode_tokens_per_s,
             total_s=None if self.arrived_s is None else now_s - self.arrived_s,
