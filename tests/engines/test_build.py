@@ -247,6 +247,23 @@ def test_what_is_missing_is_named_with_what_to_install(tmp_path: Path, monkeypat
         bench.build(Recipe(target=Target.CUDA))
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("", "headers of Vulkan, which are not installed"), ("#define VK_HEADER_VERSION 239", "are of release 239"),
+     ("#define VK_HEADER_VERSION 272\n#define VK_HEADER_VERSION_COMPLETE 1", "is no file")],
+)  # fmt: skip
+def test_headers_of_vulkan_that_are_too_old_are_told_before_anything_is_compiled(
+    tmp_path: Path, said: str, words: str
+) -> None:
+    for name in ("c++", "glslc", "cmake", "ninja"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
+        (tmp_path / name).chmod(0o755)
+    bench = Bench(tmp_path, environment={"PATH": str(tmp_path)})
+    bench.source.unlink()
+    with pytest.raises(RefusedError, match=words):
+        bench.build(Recipe(target=Target.VULKAN, portable=True))
+
+
 def test_a_damaged_record_is_no_build(tmp_path: Path) -> None:
     for name, text in (("a", "{"), ("b", "{}"), ("c", '{"recipe": {"target": "abacus"}}'), ("d", "[]")):
         (tmp_path / name).mkdir()

@@ -166,9 +166,35 @@ class Workshop:
         compiler = self._environment.get("CXX") or next(
             name for name in book.needs(target)[0].names if self._which(name)
         )
+        if target is Target.VULKAN:
+            await self._check_headers(compiler)
         lines: list[str] = []
         await self._run((compiler, "--version"), lines.append)
         return lines[0] if lines else compiler
+
+    async def _check_headers(self, compiler: str) -> None:
+        """See that the Vulkan headers are as new as the source needs them, before an hour goes into shaders.
+
+        Raises:
+            RefusedError: they are missing, or older.
+        """
+        lines: list[str] = []
+        every = (compiler, "-E", "-dM", "-x", "c++", "-include", "vulkan/vulkan_core.h", os.devnull)
+        await self._run(every, lines.append)
+        version = book.vulkan_headers("\n".join(lines))
+        if version is None:
+            raise RefusedError(
+                "a build for vulkan takes the headers of Vulkan, which are not installed",
+                hint=f"install {book.HEADERS_ADVICE}",
+                code="no_headers",
+            )
+        if version < book.VULKAN_HEADERS:
+            raise RefusedError(
+                f"a build for vulkan takes Vulkan headers of 1.3.{book.VULKAN_HEADERS} or newer, and those of this "
+                f"system are of release {version}",
+                hint=f"take {book.HEADERS_ADVICE}",
+                code="old_headers",
+            )
 
     def _which(self, name: str) -> str | None:
         return shutil.which(name, path=self._environment["PATH"])

@@ -115,6 +115,18 @@ def needs(target: Target) -> tuple[Need, ...]:
     return _NEEDS[target]
 
 
+VULKAN_HEADERS = 272
+"""The least of 1.3: layer settings, which the source asks for, came with it. Debian 12 has 1.3.239."""
+_VULKAN_HEADER = re.compile(r"#define VK_HEADER_VERSION (\d+)\s*$", re.MULTILINE)
+HEADERS_ADVICE = "`apt install libvulkan-dev` of Debian 13 or Ubuntu 24.04, or the Vulkan SDK and its headers in CPATH"
+
+
+def vulkan_headers(text: str) -> int | None:
+    """The version of the Vulkan headers, from all that they define; None if there are none."""
+    found = _VULKAN_HEADER.search(text)
+    return int(found[1]) if found else None
+
+
 _STEP = re.compile(r"\[(\d+)/(\d+)\] ")
 
 
