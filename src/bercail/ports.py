@@ -137,6 +137,10 @@ class Engine(Protocol):
         """The engine as people name it, and what it is good for."""
         ...
 
+    async def look(self) -> Offer:
+        """Its offer with the GPUs that it sees right now; where it sees none or cannot be asked, with the reason."""
+        ...
+
     async def try_template(self, template: str, timeout_s: float) -> TemplateVerdict:
         """Render sample conversations with the engine's own renderer, in a child that cannot hurt us."""
         ...

@@ -32,7 +32,7 @@ from bercail.engines import (
     translated,
     without_gpus,
 )
-from bercail.flows import chosen, glance
+from bercail.flows import around, chosen
 from bercail.ports import Configurations, Engine, House, Prober
 from bercail.probes import LocalProber
 from bercail.readers import Readers
@@ -160,7 +160,8 @@ def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
         NotFoundError: the settings name an engine that is not there.
     """
     house = build_house(None, {})
-    offer, because = (choice := chosen(house, glance(house), None).choice).offer, choice.because
+    choice = chosen(house, asyncio.run(around(house)), None).choice
+    offer, because = choice.offer, choice.because
     if offer.make is Make.LIBRARY:
         raise SettingsError(f"{offer} does not take the command line of llama-server", hint="set engine.engine to auto")
     programs = {build.id: str(Path(build.folder) / "llama-server") for build in house.workshop.builds()}

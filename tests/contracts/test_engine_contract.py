@@ -67,6 +67,9 @@ class ByCommand:
     def __init__(self, *program: str) -> None:
         self._program = program
 
+    async def look(self) -> Offer:
+        return self.offer
+
     async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> EngineProcess:
         if self._program[1:] == FAKE:
             context = str(spec.settings.slot_context_tokens)

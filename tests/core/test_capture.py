@@ -69,6 +69,7 @@ def test_what_may_be_left_out_has_its_default() -> None:
         ("memory.total_bytes", -1, "memory.total_bytes: -1 is out of range"),
         ("memory.available_bytes", 10**15, "memory.available_bytes: 1,000,000,000,000,000 of"),
         ("gpus.0.backend", "abacus", "gpus[0].backend: 'abacus' is none of cuda"),
+        ("gpus.0.shared", "yes", "gpus[0].shared: true or false is wanted, not 'yes'"),
         ("gpus.1.available_bytes", 10**12, "gpus[1].available_bytes"),
         ("schema", "bercail.plan/1", "not a bercail.machine/1 document"),
     ],

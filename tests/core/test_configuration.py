@@ -269,14 +269,14 @@ def test_every_key_of_a_file() -> None:
     declared, runs, far, watched = found.models
     assert declared.source == ModelFile(
         path="~/models/a.gguf",
-        gpus=(1, 0),
+        gpus=("1", "0"),
         wishes={
             "context": 32768, "kv": "q8_0", "vision": False, "mtp": 2, "cores": "0-3", "slots": None,
             "memory": 2 * 1024**3,
         },
     )  # fmt: skip
     assert declared.source.wish(EngineOptions(slots=3, threads=2)) == EngineOptions(
-        context=32768, kv="q8_0", vision=False, mtp=2, cores="0-3", memory=2 * 1024**3, threads=2
+        context=32768, kv="q8_0", vision=False, mtp=2, cores="0-3", memory=2 * 1024**3, threads=2, gpus="1,0"
     )
     assert (declared.keep, declared.priority, declared.concurrency_limit) == (Keep.PINNED, -2, None)
     assert (runs.priority, runs.concurrency_limit) == (4, None)
@@ -527,3 +527,17 @@ def test_a_side_rule_that_cannot_be_meant_is_refused(rule: str, words: str) -> N
     error = refused(f"models:\n  tiny: {{cmd: tiny, proxy: 'http://h:2'}}\nside_requests:\n  titles: {rule}\n")
     assert words in str(error)
     assert "line 4" in str(error)
+
+
+@pytest.mark.parametrize("asked", ["[none]", "[CUDA0, 1]", "[Vulkan1]"])
+def test_gpus_are_numbers_or_the_names_that_engines_have_for_them(asked: str) -> None:
+    source = model(f"models: {{m: {{model: a.gguf, gpus: {asked}}}}}").source
+    assert isinstance(source, ModelFile)
+    assert source.wish(EngineOptions()).gpus == asked.strip("[]").replace(" ", "")
+
+
+@pytest.mark.parametrize("asked", ["[the big one]", "[-1]", "[none, 0]", "[1.5]"])
+def test_what_is_no_gpu_is_refused_with_its_line(asked: str) -> None:
+    error = refused(f"models:\n  m:\n    model: a.gguf\n    gpus: {asked}\n")
+    assert "c.yaml, line 4: models.m.gpus: " in str(error)
+    assert "is no number of a GPU" in str(error)

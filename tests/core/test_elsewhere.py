@@ -48,3 +48,37 @@ def test_llama_swap_gets_yaml_with_its_own_port() -> None:
     command = told["models"]["my: model"]["cmd"]
     assert command.strip().endswith("--host 127.0.0.1 --port ${PORT}")
     assert "--mmproj /p.gguf" in command
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"devices": ("none",)}, "--device none --gpu-layers 0 --no-kv-offload"),
+        ({"devices": ("CUDA2",), "layer_split": (0, 0, 8)},
+         "--device CUDA2 --gpu-layers 9 --split-mode none --main-gpu 0"),
+        ({"devices": ("CUDA0", "CUDA2"), "layer_split": (5, 0, 3), "split_mode": "layer"},
+         "--device CUDA0,CUDA2 --gpu-layers 9 --split-mode layer --tensor-split 5,4"),
+        ({"layer_split": (5, 0, 3), "split_mode": "layer"},
+         "--no-mmproj --gpu-layers 9 --split-mode layer --tensor-split 5,0,4"),
+        ({"devices": ("CUDA0", "CUDA1"), "layer_split": (1, 1), "split_mode": "tensor"},
+         "--device CUDA0,CUDA1 --gpu-layers 999 --split-mode tensor"),
+        ({"devices": ("Vulkan0",), "layer_split": (8,), "cpu_experts": 3}, "--main-gpu 0 --n-cpu-moe 3"),
+    ],
+)  # fmt: skip
+def test_only_gpus_that_hold_something_are_named(changes: dict[str, object], words: str) -> None:
+    assert words in shlex.join(llama_server("m.gguf", None, some_settings(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split_mode": "layer", "layer_split": (4, 4), "devices": ("CUDA0", "CUDA1")},
+         "--spec-draft-model d.gguf --spec-draft-device CUDA1 --spec-draft-ngl 999 --spec-draft-n-max 3"),
+        ({"split_mode": "tensor", "layer_split": (1, 1), "devices": ("CUDA0", "CUDA1")},
+         "--spec-draft-model d.gguf --spec-draft-n-max 3"),
+        ({}, "--spec-draft-model d.gguf --spec-draft-n-max 3"),
+    ],
+)  # fmt: skip
+def test_the_draft_model_lies_with_the_last_layers(changes: dict[str, object], words: str) -> None:
+    said = shlex.join(llama_server("m.gguf", None, some_settings(draft_tokens=3, **changes), draft_path="d.gguf"))
+    assert words in said

@@ -4,13 +4,13 @@ from dataclasses import replace
 from bercail.core.build import Recipe, Target
 from bercail.core.document import builds_document, trials_document
 from bercail.core.engine import EMBEDDED, Make, Offer
-from bercail.core.engine_report import builds_section, offers_section, trials_line, trials_section
+from bercail.core.engine_report import builds_section, devices_sections, offers_section, trials_line, trials_section
 from bercail.core.model import Format
 from bercail.core.options import PURPOSES
 from bercail.core.pace import Joint, Timing
 from bercail.core.trial import Trial, refused
 from bercail.core.units import GIB
-from fakes.models import a_build
+from fakes.models import a_build, a_gpu
 
 NATIVE = Offer(name="llama.cpp", id="b1-cpu-native-1", make=Make.NATIVE)
 
@@ -102,3 +102,20 @@ def test_engines_at_hand_are_listed_with_what_they_read_and_lack() -> None:
     )  # fmt: skip
     told = builds_document((), ((library, "2026.4"),))
     assert json.loads(json.dumps(told))["at_hand"][0]["lacks"] == ["tools", "n"]
+
+
+def test_what_engines_see_is_listed_with_what_is_wrong() -> None:
+    seeing = replace(NATIVE, gpus=(a_gpu(capability="8.6"), a_gpu("CUDA1")))
+    blind = replace(NATIVE, id="b1-vulkan", trouble="sees no GPU")
+    (section,) = devices_sections((EMBEDDED, seeing, blind))
+    assert section.rows == (
+        (NATIVE.id, "CUDA0", "card", "8.6", "8.00 GiB", "7.80 GiB"),
+        (NATIVE.id, "CUDA1", "card", "?", "8.00 GiB", "7.80 GiB"),
+        ("b1-vulkan", "none", "sees no GPU", "", "", ""),
+    )
+    assert devices_sections((EMBEDDED,)) == ()
+
+
+def test_what_ran_on_gpus_has_no_order_of_weights() -> None:
+    on_gpus = a_trial(replace(NATIVE, gpus=(a_gpu(),)), 1.0)
+    assert trials_section((on_gpus,), PURPOSES["chat"]).rows[0][1] == "on GPUs"

@@ -141,6 +141,30 @@ def test_apples_gpus_go_by_another_name_in_engines() -> None:
     assert outcome(plan, [*as_planned(plan), *as_planned(plan, 1, "MTL0")]).surprises == ()
 
 
+def test_a_file_that_is_mapped_for_a_gpu_takes_what_was_planned() -> None:
+    plan = planned(machine_named("m4-max-64gb"))
+    landed = [item for item in as_planned(plan, 1, "MTL0_Private") if item.part != "weights"]
+    mapping = Landed(place="MTL0_Mapped", part="weights", bytes=9 * MIB)
+    assert outcome(plan, [*as_planned(plan), *landed, mapping]).surprises == ()
+    beside = Landed(place="MTL1_Mapped", part="weights", bytes=9 * MIB)
+    assert outcome(plan, [*as_planned(plan), *landed, mapping, beside]).surprises == (
+        "9.00 MiB of weights landed on metal1, where nothing was planned",
+    )
+
+
+def test_of_slices_only_the_largest_is_told() -> None:
+    plan = planned(machine_named("2x rtx-3060-12gb"), split="tensor")
+    together = "Meta(CUDA0,CUDA1)"
+    sizes = {item.part: item.bytes for item in as_planned(plan, 1, together)}
+    for item in as_planned(plan, 2, together):
+        sizes[item.part] = max(item.bytes, sizes.get(item.part, 0))
+    landed = [Landed(place=together, part=part, bytes=size) for part, size in sizes.items()]
+    hosts = as_planned(plan, place="CUDA_Host")
+    assert outcome(plan, [*hosts, *landed]).surprises == ()
+    less = [replace(item, bytes=item.bytes // 4) for item in landed]
+    assert any("of weights did not land on cuda0" in words for words in outcome(plan, [*hosts, *less]).surprises)
+
+
 def test_what_spills_into_main_memory_is_told(on_two_cards: Fits) -> None:
     moved = 4 * MIB
     landed = changed(everywhere(on_two_cards), "CUDA1", "weights", -moved)

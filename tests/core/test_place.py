@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bercail.core.budget import Case
+from bercail.core.budget import Case, by_card
 from bercail.core.catalogue import machine_named
 from bercail.core.elsewhere import llama_server
+from bercail.core.engine import Choice, Make, Offer
 from bercail.core.explain import explain
 from bercail.core.machine import Backend, Gpu, Machine
 from bercail.core.model import Model
@@ -19,7 +20,7 @@ from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.report import plan_line, plan_sections
 from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB
-from fakes.models import a_machine, a_model, a_shape, a_tensor, machines, models, wishes
+from fakes.models import a_gpu, a_machine, a_model, a_shape, a_tensor, machines, models, wishes
 
 ALL = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 gpus = st.lists(
@@ -260,3 +261,65 @@ def test_flags_for_llama_server_count_what_comes_after_the_last_layer() -> None:
     alone = llama_server("/m.gguf", None, planned("2x rtx-3090", a_large_model()).settings)
     assert alone[alone.index("--main-gpu") + 1] == "0"
     assert "--no-kv-offload" not in alone
+
+
+def with_gpus(*cards: Gpu, offered: tuple[Gpu, ...] | None = None, **wish: Any) -> Fits:
+    """A plan for a machine of this house, with an engine that sees these cards or the ones offered."""
+    offer = Offer(name="llama.cpp", id="b1", make=Make.PORTABLE, gpus=cards if offered is None else offered)
+    machine = replace(a_machine(16 * GIB), gpus=cards)
+    verdict = decide(machine, a_large_model(8), EngineOptions(**wish), engine=Choice(offer=offer, because="x"))
+    assert isinstance(verdict, Fits), verdict.why
+    return verdict
+
+
+CARD = a_gpu("CUDA0", available_bytes=8 * GIB)
+
+
+def test_the_devices_that_hold_something_are_named() -> None:
+    both = with_gpus(CARD, replace(CARD, device="CUDA2"), split="layer")
+    assert both.settings.devices == ("CUDA0", "CUDA2")
+    assert [device.name for device in both.devices] == ["cpu", "cuda0", "cuda2"]
+    assert because(both, "gpus") == "of those that this engine sees"
+    assert because(with_gpus(CARD, gpus="0"), "gpus") == "as asked"
+
+
+def test_an_engine_that_sees_gpus_is_kept_off_them_where_nothing_is_put_there() -> None:
+    assert with_gpus(CARD, gpu_layers=0).settings.devices == ("none",)
+    assert with_gpus(offered=(CARD,), gpus="none").settings.devices == ("none",)
+    assert with_gpus().settings.devices == ()
+    assert planned("rtx-3090", a_large_model(4)).settings.devices == ()  # nobody knows their names there
+
+
+def test_the_fastest_card_that_holds_all_is_taken_and_of_equals_the_one_with_most_room() -> None:
+    small = replace(CARD, available_bytes=3 * GIB)
+    assert with_gpus(small, replace(CARD, device="CUDA1")).settings.layer_split == (0, 8)
+    fast = replace(CARD, device="CUDA1", bandwidth_bytes_per_s=1e12, available_bytes=6 * GIB)
+    assert with_gpus(CARD, fast).settings.layer_split == (0, 8)
+    assert with_gpus(CARD, replace(CARD, device="CUDA1")).settings.layer_split == (8, 0)
+    parted = with_gpus(small, replace(small, device="CUDA1", bandwidth_bytes_per_s=1e12), split="none")
+    assert parted.settings.layer_split[0] == 0
+    assert 0 < parted.settings.layer_split[1] < 8
+
+
+def test_gpus_of_several_makers_are_warned_about() -> None:
+    mixed = (replace(CARD, name="NVIDIA X"), replace(CARD, name="AMD Radeon RX 6800", device="CUDA1"))
+    words = "; GPUs of NVIDIA and AMD together are not tried yet, and go at the pace of the slowest"
+    assert because(with_gpus(*mixed, split="layer"), "gpus") == f"of those that this engine sees{words}"
+
+
+def test_a_gpu_that_shares_the_main_memory_takes_no_mapping() -> None:
+    shared = replace(CARD, shared=True, card="cpu")
+    plan = with_gpus(shared)
+    assert not plan.settings.mmap
+    assert because(plan, "mmap") == "the GPU shares this memory and cannot map files"
+    assert with_gpus(shared, mmap=True).settings.mmap
+    taken, budget = by_card(plan.devices)
+    assert taken == {"cpu": sum(device.total_bytes for device in plan.devices)}
+    assert budget == {"cpu": 24 * GIB}
+
+
+def test_gpus_that_are_asked_for_must_be_there() -> None:
+    verdict = decide(a_machine(), a_model(), EngineOptions(gpus="0"))
+    assert isinstance(verdict, NoFit)
+    assert (verdict.why, verdict.contradiction) == ("--gpus needs a GPU, and there is none that can be used here", True)
+    assert isinstance(decide(a_machine(), a_model(), EngineOptions(gpus=" None ")), Fits)

@@ -21,7 +21,7 @@ from fakes.models import a_machine, a_model, a_shape, a_tensor, machines, models
 
 GEMMA = a_shape(12, 4, 2, 128, sliding_window=512, swa_layers=((True,) * 5 + (False,)) * 2)
 LARGE = a_shape(32, 32, 8, 128)
-PLACES = {"split_mode", "layer_split", "cpu_experts"}
+PLACES = {"devices", "split_mode", "layer_split", "cpu_experts"}
 """Settings that only machines with GPUs have reasons for."""
 ALL = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 

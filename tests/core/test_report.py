@@ -14,7 +14,7 @@ from bercail.core.model import Findings, FoundModel, Model, ModelFile, Role, Tok
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.units import GIB, MIB
-from fakes.models import a_found, a_machine, a_model, a_shape, a_tensor, machines, models, wishes
+from fakes.models import a_found, a_gpu, a_machine, a_model, a_shape, a_tensor, machines, models, wishes
 from fakes.news import EVERY_NEWS, a_plan
 
 
@@ -296,3 +296,11 @@ def test_a_bar_of_what_does_not_fit_goes_beyond_the_end_of_memory() -> None:
 def test_every_bar_is_as_long_as_any_other(machine: Machine, model: Model, wish: EngineOptions) -> None:
     (device,) = decide(machine, model, wish).devices
     assert len(report.device_bar(device)) == report.BAR_CELLS + 1
+
+
+def test_gpus_are_told_as_far_as_they_are_known() -> None:
+    known = a_gpu("CUDA0", name="NVIDIA X", capability="8.6", bandwidth_bytes_per_s=936e9)
+    inside = a_gpu("", name="some GPU", shared=True)
+    lines = report.machine_lines(replace(a_machine(), gpus=(known, inside)))
+    assert lines[2] == "CUDA0: NVIDIA X, 8.6: 7.80 GiB of 8.00 GiB available, reads 936.0 GB/s by its data sheet"
+    assert lines[3] == "some GPU: 7.80 GiB of 8.00 GiB of main memory available"

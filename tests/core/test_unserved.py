@@ -27,15 +27,9 @@ def test_of_the_whole(gateway: Gateway, word: str) -> None:
     assert word in told
 
 
-@pytest.mark.parametrize(
-    ("model", "word"),
-    [
-        (replace(PLAIN, source=ModelFile(path="x", gpus=(0,))), "models.m.gpus"),
-    ],
-)
-def test_of_a_model(model: Declared, word: str) -> None:
-    (told,) = unserved(Configuration(models=(model,)))
-    assert told.startswith(word)
+def test_models_ask_for_nothing_that_is_not_done() -> None:
+    declared = replace(PLAIN, source=ModelFile(path="x", gpus=("0",)))
+    assert unserved(Configuration(models=(declared,))) == ()
 
 
 def test_what_is_done_is_not_told() -> None:

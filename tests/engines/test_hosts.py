@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from bercail.core.build import Recipe, Target
+from bercail.core.engine import Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec
 from bercail.engines import LlamaCpp, Server
-from fakes.models import some_settings
+from fakes.models import a_build, some_settings
 
 SPEC = LaunchSpec(model_id="m", model_path="/m.gguf", weights_bytes=1, settings=some_settings(kv_unified=True))
 
@@ -87,3 +89,71 @@ def test_what_cannot_serve_is_refused(tmp_path: Path, text: str, words: str) -> 
 def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is no program that can be run"):
         start(tmp_path / "none", [])
+
+
+LISTING = """
+import os, sys
+assert sys.argv[-1] == "--list-devices"
+order, relict = os.environ["CUDA_DEVICE_ORDER"], os.environ.get("LLAMA_ARG_DEVICE")
+print("Available devices:")
+print(f"  CUDA0: {order} {relict} (24135 MiB, 23871 MiB free)")
+"""
+
+
+def look(folder: Path, text: str, target: Target = Target.CUDA, environment: dict[str, str] | None = None) -> Offer:
+    """What a build whose server is ``text`` says of its GPUs."""
+    a_program(folder, text)
+    build = a_build(f"b1-{target}", recipe=Recipe(target=target, portable=True), folder=str(folder))
+    return asyncio.run(LlamaCpp(Server.built(build, environment or {}, ask_s=1.0)).look())
+
+
+def test_a_build_is_asked_for_its_gpus_in_the_environment_that_it_runs_in(tmp_path: Path) -> None:
+    offer = look(tmp_path, LISTING, environment={"LLAMA_ARG_DEVICE": "none"})
+    assert [(gpu.device, gpu.name) for gpu in offer.gpus] == [("CUDA0", "PCI_BUS_ID None")]
+    assert offer.trouble == ""
+    (chosen,) = look(tmp_path, LISTING, environment={"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}).gpus
+    assert chosen.name == "FASTEST_FIRST None"
+
+
+def test_a_build_for_the_cpu_is_not_asked(tmp_path: Path) -> None:
+    assert look(tmp_path, "raise SystemExit(9)", Target.CPU).trouble == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("print('Available devices:'); print('  (none)')", "sees no GPU (`nvidia-smi` tells of the driver)"),
+        ("import sys; print('no libcuda.so.1', file=sys.stderr); sys.exit(127)",
+         "lists no GPUs: it ended with status 127 and said: no libcuda.so.1"),
+        ("raise SystemExit(3)", "lists no GPUs: it ended with status 3 and said: nothing"),
+        ("import time; time.sleep(60)", "could not be asked for its GPUs: "),
+        ("print('Available devices:'); print('  CUDA0: X (0 MiB, 0 MiB free)')",
+         "is not told how much memory CUDA0 (X) has"),
+    ],
+)  # fmt: skip
+def test_why_a_build_for_gpus_sees_none_is_told(tmp_path: Path, text: str, words: str) -> None:
+    offer = look(tmp_path, text)
+    assert words in offer.trouble
+    assert offer.gpus == ()
+
+
+def test_a_build_that_is_gone_is_told_of(tmp_path: Path) -> None:
+    gone = a_build("b1-cuda", recipe=Recipe(target=Target.CUDA), folder=str(tmp_path / "gone"))
+    assert "could not be asked" in asyncio.run(Server.built(gone, {}).look()).trouble
+
+
+def test_a_server_that_was_found_may_know_of_gpus_or_not(tmp_path: Path) -> None:
+    seeing = Server.found(a_program(tmp_path, LISTING), {}, print, ask_s=1.0)
+    assert [gpu.device for gpu in asyncio.run(seeing.look()).gpus] == ["CUDA0"]
+    old = Server.found(a_program(tmp_path, "print('unknown argument')"), {}, print, ask_s=1.0)
+    assert asyncio.run(old.look()) == old.offer
+    none = Server.found(a_program(tmp_path, "print('Available devices:')"), {}, print, ask_s=1.0)
+    assert asyncio.run(none.look()).trouble == ""
+
+
+def test_where_sycl_does_not_start_vulkan_is_named(tmp_path: Path) -> None:
+    a_program(tmp_path, "import sys; print('Exception caught at file:x', file=sys.stderr); sys.exit(1)")
+    build = a_build("b1-sycl", recipe=Recipe(target=Target.SYCL, portable=True), folder=str(tmp_path))
+    with pytest.raises(EngineError) as caught:
+        asyncio.run(LlamaCpp(Server.built(build, {})).start(SPEC, lambda _: None))
+    assert caught.value.hint.endswith("`bercail engine build --backend vulkan`, then --engine vulkan")

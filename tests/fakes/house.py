@@ -214,6 +214,8 @@ class FakeEngine:
         outcomes: errors that the next starts raise; None is success.
         gate: starts wait for it.
         stop_gate: stops wait for it.
+        seen: its offer when it is asked what it sees; None is the same as before.
+        looks: how often it was asked that.
     """
 
     name = "fake"
@@ -221,6 +223,8 @@ class FakeEngine:
 
     def __init__(self, offer: Offer = BOXED) -> None:
         self.offer = offer
+        self.seen: Offer | None = None
+        self.looks = 0
         self.outcomes: list[Exception | None] = []
         self.gate: asyncio.Event | None = None
         self.stop_gate: asyncio.Event | None = None
@@ -235,6 +239,10 @@ class FakeEngine:
         self.cancelled = 0
         self.most_alive = 99
         self.alive: set[int] = set()
+
+    async def look(self) -> Offer:
+        self.looks += 1
+        return self.seen or self.offer
 
     async def account(
         self, model_path: str, settings: EngineSettings, draft_path: str | None = None

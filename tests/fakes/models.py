@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bercail.core.build import Build, Recipe, Target
 from bercail.core.engine import EngineSettings
-from bercail.core.machine import Cpu, Machine, MemoryPool
+from bercail.core.machine import Backend, Cpu, Gpu, Machine, MemoryPool
 from bercail.core.model import (
     ArraySummary,
     Capability,
@@ -67,6 +67,14 @@ def a_machine(available: int = 8 * GIB, **cpu: Any) -> Machine:
     )  # fmt: skip
     memory = MemoryPool(total_bytes=max(available, 16 * GIB), available_bytes=available)
     return Machine(system="Linux", cpu=replace(plain, **cpu), memory=memory)
+
+
+def a_gpu(device: str = "CUDA0", **changes: Any) -> Gpu:
+    """A card of 8 GiB, nearly all of it free."""
+    plain = Gpu(
+        name="card", backend=Backend.CUDA, total_bytes=8 * GIB, available_bytes=8 * GIB - 200 * MIB, device=device
+    )
+    return replace(plain, **changes)
 
 
 def a_build(build_id: str = "b1-cpu-native-1", **changes: Any) -> Build:

@@ -1,5 +1,6 @@
 """Every engine that can run a model, measured; what is measured decides from then on."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from bercail.core.options import EngineOptions, Settings
 from bercail.core.trial import Trial
 from bercail.flows import compare
 from bercail.flows.choose import chosen
+from bercail.flows.machine import Here
 from fakes.house import ClosingUpstream, FakeEngine, Fakes, run
-from fakes.models import a_machine, a_model, a_tensor
+from fakes.models import a_gpu, a_machine, a_model, a_tensor
 from flows.test_measure import said
 
 OTHER = Offer(name="fake", id="b1-cpu-portable-1", make=Make.PORTABLE)
@@ -52,7 +54,8 @@ def test_each_engine_is_tried_with_each_order_of_weights_and_the_best_is_taken_f
         (OTHER.id, False), (OTHER.id, True), ("embedded", False), ("embedded", True),
     ]  # fmt: skip
     assert all(trial.resident_bytes == 123 and trial.planned_bytes for trial in trials)
-    found = chosen(fakes.house(), a_machine(), a_model("a", tensors=(a_tensor("blk.0.ffn_up.weight", 512, "q8_0"),)))
+    here = Here(machine=a_machine(), offers=tuple(engine.offer for engine in fakes.house().engines))
+    found = chosen(fakes.house(), here, a_model("a", tensors=(a_tensor("blk.0.ffn_up.weight", 512, "q8_0"),)))
     assert found.choice.offer == OTHER
     assert len(found.lessons.paces) == 2
 
@@ -107,3 +110,13 @@ def test_only_engines_that_read_the_model_are_compared() -> None:
     fakes.others = (*fakes.others, FakeEngine(ONNX))
     (trial,) = compared(fakes)
     assert (trial.offer, trial.repack, trial.failure) == (ONNX, False, "")
+
+
+def test_a_build_that_sees_a_gpu_is_measured_once_on_it() -> None:
+    fakes = bench(answers(50, 400), answers(100, 400), answers(100, 300))
+    build = FakeEngine(Offer(name="fake", id="b1-cuda", make=Make.PORTABLE, target="cuda"))
+    build.seen = replace(build.offer, gpus=(a_gpu(),))
+    fakes.others = (build,)
+    trials = compared(fakes)
+    assert [trial.offer.id for trial in trials].count("b1-cuda") == 1
+    assert build.starts[0].settings.devices == ("CUDA0",)

@@ -163,8 +163,8 @@ def test_the_document_says_all_of_it() -> None:
     shared = {"ttl_s": None, "keep": "normal", "priority": 0, "groups": ()}
     assert found["models"] == [
         {
-            "id": "a", "line": 4, "kind": "file", "aliases": ("gpt", "x"), **shared, "path": "./a.gguf", "gpus": (0, 1),
-            "wishes": {"context": 4096},
+            "id": "a", "line": 4, "kind": "file", "aliases": ("gpt", "x"), **shared, "path": "./a.gguf",
+            "gpus": ("0", "1"), "wishes": {"context": 4096},
         },
         {
             "id": "b", "line": 5, "kind": "command", "aliases": (), **shared,

@@ -3,20 +3,23 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bercail.core import news
+from bercail.core.engine import Make, Offer
 from bercail.core.errors import EngineError, RefusedError, StoreError
 from bercail.core.launch import Landed
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.pace import LEAST_SPREAD, Timing
 from bercail.core.units import GIB
 from bercail.flows import measure, plan
+from bercail.flows.lessons import recall
 from bercail.flows.measure import LONGEST_PROMPT
-from fakes.house import ClosingUpstream, Fakes, run
-from fakes.models import a_model, a_tensor
+from fakes.house import ClosingUpstream, FakeEngine, Fakes, run
+from fakes.models import a_gpu, a_model, a_tensor
 from fakes.upstream import Scripted
 
 
@@ -37,7 +40,7 @@ def timed(fakes: Fakes, *answers: Scripted, told: list[news.News] | None = None)
     fakes.upstream = ClosingUpstream(*(answers or ANSWERS))
     news_to = [] if told is None else told
     found = run(lambda: measure(fakes.house(), "a", news_to.append))
-    assert not fakes.engine.alive
+    assert not any(engine.alive for engine in (fakes.engine, *fakes.others))
     assert not fakes.journal.running
     return found
 
@@ -190,3 +193,18 @@ def test_an_engine_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys.modules["bercail.flows.measure"], "_PATIENCE_S", 0.01)
     with pytest.raises(EngineError, match=r"no answer to a prompt of 64 tokens within 0.01 s"):
         timed(Fakes(), Scripted(before_headers=asyncio.Event()))
+
+
+def on_gpu(layers: int) -> Fakes:
+    """A build that sees a card, asked to put so many layers on it."""
+    build = FakeEngine(Offer(name="fake", id="b1-cuda", make=Make.PORTABLE, target="cuda"))
+    build.seen = replace(build.offer, gpus=(a_gpu(),))
+    return Fakes(others=(build,), settings=Settings(engine=EngineOptions(gpu_layers=layers)))
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(4, 1), (2, 0)])
+def test_a_model_that_is_half_on_a_gpu_says_nothing_of_others(layers: int, kept: int) -> None:
+    fakes = on_gpu(layers)
+    timed(fakes)
+    (build,) = fakes.others
+    assert len(recall(fakes.house(), fakes.prober.machine, build).paces) == kept

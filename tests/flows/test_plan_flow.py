@@ -5,6 +5,7 @@ import pytest
 
 from bercail.core import news
 from bercail.core.budget import Part
+from bercail.core.engine import Make, Offer
 from bercail.core.errors import NotFoundError, ReadError, RefusedError, StoreError
 from bercail.core.model import Format, Role, Stored
 from bercail.core.options import EngineOptions, Settings
@@ -12,8 +13,8 @@ from bercail.core.plan import Fits, NoFit
 from bercail.core.units import MIB
 from bercail.flows import Planned, check, plan
 from fakes.configuration import configuration
-from fakes.house import Fakes, run
-from fakes.models import a_machine, a_model, a_tensor
+from fakes.house import FakeEngine, Fakes, run
+from fakes.models import a_gpu, a_machine, a_model, a_tensor
 
 
 def test_a_plan_is_made_for_this_machine_under_the_wishes_in_the_settings() -> None:
@@ -185,3 +186,13 @@ def test_another_machine_is_planned_for_with_gguf_alone() -> None:
     fakes.reader.models["/m/a.gguf"] = a_model("a", format=Format.ONNX, tensors=(), stored=Stored(bytes=9, weights=9))
     with pytest.raises(RefusedError, match="a is onnx; other machines are planned for with GGUF models only"):
         run(lambda: plan(fakes.house(), "a", a_machine()))
+
+
+def test_the_engine_in_the_box_is_not_asked_about_gpus() -> None:
+    build = FakeEngine(Offer(name="fake", id="b1-cuda", make=Make.PORTABLE, target="cuda"))
+    build.seen = replace(build.offer, gpus=(a_gpu(),))
+    fakes = Fakes(others=(build,))
+    fakes.add("a")
+    planned = run(lambda: plan(fakes.house(), "a"))
+    with pytest.raises(RefusedError, match="knows nothing of GPUs"):
+        run(lambda: check(fakes.house(), planned, print))

@@ -11,7 +11,7 @@ from bercail.core.model import Format, Role, Stored
 from bercail.core.options import EngineOptions, LibraryOptions, Settings
 from bercail.flows.prepare import Prepared, prepare
 from fakes.house import FakeEngine, Fakes, run
-from fakes.models import a_found, a_machine, a_model, a_shape, a_tensor
+from fakes.models import a_found, a_gpu, a_machine, a_model, a_shape, a_tensor
 
 UNUSABLE = TemplateVerdict(usable=False, why="raises an error")
 
@@ -211,3 +211,24 @@ def test_what_another_engine_reads_is_rendered_by_that_engine(template: str | No
     assert prepared.chat_refusal == refusal
     assert prepared.engine is fakes.others[0]
     assert fakes.engine.tried == []
+
+
+def test_what_keeps_a_model_from_gpus_is_told() -> None:
+    fakes = made()
+    build = FakeEngine(Offer(name="fake", id="b1-cuda", make=Make.PORTABLE, target="cuda"))
+    build.seen = replace(build.offer, trouble="sees no GPU")
+    fakes.others = (build,)
+    prepared, told = do(fakes)
+    assert prepared.engine is fakes.engine
+    assert "a runs on fake: b1-cuda sees no GPU" in warnings(told)
+
+
+def test_a_launch_on_a_gpu_names_it() -> None:
+    fakes = made()
+    build = FakeEngine(Offer(name="fake", id="b1-cuda", make=Make.PORTABLE, target="cuda"))
+    build.seen = replace(build.offer, gpus=(a_gpu(),))
+    fakes.others = (build,)
+    prepared, _ = do(fakes)
+    assert prepared.engine is build
+    assert prepared.spec.settings.devices == ("CUDA0",)
+    assert [gpu.device for gpu in prepared.machine.gpus] == ["CUDA0"]

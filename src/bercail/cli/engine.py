@@ -13,11 +13,11 @@ from bercail.cli.render import say, show, show_json, show_sections
 from bercail.cli.tell import make_bar, warn
 from bercail.core.build import Target
 from bercail.core.document import builds_document, trials_document
-from bercail.core.engine_report import builds_section, offers_section, trials_line, trials_section
+from bercail.core.engine_report import builds_section, devices_sections, offers_section, trials_line, trials_section
 from bercail.core.launch import Progress
 from bercail.core.options import EngineOptions, LibraryOptions, purpose_of
 from bercail.core.units import format_bytes
-from bercail.flows import Order, built, chosen, compare, glance, use
+from bercail.flows import Here, Order, around, built, chosen, compare, use
 from bercail.flows import build as make
 from bercail.wiring import build_house
 
@@ -84,22 +84,22 @@ def build(
 def list_(*, as_json: bool, config: str | None) -> int:
     """List the engines at hand and those that were built here, and say which is used."""
     house = build_house(config, {})
-    builds = house.workshop.builds()
+    builds, here = house.workshop.builds(), asyncio.run(around(house))
     if as_json:
-        show_json(builds_document(builds, _at_hand(house)))
+        show_json(builds_document(builds, _at_hand(house, here)))
         return 0
-    show_sections((offers_section(_at_hand(house)),))
+    show_sections((offers_section(_at_hand(house, here)), *devices_sections(here.offers)))
     if builds:
         show_sections((builds_section(builds),))
     else:
         show(_NONE)
-    choice = chosen(house, glance(house), None).choice
+    choice = chosen(house, here, None).choice
     show(f"used     {choice.offer}: {choice.because}")
     return 0
 
 
-def _at_hand(house: "House") -> "tuple[tuple[Offer, str], ...]":
-    return tuple((engine.offer, engine.build) for engine in house.engines)
+def _at_hand(house: "House", here: Here) -> "tuple[tuple[Offer, str], ...]":
+    return tuple((offer, engine.build) for offer, engine in zip(here.offers, house.engines, strict=True))
 
 
 @command.command("use")
@@ -107,7 +107,7 @@ def _at_hand(house: "House") -> "tuple[tuple[Offer, str], ...]":
 @_CONFIG
 def use_(*, name: str, config: str | None) -> int:
     """Use the engine NAME where the settings and the command line name none; `auto` leaves it to Bercail again."""
-    choice = use(build_house(config, {}), name)
+    choice = asyncio.run(use(build_house(config, {}), name))
     show(f"used     {choice.offer}: {choice.because}")
     return 0
 

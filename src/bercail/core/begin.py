@@ -63,7 +63,8 @@ def begin(machine: Machine, model: Model, wish: EngineOptions) -> EngineSettings
         flash_attention=wish.flash_attention is not False,
         threads=threads,
         threads_batch=wish.threads_batch or (wish.threads or _prefill_threads(machine)),
-        mmap=wish.mmap is not False,
+        # Drivers of GPUs without memory of their own cannot take a mapping: the engine reads the file for them itself.
+        mmap=not any(gpu.shared for gpu in machine.gpus) if wish.mmap is None else wish.mmap,
         repack=wish.repack is not False,
         embedding=embedding,
         pooling=pooling,

@@ -38,16 +38,29 @@ class Device:
         name: ``cpu`` is main memory.
         budget_bytes: what may be taken.
         parts: what is taken; they add up to ``total_bytes``.
+        card: the name under which its memory is counted, whichever engine takes it; empty if that is ``name``.
     """
 
     name: str
     budget_bytes: Bytes
     parts: tuple[Part, ...]
+    card: str = ""
 
     @property
     def total_bytes(self) -> Bytes:
         """All parts together."""
         return sum(part.bytes for part in self.parts)
+
+
+def by_card(devices: Sequence[Device]) -> tuple[Mapping[str, Bytes], Mapping[str, Bytes]]:
+    """What is taken of each memory, and what may be; a GPU that shares the main memory takes of that."""
+    taken: dict[str, Bytes] = {}
+    budget: dict[str, Bytes] = {}
+    for device in devices:
+        card = device.card or device.name
+        taken[card] = taken.get(card, 0) + device.total_bytes
+        budget[card] = budget.get(card, 0) + device.budget_bytes
+    return taken, budget
 
 
 _TOLD_AS: Mapping[str, str] = {
@@ -165,7 +178,9 @@ class Case:
             *(self._draft(settings) if index == used[-1] or settings.split_mode == split.Split.TENSOR else ()),
             Part(name="driver", bytes=DRIVER_BYTES),
         ]
-        return _device(f"{gpu.backend}{index}", gpu.available_bytes, parts, GPU_MARGIN_BYTES, GPU_MARGIN_SHARE)
+        name = f"{gpu.backend}{gpu.number if gpu.device else index}"
+        device = _device(name, gpu.available_bytes, parts, GPU_MARGIN_BYTES, GPU_MARGIN_SHARE)
+        return replace(device, card=gpu.card)
 
     def fits(self, settings: EngineSettings) -> bool:
         """Whether all parts together stay within the budget of each device."""

@@ -110,6 +110,12 @@ def _backend(raw: object, where: str, _: list[str]) -> object:
     return Backend(str(raw))
 
 
+def _flag(raw: object, where: str, _: list[str]) -> object:
+    if not isinstance(raw, bool):
+        raise _wrong(where, f"true or false is wanted, not {raw!r}")
+    return raw
+
+
 _TEXT, _COUNT, _NUMBER = _plain(str, "text"), _plain(int, "a whole number"), _plain(float, "a number")
 _READERS: Mapping[str, _Reader] = {
     "Machine.system": _TEXT,
@@ -143,4 +149,8 @@ _READERS: Mapping[str, _Reader] = {
     "Gpu.total_bytes": _COUNT,
     "Gpu.available_bytes": _COUNT,
     "Gpu.bandwidth_bytes_per_s": _or_none(_NUMBER),
+    "Gpu.device": _TEXT,
+    "Gpu.capability": _or_none(_TEXT),
+    "Gpu.shared": _flag,
+    "Gpu.card": _TEXT,
 }

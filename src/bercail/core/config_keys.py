@@ -68,12 +68,15 @@ COMMON: Keys = (
         choices=OVERFLOWS, ours=True),
 )  # fmt: skip
 WISHES: Keys = tuple(
-    Key(name=spec.name, shape=Shape.OPTION, help=spec.help, ours=True) for spec in options_of(EngineOptions)
+    Key(name=spec.name, shape=Shape.OPTION, help=spec.help, ours=True)
+    for spec in options_of(EngineOptions)
+    if spec.name != "gpus"  # a list here
 )
 FILE: Keys = (
     Key(name="model", shape=Shape.TEXT, help="A GGUF file, or the id of a model that `bercail models` lists.",
         ours=True),
-    Key(name="gpus", shape=Shape.TEXTS, help="GPUs that it may use, by number.", ours=True),
+    Key(name="gpus", shape=Shape.TEXTS, help="GPUs that it may use, by number or by the engine's "
+        "name for them, such as Vulkan1; none is the CPU alone.", ours=True),
     *WISHES,
 )  # fmt: skip
 MODEL: Keys = (*FILE, *COMMAND, *COMMON)

@@ -71,7 +71,7 @@ def command_of(spec: CommandSpec) -> CommandSpec:
 def started_by(model: Declared) -> str:
     """The command line that starts a model, as a shell would read it; or its file and wishes."""
     if isinstance(model.source, ModelFile):
-        gpus = (f"gpus={','.join(map(str, model.source.gpus))}",) if model.source.gpus else ()
+        gpus = (f"gpus={','.join(model.source.gpus)}",) if model.source.gpus else ()
         wishes = (f"{name}={value}" for name, value in model.source.wishes.items())
         return " ".join((model.source.path, *gpus, *wishes))
     spec = command_of(model.source)

@@ -71,17 +71,18 @@ class ModelFile:
 
     Attributes:
         path: a GGUF file, or the id of a model that is found.
-        gpus: numbers of the GPUs that it may use; empty is all.
+        gpus: that it may use, by number or by the engine's names for them; empty leaves it to us.
         wishes: options of the engine that are set for this model, by name; the others are the general ones.
     """
 
     path: str
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     wishes: Mapping[str, object] = field(default_factory=dict)
 
     def wish(self, general: EngineOptions) -> EngineOptions:
         """The wishes for it: its own, else the general ones."""
-        return replace(general, **self.wishes)  # type: ignore[arg-type] # each was read as its option
+        wished = replace(general, **self.wishes)  # type: ignore[arg-type] # each was read as its option
+        return replace(wished, gpus=",".join(self.gpus)) if self.gpus else wished
 
 
 Source: TypeAlias = ModelFile | CommandSpec

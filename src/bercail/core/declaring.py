@@ -1,5 +1,6 @@
 """One model of a configuration, from its tree to its value."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -346,11 +347,19 @@ def _wish(spec: Option, node: Node, reading: Reading, table: Table) -> object:
     return read_value(spec, [] if isinstance(node, Items) else {}, origin=place)
 
 
-def _gpus(table: Table, reading: Reading) -> tuple[int, ...]:
+_GPU = re.compile(r"[A-Za-z]*\d{1,3}|none", re.ASCII)
+
+
+def _gpus(table: Table, reading: Reading) -> tuple[str, ...]:
+    texts = tuple(dict.fromkeys(table.texts("gpus")))
     for item in table.scalars("gpus"):
-        if not (item.text.isascii() and item.text.isdigit() and len(item.text) <= 3):
-            raise reading.error(item.line, f"{table.at('gpus')}: {item.text!r} is no number of a GPU", "count from 0")
-    return tuple(dict.fromkeys(int(text) for text in table.texts("gpus")))
+        if not _GPU.fullmatch(item.text) or (item.text == "none" and len(texts) > 1):
+            raise reading.error(
+                item.line,
+                f"{table.at('gpus')}: {item.text!r} is no number of a GPU, nor a name such as CUDA0",
+                "count from 0, as `bercail engine list` does; [none] keeps it off all of them",
+            )
+    return texts
 
 
 def read_timeouts(table: Table, reading: Reading, default: Timeouts) -> Timeouts:

@@ -67,7 +67,9 @@ def _draft_arguments(settings: EngineSettings, draft_path: str | None) -> tuple[
         if draft_path
         else ("--spec-type", "draft-mtp")
     )
-    return (*who, "--spec-draft-n-max", str(settings.draft_tokens))
+    alone = settings.split_mode != "tensor" and settings.layer_split and settings.devices
+    where = ("--spec-draft-device", settings.devices[-1], "--spec-draft-ngl", _ALL) if alone and draft_path else ()
+    return (*who, *where, "--spec-draft-n-max", str(settings.draft_tokens))
 
 
 _ALL = "999"
@@ -75,17 +77,20 @@ _ALL = "999"
 
 def _gpu_arguments(settings: EngineSettings, drafting_layers: int) -> tuple[str, ...]:
     """Where the layers go; what comes after the last one counts as one more, on the GPU that has it."""
+    named = ("--device", ",".join(settings.devices)) if settings.devices else ()
     if not settings.layer_split:
-        return ("--gpu-layers", "0", "--no-kv-offload", "--no-mmproj-offload")
+        return (*named, "--gpu-layers", "0", "--no-kv-offload", "--no-mmproj-offload")
     if settings.split_mode == "tensor":
-        return ("--gpu-layers", _ALL, "--split-mode", "tensor")
-    used = max(index for index, count in enumerate(settings.layer_split) if count)
+        return (*named, "--gpu-layers", _ALL, "--split-mode", "tensor")
+    # Named devices are those that hold something: the engine then opens no other, and counts among these.
+    held = [count for count in settings.layer_split if count or not settings.devices]
+    used = max(index for index, count in enumerate(held) if count)
     after = drafting_layers + 1
-    counts = [count + after * (index == used) for index, count in enumerate(settings.layer_split)]
+    counts = [count + after * (index == used) for index, count in enumerate(held)]
     where = ("--split-mode", "layer", "--tensor-split", ",".join(map(str, counts)))
     alone = ("--split-mode", "none", "--main-gpu", str(used))
     return (
-        "--gpu-layers", str(sum(counts)), *(where if settings.split_mode == "layer" else alone),
+        *named, "--gpu-layers", str(sum(counts)), *(where if settings.split_mode == "layer" else alone),
         *(("--n-cpu-moe", str(settings.cpu_experts)) if settings.cpu_experts else ()),
     )  # fmt: skip
 

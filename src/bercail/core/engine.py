@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bercail.core.machine import Gpu
 from bercail.core.model import Format, Pooling
 from bercail.core.units import Bytes, Tokens
 
@@ -33,6 +34,8 @@ class Offer:
         processor: what it was built for, in words; empty if it runs on others as well.
         reads: formats of models it can load.
         lacks: what of requests it refuses, by the names that clients use.
+        gpus: what it saw when it was last asked, in its order.
+        trouble: why it sees none although it was made for some, or could not be asked; empty if all is well.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Offer:
     processor: str = ""
     reads: tuple[Format, ...] = (Format.GGUF,)
     lacks: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    trouble: str = ""
 
     def __str__(self) -> str:
         return self.name if self.make in (Make.EMBEDDED, Make.LIBRARY) else f"{self.name} ({self.id})"
@@ -89,6 +94,8 @@ class EngineSettings:
         split_mode: how GPUs share the model: ``none`` (one of them), ``layer``, ``tensor``.
         layer_split: layers on each GPU, in order, those before them staying in main memory; with ``tensor`` a 1 for
             each GPU, which has a slice of every layer. Empty without GPUs.
+        devices: the engine's names of the GPUs that hold layers, in the order of ``layer_split``; ``none`` keeps it off
+            all that it sees. Empty leaves that to the engine.
         cpu_experts: the routed experts of so many first layers stay in main memory.
         draft_tokens: guessed ahead by a draft model or the model's own drafting head (MTP); 0 loads neither.
     """
@@ -113,6 +120,7 @@ class EngineSettings:
     warmup: bool = True
     split_mode: str = "none"
     layer_split: tuple[int, ...] = ()
+    devices: tuple[str, ...] = ()
     cpu_experts: int = 0
     draft_tokens: int = 0
     cores: tuple[int, ...] = ()

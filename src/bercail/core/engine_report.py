@@ -37,6 +37,25 @@ def offers_section(offers: Sequence[tuple[Offer, str]]) -> Section:
     return Section(title="Engines at hand", rows=rows, header=("name", "build", "reads", "lacks"))
 
 
+def devices_sections(offers: Sequence[Offer]) -> tuple[Section, ...]:
+    """What engines made for GPUs see; nothing where there are none."""
+    rows = [
+        (
+            offer.id,
+            gpu.device,
+            gpu.name,
+            gpu.capability or "?",
+            format_bytes(gpu.total_bytes),
+            format_bytes(gpu.available_bytes),
+        )
+        for offer in offers
+        for gpu in offer.gpus
+    ]
+    rows += [(offer.id, "none", offer.trouble, "", "", "") for offer in offers if offer.trouble]
+    header = ("engine", "device", "name", "kernels", "memory", "free")
+    return (Section(title="GPUs that engines see", rows=tuple(rows), header=header),) if rows else ()
+
+
 def trials_section(trials: Sequence[Trial], purpose: Purpose) -> Section:
     """Engines as they were measured, the fastest first."""
     many = purpose.clients > 1
@@ -68,6 +87,8 @@ def trials_line(trials: Sequence[Trial]) -> str:
 
 
 def _order(trial: Trial) -> str:
+    if trial.offer.gpus:
+        return "on GPUs"
     if trial.offer.make is Make.LIBRARY:
         return "in types of its own"
     return "rearranged" if trial.repack else "as they are"

@@ -1,7 +1,7 @@
 """A plan beside what an engine really took: what was off, and what landed where it should not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bercail.core.budget import Device, as_told
 from bercail.core.launch import Landed
@@ -100,7 +100,7 @@ def _taken(plan: Fits, landed: Sequence[Landed]) -> dict[tuple[str, str], Bytes]
     found: dict[tuple[str, str], Bytes] = {}
     working: dict[tuple[str, int], Bytes] = {}
     mapped = copied = context = 0
-    for item in landed:
+    for item in (part for told in landed for part in _apart(plan, told)):
         if item.place == "CPU_Mapped":
             mapped += item.bytes
             continue
@@ -125,13 +125,34 @@ _REARRANGED = ("CPU_REPACK", "AMX")
 """Buffers of weights that are copied into another order."""
 _METAL = "mtl"
 """How an engine begins the names of Apple's GPUs."""
+_TOGETHER = "Meta("
+"""How it begins the name of a buffer that several GPUs have a slice of."""
+
+
+def _apart(plan: Fits, told: Landed) -> tuple[Landed, ...]:
+    """A buffer of one device as it was told; of slices, of which only the largest is told, the others as planned.
+
+    Of a file that is mapped for a GPU the mapping is told, however little of it lies there: that is taken as planned.
+    """
+    planned = {device.name: _planned(device, told.part) for device in plan.devices}
+    if told.place.endswith("_Mapped") and not told.place.startswith("CPU"):
+        return (replace(told, bytes=planned.get(_device(told.place), told.bytes)),)
+    if not told.place.startswith(_TOGETHER):
+        return (told,)
+    places = told.place.removeprefix(_TOGETHER).rstrip(")").split(",")
+    sizes = {place: planned.get(_device(place), 0) for place in places}
+    largest = max(places, key=lambda place: sizes[place])
+    return tuple(
+        replace(told, place=place, bytes=told.bytes if place == largest else min(size, told.bytes))
+        for place, size in sizes.items()
+    )
 
 
 def _device(place: str) -> str:
     """The plan's name of the device where an engine's buffer lies."""
     if place.startswith("CPU") or place in _REARRANGED or place.endswith("_Host"):
         return "cpu"
-    name = place.lower()
+    name = place.lower().removesuffix("_mapped").removesuffix("_private")
     return f"metal{name.removeprefix(_METAL)}" if name.startswith(_METAL) else name
 
 

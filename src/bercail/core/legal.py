@@ -99,7 +99,9 @@ def _cannot_draft(model: Model, wish: EngineOptions) -> str:
 def _cannot_split(machine: Machine, model: Model, wish: EngineOptions) -> str:
     """Why the GPUs cannot share the model as asked, or empty."""
     if not machine.gpus:
-        asked = [name for name, value in (("--split", wish.split), ("--gpu-layers", wish.gpu_layers)) if value]
+        here = None if (wish.gpus or "").strip().lower() == "none" else wish.gpus
+        wishes = (("--split", wish.split), ("--gpu-layers", wish.gpu_layers), ("--gpus", here))
+        asked = [name for name, value in wishes if value]
         return f"{asked[0]} needs a GPU, and there is none that can be used here" if asked else ""
     backend = machine.gpus[0].backend
     if wish.split == "row":

@@ -25,6 +25,11 @@ class Gpu:
         total_bytes: its memory.
         available_bytes: of that, what other programs leave.
         bandwidth_bytes_per_s: of its memory, by its data sheet, or None.
+        device: what the engine that sees it calls it, such as ``CUDA0``; empty if none was asked.
+        capability: which kernels it can run, as its driver words it (``8.6``, ``gfx1100``), or None.
+        shared: its memory is the main memory.
+        card: the name under which its memory is counted, the same for all engines that see it; empty if that is the
+            name of the device.
     """
 
     name: str
@@ -32,6 +37,15 @@ class Gpu:
     total_bytes: Bytes
     available_bytes: Bytes
     bandwidth_bytes_per_s: float | None = None
+    device: str = ""
+    capability: str | None = None
+    shared: bool = False
+    card: str = ""
+
+    @property
+    def number(self) -> int:
+        """By which the engine tells it from others of its backend; 0 where there is but one."""
+        return int("".join(character for character in self.device if character.isdigit()) or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

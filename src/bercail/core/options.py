@@ -255,6 +255,10 @@ class EngineOptions:
         None, Kind.CHOICE, "How GPUs share the model: one of them, whole layers, or a slice of every layer.",
         choices=("none", "layer", "row", "tensor"),
     )  # fmt: skip
+    gpus: str | None = option(
+        None, Kind.TEXT, "GPUs that it may be put on, by number or by the engine's name for them, such as 0,2 or "
+        "Vulkan1; none is the CPU alone.",
+    )  # fmt: skip
     gpu_layers: int | None = option(
         None, Kind.COUNT, "Layers on GPUs, counted from the last; the others stay in main memory.", minimum=0
     )

@@ -28,12 +28,26 @@ def shared_by(case: Case, settings: EngineSettings) -> Iterator[EngineSettings]:
     if not gpus:
         return
     settings = replace(settings, cpu_experts=0)
-    yield replace(settings, split_mode=Split.NONE.value, layer_split=(layers, *[0] * (gpus - 1)))
+    for index in _each(case):
+        alone = tuple(layers * (index == other) for other in range(gpus))
+        yield replace(settings, split_mode=Split.NONE.value, layer_split=alone)
     if gpus == 1:
         return
     if case.gpus[0].backend in _TENSOR_BACKENDS and not refuses_slices(case.model, settings):
         yield replace(settings, split_mode=Split.TENSOR.value, layer_split=(1,) * gpus)
     yield replace(settings, split_mode=Split.LAYER.value, layer_split=(layers, *[0] * (gpus - 1)))
+
+
+def _each(case: Case) -> list[int]:
+    """GPUs that differ, the fastest first, of equally fast ones that with most room."""
+    order = sorted(
+        range(len(case.gpus)),
+        key=lambda index: (-(case.gpus[index].bandwidth_bytes_per_s or 0.0), -case.gpus[index].available_bytes),
+    )
+    alike = {
+        (gpu.bandwidth_bytes_per_s, gpu.available_bytes): index for index, gpu in reversed(tuple(enumerate(case.gpus)))
+    }
+    return [index for index in order if index in alike.values()]
 
 
 def placements(case: Case, settings: EngineSettings, wish: EngineOptions) -> Iterator[EngineSettings]:
@@ -45,7 +59,8 @@ def placements(case: Case, settings: EngineSettings, wish: EngineOptions) -> Ite
     whole = [found for found in _every(case, settings, wish) if wish.split in (None, found.split_mode)]
     if wish.gpu_layers is None or wish.gpu_layers >= layers:
         yield from whole
-    parted = [found for found in whole if found.split_mode != Split.TENSOR][-1:]
+    shared = [found for found in whole if found.split_mode == Split.LAYER]
+    parted = shared or [found for found in whole if found.split_mode == Split.NONE][:1]
     context = wish.context or min(case.model.context_length, USEFUL_CONTEXT)
     for found in parted:
         if wish.gpu_layers is not None:
@@ -95,4 +110,6 @@ def _with_layers(case: Case, settings: EngineSettings, count: int) -> EngineSett
     """``settings`` with the last ``count`` layers on GPUs; none of them without any."""
     if count == 0:
         return replace(settings, split_mode=Split.NONE.value, layer_split=(), cpu_experts=0)
-    return case.placed(replace(settings, layer_split=(count, *[0] * (len(case.gpus) - 1))))
+    home = next(index for index, held in enumerate(settings.layer_split) if held)
+    split = tuple(count * (index == home) for index in range(len(case.gpus)))
+    return case.placed(replace(settings, layer_split=split))

@@ -198,6 +198,7 @@ def _case(machine: Machine, model: Model, wish: EngineOptions, lessons: Lessons,
 def _fits(asked: _Asked, settings: EngineSettings, rates: tuple[Rate, ...]) -> Fits:
     case, model, wish = asked.case, asked.case.model, asked.wish
     offer = asked.engine.offer
+    settings = replace(settings, devices=_devices(asked, settings))
     return Fits(
         model_id=model.id,
         model_path=model.path,
@@ -221,6 +222,15 @@ def _fits(asked: _Asked, settings: EngineSettings, rates: tuple[Rate, ...]) -> F
         copied_bytes=case.repacked.copied if settings.repack else 0,
         lessons=case.lessons,
     )
+
+
+def _devices(asked: _Asked, settings: EngineSettings) -> tuple[str, ...]:
+    """The engine's names of the GPUs that hold something; that it must keep off them, where none does."""
+    if asked.machine.gpus and not asked.machine.gpus[0].device:  # a machine that one does not have
+        return ()
+    pairs = zip(asked.machine.gpus, settings.layer_split, strict=bool(settings.layer_split))
+    used = tuple(gpu.device for gpu, count in pairs if count)
+    return used or (("none",) if asked.engine.offer.gpus else ())
 
 
 def _placed(asked: _Asked, settings: EngineSettings) -> tuple[Reason, ...]:

@@ -7,6 +7,7 @@ from bercail.core import memory
 from bercail.core.bind import Bound
 from bercail.core.budget import Case
 from bercail.core.cpulist import format_cpulist
+from bercail.core.devices import makers
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Machine
 from bercail.core.model import Model
@@ -50,7 +51,7 @@ def fixed_reasons(
         ("kv_type_k", settings.kv_type_k, wish.kv_type_k is not None, _cache(settings.kv_type_k, wish)),
         ("kv_type_v", settings.kv_type_v, wish.kv_type_v is not None, _cache(settings.kv_type_v, wish)),
         ("flash_attention", settings.flash_attention, wish.flash_attention is not None, "less memory, no loss"),
-        ("mmap", settings.mmap, wish.mmap is not None, "weights are shared with the file cache"),
+        ("mmap", settings.mmap, wish.mmap is not None, _mapped(settings)),
         ("repack", settings.repack, wish.repack is not None, _repack(settings, copied, order)),
         ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
         ("embedding", settings.embedding, wish.embedding is not None, _for(wish, "what the model is for")),
@@ -76,6 +77,12 @@ def bind_reasons(settings: EngineSettings, place: Bound) -> tuple[Reason, ...]:
     return (
         Reason(setting="cores", value=format_cpulist(settings.cores) or "all", because=place.because),
         Reason(setting="numa", value=node, because=place.memory),
+    )
+
+
+def _mapped(settings: EngineSettings) -> str:
+    return (
+        "weights are shared with the file cache" if settings.mmap else "the GPU shares this memory and cannot map files"
     )
 
 
@@ -206,6 +213,8 @@ def place_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) -> 
             because=_layers(on_gpus, layers) if wish.gpu_layers is None else "as asked",
         ),
     ]
+    if settings.devices:
+        rows.insert(0, Reason(setting="gpus", value=", ".join(settings.devices), because=_gpus(case, wish)))
     if settings.split_mode == "layer":
         split = ", ".join(map(str, settings.layer_split))
         rows.append(Reason(setting="layer_split", value=split, because="the fullest GPU is as empty as can be"))
@@ -213,6 +222,13 @@ def place_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) -> 
         because = "an expert is used for few tokens; the rest of the layer stays on the GPU"
         rows.append(Reason(setting="cpu_experts", value=str(settings.cpu_experts), because=because))
     return tuple(rows)
+
+
+def _gpus(case: Case, wish: EngineOptions) -> str:
+    """Why these, and what there is to know of them together."""
+    whose = makers(case.gpus)
+    mixed = f"; GPUs of {' and '.join(whose)} together are not tried yet, and go at the pace of the slowest"
+    return ("as asked" if wish.gpus else "of those that this engine sees") + (mixed if len(whose) > 1 else "")
 
 
 def speed_reasons(wish: EngineOptions, rates: Sequence[Rate]) -> tuple[Reason, ...]:

@@ -8,7 +8,7 @@ from bercail.core.budget import Device, Part, as_told
 from bercail.core.cpulist import cpus_text
 from bercail.core.explain import Explanation
 from bercail.core.lessons import Lessons
-from bercail.core.machine import Machine
+from bercail.core.machine import Gpu, Machine
 from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import Findings, Model, Tokenizer
@@ -116,7 +116,17 @@ def machine_lines(machine: Machine) -> tuple[str, ...]:
     second = (
         f"{format_bytes(memory.available_bytes)} of {format_bytes(memory.total_bytes)} memory available{limit}{speed}"
     )
-    return (first, second, *machine.notes)
+    return (first, second, *(_gpu_line(gpu) for gpu in machine.gpus), *machine.notes)
+
+
+def _gpu_line(gpu: Gpu) -> str:
+    name = f"{gpu.device}: {gpu.name}" if gpu.device else gpu.name
+    kernels = f", {gpu.capability}" if gpu.capability else ""
+    read = gpu.bandwidth_bytes_per_s
+    speed = f", reads {format_bandwidth(read)} by its data sheet" if read else ""
+    where = " of main memory" if gpu.shared else ""
+    room = f"{format_bytes(gpu.available_bytes)} of {format_bytes(gpu.total_bytes)}{where} available"
+    return f"{name}{kernels}: {room}{speed}"
 
 
 _TELLING_SETS = (

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
-from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Gateway
-from bercail.core.declared import Declared
 
 
 def unserved(configuration: Configuration) -> tuple[str, ...]:
     """What is not done, one sentence each."""
-    return (*_in_general(configuration), *(text for model in configuration.models for text in _of_model(model)))
+    return tuple(_in_general(configuration))
 
 
 def _in_general(configuration: Configuration) -> Iterator[str]:
@@ -23,9 +21,3 @@ def _in_general(configuration: Configuration) -> Iterator[str]:
     ):  # fmt: skip
         if asked:
             yield text
-
-
-def _of_model(model: Declared) -> Iterator[str]:
-    source = model.source
-    if not isinstance(source, CommandSpec) and source.gpus:
-        yield f"models.{model.id}.gpus: no engine of Bercail runs on GPUs yet; a command does"

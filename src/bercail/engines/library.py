@@ -95,6 +95,10 @@ class LibraryEngine:
         kind = self._kind
         return Offer(name=kind.name, id=kind.name, make=Make.LIBRARY, reads=kind.reads, lacks=kind.lacks)
 
+    async def look(self) -> Offer:
+        """Its offer: our workers run it on the CPU."""
+        return self.offer
+
     def installed(self) -> bool:
         """Whether the library is there; nothing is imported."""
         return importlib.util.find_spec(self._kind.module) is not None

@@ -9,15 +9,15 @@ from bercail.flows.engine import Order, build, built
 from bercail.flows.hand import load, logs, profiles, running, switch, unload
 from bercail.flows.inspect import inspect, search
 from bercail.flows.keys import Revoked, create, revoke, usage
-from bercail.flows.machine import glance, look
+from bercail.flows.machine import Here, around, glance, look, survey
 from bercail.flows.measure import measure
 from bercail.flows.plan import Planned, check, plan
 from bercail.flows.reread import Source
 from bercail.flows.up import Request, up
 
 __all__ = [
-    "Answer", "Checked", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "Source", "ask", "build", "built",
-    "check", "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load", "logs", "look",
-    "measure", "plan", "profiles", "revoke", "running", "search", "switch", "take_seat", "unload", "up", "usage",
-    "use",
+    "Answer", "Checked", "Here", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "Source", "around", "ask",
+    "build", "built", "check", "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load",
+    "logs", "look", "measure", "plan", "profiles", "revoke", "running", "search", "survey", "switch", "take_seat",
+    "unload", "up", "usage", "use",
 ]  # fmt: skip

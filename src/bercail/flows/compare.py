@@ -1,19 +1,19 @@
 """``bercail engine compare MODEL``: every engine that can run it, measured on this machine, and the winner."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from bercail.core import news
 from bercail.core.choice import compared
-from bercail.core.engine import Make
+from bercail.core.engine import Make, Offer
 from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.model import Format, FoundModel
 from bercail.core.options import purpose_of
 from bercail.core.pace import usual_s
 from bercail.core.trial import Trial, refused
 from bercail.flows.inspect import resolve
-from bercail.flows.machine import glance
+from bercail.flows.machine import Here, around
 from bercail.flows.measure import Timed, remember, time
 from bercail.ports import House
 
@@ -31,8 +31,9 @@ async def compare(house: House, name: str, tell: Callable[[news.News], None]) ->
     """
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     form = (await asyncio.to_thread(house.reader.read, found.path)).format
+    here = await around(house)
     timed: list[Timed] = []
-    trials = [await _trial(one, found, tell, timed.append) for one in _variants(house, form)]
+    trials = [await _trial(one, here.offers, found, tell, timed.append) for one in _variants(house, here, form)]
     if not trials:
         raise NotFoundError(f"no engine here reads {form}", hint="see `bercail engine list`", code="engine_not_found")
     for one in timed:  # only now: half a comparison would be taken for a whole one
@@ -44,23 +45,26 @@ async def compare(house: House, name: str, tell: Callable[[news.News], None]) ->
     return tuple(sorted(trials, key=lambda trial: trial.request_s or float("inf")))
 
 
-def _variants(house: House, form: Format) -> Iterator[House]:
+def _variants(house: House, here: Here, form: Format) -> Iterator[House]:
     """The same house with each engine that reads the model, and each order of weights, asked for."""
     wish = house.settings.engine
-    machine = glance(house)
-    able = [engine.offer for engine in house.engines if form in engine.offer.reads]
-    for offer in compared(able, machine, wish.engine):
-        own = offer.make is Make.LIBRARY  # it has an order of its own
+    able = [offer for offer in here.offers if form in offer.reads]
+    for offer in compared(able, here.machine, wish.engine):
+        own = offer.make is Make.LIBRARY or offer.gpus  # it has an order of its own, or rearranges nothing on a GPU
         for order in (None,) if own else (True, False) if wish.repack is None else (wish.repack,):
             changed = replace(wish, engine=offer.id, repack=order)
             yield replace(house, settings=replace(house.settings, engine=changed))
 
 
 async def _trial(
-    house: House, found: FoundModel, tell: Callable[[news.News], None], hear: Callable[[Timed], None]
+    house: House,
+    offers: Sequence[Offer],
+    found: FoundModel,
+    tell: Callable[[news.News], None],
+    hear: Callable[[Timed], None],
 ) -> Trial:
     wish = house.settings.engine
-    offer = next(engine.offer for engine in house.engines if engine.offer.id == wish.engine)
+    offer = next(offer for offer in offers if offer.id == wish.engine)
     tell(news.Trying(engine=str(offer), repack=wish.repack is True))
     try:
         timed = await time(house, found, tell)

@@ -1,16 +1,35 @@
-"""The machine, and how fast its memory is read."""
+"""The machine, how fast its memory is read, and what each engine sees of it beside the CPU."""
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bercail.core import news
+from bercail.core.choice import AUTO, drives
+from bercail.core.declared import ModelFile
+from bercail.core.devices import beside, one_card_each, usable
+from bercail.core.engine import Make, Offer
 from bercail.core.errors import StoreError
 from bercail.core.machine import Machine
-from bercail.ports import House
+from bercail.core.prefer import View, in_order
+from bercail.ports import Engine, House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """This machine, as it is now.
+
+    Attributes:
+        machine: without GPUs.
+        offers: of every engine, in the order of the house, with the GPUs that it sees.
+    """
+
+    machine: Machine
+    offers: tuple[Offer, ...]
 
 
 def glance(house: House) -> Machine:
-    """The machine, with the reading speed of its memory if it was measured before."""
+    """The machine without GPUs, with the reading speed of its memory if it was measured before."""
     machine = house.prober.probe()
     kept = house.cache.get("bandwidth", house.prober.fingerprint(machine))
     measured = kept.get("bytes_per_s") if kept else None
@@ -31,6 +50,46 @@ def look(house: House, tell: Callable[[news.News], None]) -> Machine:
     except StoreError as error:
         tell(news.Warned(text=str(error)))
     return _reading(machine, measured)
+
+
+async def around(house: House) -> Here:
+    """The machine, and the GPUs that engines see which may be chosen; what they say of free memory holds now."""
+    machine = await asyncio.to_thread(glance, house)
+    offers = await asyncio.gather(*(_seen(house, engine) for engine in house.engines))
+    cards = one_card_each([offer.gpus for offer in offers])
+    return Here(
+        machine=machine,
+        offers=tuple(replace(offer, gpus=gpus) for offer, gpus in zip(offers, cards, strict=True)),
+    )
+
+
+async def survey(house: House, tell: Callable[[news.News], None]) -> Machine:
+    """The machine as `look` gives it, with the GPUs of the engine that comes first for them; what is wrong is told."""
+    machine = await asyncio.to_thread(look, house, tell)
+    here = await around(house)
+    for offer in here.offers:
+        if offer.trouble:
+            tell(news.Warned(text=f"{offer.id} {offer.trouble}"))
+    views = (
+        View(offer=offer, machine=beside(machine, usable(offer.gpus, None, forced=False)))
+        for offer in here.offers
+        if drives(offer, machine)
+    )
+    return next((view.machine for view in in_order(tuple(views))), machine)
+
+
+async def _seen(house: House, engine: Engine) -> Offer:
+    return await engine.look() if _may_run(house, engine.offer) else engine.offer
+
+
+def _may_run(house: House, offer: Offer) -> bool:
+    """Whether settings or the configuration leave it a chance; somebody else's must be named."""
+    sources = (model.source for model in house.configuration.models)
+    wishes = [source.wishes.get("engine") for source in sources if isinstance(source, ModelFile)]
+    named = [str(wish or AUTO) for wish in (house.settings.engine.engine, *wishes)]
+    if AUTO in named and offer.make is not Make.FOUND:
+        return True
+    return any(name == offer.make or name in offer.id for name in named)
 
 
 def _reading(machine: Machine, bytes_per_s: float) -> Machine:

@@ -17,6 +17,7 @@ from bercail.core.lessons import Pace
 from bercail.core.model import FoundModel
 from bercail.core.options import purpose_of
 from bercail.core.pace import NOISY, Joint, Timing, pace_of, with_joint
+from bercail.core.split import Split
 from bercail.core.units import Bytes, Seconds, Tokens
 from bercail.flows.inspect import allotted, resolve, what_is_meant
 from bercail.flows.lessons import keep, recall
@@ -75,12 +76,19 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
 
 
 def remember(house: House, timed: Timed, tell: Callable[[news.News], None]) -> None:
-    """Keep what a model's answers say, beside what else its engine has taught; not what a part of the cores says."""
+    """Keep what a model's answers say, beside what else its engine has taught.
+
+    Nothing of what a part of the cores says, nor of a model that lies on GPUs in part.
+    """
     prepared = timed.prepared
     cores = prepared.plan.settings.cores
     if cores and set(cores) != set(prepared.machine.cpu.logical_cpus):
         text = f"timed on {cpus_text(cores)} alone, so nothing is kept: plans would take it for all of them"
         tell(news.Warned(text=text))
+        return
+    on_gpus = sum(prepared.plan.settings.layer_split)
+    if on_gpus and prepared.plan.settings.split_mode != Split.TENSOR and on_gpus < prepared.model.shape.layers:
+        tell(news.Warned(text=f"{on_gpus} layers were on GPUs and the others not, so nothing is kept"))
         return
     lessons = recall(house, prepared.machine, prepared.engine).with_pace(timed.pace)
     keep(house, prepared.machine, prepared.engine, lessons, tell)

@@ -15,7 +15,7 @@ from bercail.core.model import Format, Model, Role
 from bercail.core.plan import Verdict, decide
 from bercail.flows.choose import chosen
 from bercail.flows.inspect import allotted, inspect, what_is_meant, with_draft
-from bercail.flows.machine import glance
+from bercail.flows.machine import around
 from bercail.ports import House
 
 
@@ -41,16 +41,16 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
         RefusedError: it is not a model that can be served alone, or is declared by a command.
     """
     meant, general = what_is_meant(house, name), house
-    model, here = await asyncio.gather(inspect(house, name), asyncio.to_thread(glance, house))
+    model, here = await asyncio.gather(inspect(house, name), around(house))
     house = meant.house
     model = await with_draft(house, model)
     refuse_unservable(model)
     if machine is not None and model.format is not Format.GGUF:
         raise RefusedError(f"{model.id} is {model.format}; other machines are planned for with GGUF models only")
-    share, wish = allotted(general, meant, machine or here), house.settings.engine
+    share, wish = allotted(general, meant, machine or here.machine), house.settings.engine
     if machine is None:
         found = chosen(house, here, model)
-        verdict = decide(here, model, wish, engine=found.choice, lessons=found.lessons, allotment=share)
+        verdict = decide(found.machine, model, wish, engine=found.choice, lessons=found.lessons, allotment=share)
     else:
         verdict = decide(machine, model, wish, engine=_elsewhere(machine), allotment=share)
     return Planned(model=model, verdict=verdict)
@@ -58,8 +58,8 @@ async def plan(house: House, name: str, machine: Machine | None = None) -> Plann
 
 def _elsewhere(machine: Machine) -> Choice:
     """What a plan for another machine is made for."""
-    yet = "; no engine of Bercail runs on GPUs yet" if machine.gpus else ""
-    return Choice(offer=EMBEDDED, because=f"as llama.cpp b11549 would run it on that machine{yet}")
+    build = f"; `bercail engine build --backend {machine.gpus[0].backend}` there" if machine.gpus else ""
+    return Choice(offer=EMBEDDED, because=f"as llama.cpp b11549 would run it on that machine{build}")
 
 
 async def check(house: House, planned: Planned, tell: Callable[[news.News], None]) -> tuple[Part, ...]:
@@ -71,6 +71,10 @@ async def check(house: House, planned: Planned, tell: Callable[[news.News], None
     """
     if planned.model.format is not Format.GGUF:
         raise RefusedError(f"{planned.verdict.engine} says nothing of {planned.model.id} before it is loaded")
+    if planned.verdict.settings.layer_split:
+        raise RefusedError(
+            "--check asks the engine in the box, which knows nothing of GPUs; a load is held to its plan"
+        )
     settings, draft = planned.verdict.settings, planned.model.draft
     header = hashlib.sha256(
         repr([_content(model) for model in (planned.model, draft)]).encode("utf-8", "replace")

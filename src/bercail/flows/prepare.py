@@ -18,7 +18,7 @@ from bercail.core.reasons import not_as_asked
 from bercail.core.report import no_fit_hint
 from bercail.flows.choose import chosen
 from bercail.flows.inspect import with_draft
-from bercail.flows.machine import glance
+from bercail.flows.machine import Here, around
 from bercail.flows.plan import refuse_unservable
 from bercail.ports import Engine, House
 
@@ -61,7 +61,7 @@ async def prepare(
     house: House,
     found: FoundModel,
     tell: Callable[[news.News], None],
-    machine: Machine | None = None,
+    here: Here | None = None,
     allotment: Allotment | None = None,
 ) -> Prepared:
     """The launch of a model under the wishes in the settings.
@@ -70,12 +70,13 @@ async def prepare(
         house: what is built here.
         found: the model.
         tell: hears every step.
-        machine: to plan for; as it is now, if it is None.
+        here: to plan for; as it is now, if it is None.
         allotment: its share of the cores if it asks for one; None is that of the only model there is.
 
     Raises:
         ReadError: its file cannot be read or must not be loaded.
         RefusedError: it cannot be served, or does not fit.
+        UsageError: the settings name a GPU that is not there.
     """
     model = await read(house, found)
     refuse_unservable(model)
@@ -83,9 +84,10 @@ async def prepare(
     for audited in filter(None, (model, model.draft)):
         await asyncio.to_thread(house.reader.audit_vocabulary, audited)
     chat_refusal = await _chat_refusal(house, model, tell)
-    planned_for = await asyncio.to_thread(glance, house) if machine is None else machine
-    found_engine = chosen(house, planned_for, model)
-    lessons = found_engine.lessons
+    found_engine = chosen(house, await around(house) if here is None else here, model)
+    if found_engine.idle:
+        tell(news.Warned(text=f"{model.id} runs on {found_engine.choice.offer}: {found_engine.idle}"))
+    planned_for, lessons = found_engine.machine, found_engine.lessons
     wish, choice = house.settings.engine, found_engine.choice
     verdict = decide(planned_for, model, wish, engine=choice, lessons=lessons, allotment=allotment)
     if isinstance(verdict, NoFit):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bercail.core import news
 from bercail.core.allotment import Allotment
-from bercail.core.budget import MAIN_MEMORY
+from bercail.core.budget import MAIN_MEMORY, by_card
 from bercail.core.command import CommandSpec
 from bercail.core.declared import Declared
 from bercail.core.engine import Make, Offer
@@ -121,9 +121,9 @@ class Entry:
             limit = (declared.concurrency_limit if declared else None) or MOST_AT_ONCE
             return Need(bytes={}, slots=limit, keep=keep, priority=priority, ttl_s=ttl_s)
         plan = self.prepared.plan
-        bytes_by_device = {device.name: device.total_bytes for device in plan.devices}
+        bytes_by_device = dict(by_card(plan.devices)[0])
         if (node := plan.settings.numa) is not None:
-            bytes_by_device[f"NUMA node {node}"] = bytes_by_device[MAIN_MEMORY]
+            bytes_by_device[f"NUMA node {node}"] = plan.devices[0].total_bytes
         return Need(
             bytes=bytes_by_device,
             slots=plan.settings.slots,
@@ -141,8 +141,9 @@ class Entry:
         """
         assert self.prepared is not None, "what was not planned takes nothing that is known"
         plan, machine = self.prepared.plan, self.prepared.machine
-        rooms = {device.name: device.budget_bytes for device in plan.devices}
-        available = machine.memory.available_bytes
+        rooms = dict(by_card(plan.devices)[1])
+        shared = sum(gpu.available_bytes for gpu in machine.gpus if gpu.shared)
+        available = machine.memory.available_bytes + shared
         if general.memory is not None:
             available = min(available, max(general.memory, rooms[MAIN_MEMORY]))
         if (number := plan.settings.numa) is not None:

@@ -11,19 +11,19 @@ from bercail.core import news, schedule
 from bercail.core.configuration import Configuration, Profiles, Rule, Selector, SideRule
 from bercail.core.declared import Keep as Keeping
 from bercail.core.declared import ModelFile
+from bercail.core.devices import emptiest_first
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
-from bercail.core.machine import Machine
 from bercail.core.model import Findings
 from bercail.core.need import Policy, nobody_leaves
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Phase, ServedModel
 from bercail.core.seat import Stand
 from bercail.core.selecting import select
-from bercail.core.units import Seconds
+from bercail.core.units import Bytes, Seconds
 from bercail.core.unserved import unserved
 from bercail.flows.dispatch import Dispatcher
 from bercail.flows.lease import ResidentLease
-from bercail.flows.machine import glance
+from bercail.flows.machine import Here, around
 from bercail.flows.prepare import prepare, read
 from bercail.flows.reread import Source
 from bercail.flows.resident import Entry, served
@@ -68,7 +68,7 @@ class Supervisor:
         self._roster = roster or muster(house, findings, house.configuration)
         self._entries = dict(self._roster.entries)
         self._floor = Dispatcher(house, self._entries, tell, policy or Policy())
-        self._machine: Machine | None = None
+        self._here: Here | None = None
         self._source = source
         self._reloading = asyncio.Lock()
         self._profiles = Profiles(known=house.configuration.profiles)
@@ -363,11 +363,11 @@ class Supervisor:
             assert entry.failure is not None, "what was not found has its reason"
             raise entry.failure
         entry.error = ""
-        if self._machine is None or self._floor.is_empty:
-            self._machine = await asyncio.to_thread(glance, self._house)
+        if self._here is None or self._floor.is_empty:
+            self._here = await around(self._house)
         try:
-            house = self._wishing(entry)
-            prepared = await prepare(house, entry.found, self._tell, self._machine, entry.allotment)
+            house, here = self._wishing(entry), self._spread(self._here, entry)
+            prepared = await prepare(house, entry.found, self._tell, here, entry.allotment)
         except BercailError as error:
             entry.error = str(error)
             self._tell(news.LoadFailed(model_id=entry.id, error=str(error)))
@@ -380,6 +380,15 @@ class Supervisor:
             self._floor.feed(
                 schedule.TermsChanged(terms=replace(terms, needs={**terms.needs, entry.id: need}, budget=budget))
             )
+
+    def _spread(self, here: Here, entry: Entry) -> Here:
+        """``here`` with the GPUs first that others need least of: of like cards, each model takes the next."""
+        promised: dict[str, Bytes] = {}
+        for name, need in self._floor.state.terms.needs.items():
+            for card, count in need.bytes.items() if name != entry.id else ():
+                promised[card] = promised.get(card, 0) + count
+        offers = (replace(offer, gpus=emptiest_first(offer.gpus, promised)) for offer in here.offers)
+        return replace(here, offers=tuple(offers))
 
     def _wishing(self, entry: Entry) -> House:
         """The house with the wishes that a configuration has for this model."""

@@ -18,7 +18,7 @@ from bercail.core.news_report import level_of, log_lines
 from bercail.core.options import ServerOptions
 from bercail.core.units import format_bytes
 from bercail.flows.inspect import refuse
-from bercail.flows.machine import look
+from bercail.flows.machine import survey
 from bercail.flows.prepare import read
 from bercail.flows.reread import Source, watch
 from bercail.flows.roster import muster
@@ -67,7 +67,7 @@ async def up(house: House, request: Request) -> None:
         tell(news.Warned(text="models are named, so those that the configuration declares are not served"))
         house, declares = replace(house, configuration=Configuration(gateway=house.configuration.gateway)), False
     machine, findings = await asyncio.gather(
-        asyncio.to_thread(look, house, tell), asyncio.to_thread(_found, house, request.paths, declares=declares)
+        survey(house, tell), asyncio.to_thread(_found, house, request.paths, declares=declares)
     )
     tell(news.MachineProbed(machine=machine))
     if request.paths and not findings.models:

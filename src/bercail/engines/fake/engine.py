@@ -121,6 +121,10 @@ class FakeEngine:
         self.started.append(process)
         return process
 
+    async def look(self) -> Offer:
+        """Its offer: it sees no GPU."""
+        return self.offer
+
     async def account(
         self, model_path: str, settings: EngineSettings, draft_path: str | None = None
     ) -> tuple[Part, ...]:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bercail.core.budget import Part
+from bercail.core.build import Target
 from bercail.core.engine import EngineSettings, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Exit, Landed, LaunchSpec, Progress, TemplateVerdict
@@ -62,6 +63,10 @@ class LlamaCpp:
         """Its build: what it has taught is kept under this name."""
         return self._host.build
 
+    async def look(self) -> Offer:
+        """Its offer with the GPUs that it sees right now."""
+        return await self._host.look()
+
     async def start(self, spec: LaunchSpec, on_progress: Callable[[Progress], None]) -> RunningEngine:
         """A process that answered a health check.
 
@@ -74,7 +79,8 @@ class LlamaCpp:
         with nest(self._runtime_dir) as runtime:
             command, listens_at = await self._host.command(spec, runtime, log_path(self._log_dir, spec.model_id))
             command = replace(command, hear=partial(self._hear, spec.model_id))
-            start = Start(spec.model_id, on_progress, self._patience, partial(_explained, spec.model_id), listens_at)
+            explained = partial(_explained, spec.model_id, self.offer)
+            start = Start(spec.model_id, on_progress, self._patience, explained, listens_at)
             landed: list[Landed] = []
             return await launch(start, command, runtime, landed, partial(_overhear, landed))
 
@@ -109,11 +115,17 @@ def _overhear(landed: list[Landed], line: str) -> None:
         landed.append(found)
 
 
-def _explained(model_id: str, end: Exit) -> EngineError:
-    """Why it did not become ready."""
+_INSTEAD = "; Vulkan drives these cards as well: `bercail engine build --backend vulkan`, then --engine vulkan"
+
+
+def _explained(model_id: str, offer: Offer, end: Exit) -> EngineError:
+    """Why it did not become ready; where SYCL does not, with what else would."""
     if end.code == worker.MISSING_LIBRARY:
         return missing(model_id, end.log_tail)
     found = output.diagnose(end.log_tail, end.code)
     return EngineError(
-        f"{model_id} could not be loaded: {found.sentence}", hint=found.hint, code=found.code, log_tail=end.log_tail
+        f"{model_id} could not be loaded: {found.sentence}",
+        hint=found.hint + (_INSTEAD if offer.target == Target.SYCL else ""),
+        code=found.code,
+        log_tail=end.log_tail,
     )

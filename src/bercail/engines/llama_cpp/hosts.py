@@ -5,10 +5,11 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from bercail.core.build import Build
+from bercail.core.build import Build, Target
 from bercail.core.engine import EMBEDDED, Make, Offer
 from bercail.core.errors import EngineError
 from bercail.core.launch import Address, LaunchSpec
@@ -17,6 +18,7 @@ from bercail.engines import leashed
 from bercail.engines.leash import place_of
 from bercail.engines.llama_cpp import flags, server_flags, stand_in
 from bercail.engines.llama_cpp.child import check_library, clean_environment, make_command
+from bercail.engines.llama_cpp.devices import DEVICE_VERBOSITY, HINTS, parse_devices, silent_devices
 from bercail.engines.process import ChildProcess, Command
 from bercail.engines.runtime import end, listen_at
 
@@ -44,6 +46,10 @@ class Host(Protocol):
         """Under which lessons of this engine are kept."""
         ...
 
+    async def look(self) -> Offer:
+        """Its offer with the GPUs that it sees right now; where it sees none or cannot be asked, with the reason."""
+        ...
+
     def check(self) -> None:
         """See that it is there.
 
@@ -66,6 +72,10 @@ class Embedded:
 
     offer = EMBEDDED
     build = flags.BUILD
+
+    async def look(self) -> Offer:
+        """Its offer: the wheel in the box has no backend for GPUs."""
+        return self.offer
 
     def check(self) -> None:
         """See that the library is installed.
@@ -112,12 +122,12 @@ class Server:
         self.build = offer.id
 
     @classmethod
-    def built(cls, build: Build, environment: Mapping[str, str]) -> "Server":
+    def built(cls, build: Build, environment: Mapping[str, str], *, ask_s: Seconds = 20.0) -> "Server":
         """The server of a build made here."""
         make = Make.PORTABLE if build.recipe.portable else Make.NATIVE
         recipe = build.recipe
         offer = Offer(name="llama.cpp", id=build.id, make=make, target=recipe.target, processor=recipe.processor)
-        return cls(Path(build.folder) / PROGRAM, offer, environment=environment)
+        return cls(Path(build.folder) / PROGRAM, offer, environment=environment, ask_s=ask_s)
 
     @classmethod
     def found(
@@ -126,6 +136,25 @@ class Server:
         """A server that somebody else made."""
         offer = Offer(name="llama.cpp", id=str(program), make=Make.FOUND)
         return cls(program, offer, environment=environment, note=note, ask_s=ask_s)
+
+    async def look(self) -> Offer:
+        """Its offer with the GPUs that it lists; where it lists none although it was made for some, with the reason."""
+        if self.offer.target == Target.CPU and self.offer.make is not Make.FOUND:
+            return self.offer
+        try:
+            status, text = await self._said("-lv", DEVICE_VERBOSITY, "--list-devices")
+        except (EngineError, OSError) as error:
+            return replace(self.offer, trouble=f"could not be asked for its GPUs: {error}")
+        found = parse_devices(text)
+        if found is None:
+            if self.offer.make is Make.FOUND:  # older ones have no such flag
+                return self.offer
+            last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")
+            return replace(self.offer, trouble=f"lists no GPUs: it ended with status {status} and said: {last[:200]}")
+        if silent := silent_devices(text):
+            return replace(self.offer, gpus=found, trouble=f"is not told how much memory {', '.join(silent)} has")
+        needed = not found and self.offer.make is not Make.FOUND
+        return replace(self.offer, gpus=found, trouble=f"sees no GPU ({HINTS[self.offer.target]})" if needed else "")
 
     def check(self) -> None:
         """See that it can be run.
@@ -157,9 +186,8 @@ class Server:
         command = Command(
             argv=(sys.executable, "-P", "-m", leashed.__name__, str(self._program), *arguments),
             environment={
-                **clean_environment(self._environment),
+                **self._surroundings(),
                 **(_CHILD_MODE if child else {}),
-                "SYCL_CACHE_PERSISTENT": "0",
                 **place_of(spec.settings.cores, spec.settings.numa),
                 **spec.environment,
             },
@@ -173,7 +201,7 @@ class Server:
         if self.offer.make is not Make.FOUND:
             return None
         if self._dialect is None:
-            self._dialect = server_flags.parse_help(await self._said("--help"))
+            self._dialect = server_flags.parse_help((await self._said("--help"))[1])
             if "--model" not in self._dialect.flags:
                 raise EngineError(
                     f"{self._program} --help tells of no --model: it is no llama-server",
@@ -182,22 +210,32 @@ class Server:
                 )
         return self._dialect
 
-    async def _said(self, argument: str) -> str:
+    async def _said(self, *arguments: str) -> tuple[int, str]:
+        """Its exit status, and all it said."""
         lines: list[str] = []
-        command = Command(argv=(str(self._program), argument), environment=clean_environment(self._environment))
+        command = Command(argv=(str(self._program), *arguments), environment=self._surroundings())
         child = await ChildProcess.spawn(command, lines.append, lines.append)
         try:
             async with asyncio.timeout(self._ask_s):
-                await child.wait()
+                status = (await child.wait()).code
         except TimeoutError as error:
             raise EngineError(
-                f"{self._program} {argument} does not end within {self._ask_s:.0f} s",
+                f"{self._program} {arguments[-1]} does not end within {self._ask_s:.0f} s",
                 hint="name another with --engine",
                 code="engine_not_installed",
             ) from error
         finally:
             await asyncio.shield(end(child))
-        return "\n".join(lines)
+        return status, "\n".join(lines)
+
+    def _surroundings(self) -> dict[str, str]:
+        """What of our environment it gets, when it is asked for its GPUs and when it runs: both see the same."""
+        return {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the order of every other backend
+            "ZES_ENABLE_SYSMAN": "1",  # without it SYCL does not know how much memory is free
+            **clean_environment(self._environment),
+            "SYCL_CACHE_PERSISTENT": "0",
+        }
 
     def _translated(self, arguments: tuple[str, ...], dialect: server_flags.Dialect) -> tuple[str, ...]:
         words = server_flags.translate(arguments, dialect)

@@ -27,7 +27,7 @@ def memory_account(lines: Sequence[str]) -> Mapping[str, float]:
 
 
 _LANDED = re.compile(
-    r"(?:load_tensors|llama_kv_cache|llama_memory_recurrent|llama_context|sched_reserve): +(\w+) +"
+    r"(?:load_tensors|llama_kv_cache|llama_memory_recurrent|llama_context|sched_reserve): +(Meta\([\w,]+\)|\w+) +"
     r"(model|KV|RS|output|compute) buffer size = +([\d.]+) MiB"
 )
 _LANDED_PARTS = {

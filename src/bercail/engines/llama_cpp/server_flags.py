@@ -110,7 +110,8 @@ _RENAMED: Mapping[str, tuple[str, ...]] = {
     "--log-verbosity": ("--verbosity",),
 }
 _NEEDED = frozenset(("--model", "--mmproj", "--ctx-size", "--parallel", "--cache-type-k", "--cache-type-v",
-                     "--gpu-layers", "--spec-draft-model", "--chat-template"))  # fmt: skip
+                     "--gpu-layers", "--device", "--split-mode", "--tensor-split", "--main-gpu", "--n-cpu-moe",
+                     "--spec-draft-model", "--chat-template"))  # fmt: skip
 """Without one of these it would not run what was planned."""
 
 
