@@ -610,3 +610,10 @@ def test_a_server_that_stops_tells_only_those_with_a_key() -> None:
     assert bench.ask().status == 401
     assert bench.ask(CHAT, bearer(token)).status == 503
     assert bench.get("/health").json == {"status": "stopping"}
+
+
+@pytest.mark.parametrize("path", ["/ui", "/ui/state.css", "/ui/state.js"])
+def test_the_page_needs_no_key_for_it_holds_no_state(path: str) -> None:
+    bench = Bench()
+    bench.key()
+    assert bench.get(path).status == 200

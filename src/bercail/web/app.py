@@ -27,6 +27,7 @@ from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics
 from bercail.web.models import entry, health, listing
 from bercail.web.origin import readable
+from bercail.web.pages import PATHS, page
 from bercail.web.record import Record
 from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek
@@ -36,12 +37,12 @@ from bercail.web.turn import Stream, Turn
 _log = logging.getLogger(__name__)
 
 _POSTS: dict[str, Endpoint] = {f"{root}/{one.value}": one for one in Endpoint for root in ("/v1", "")}
-_GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", "/")
+_GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", *PATHS)
 _HEALTH = ("/v1/health", "/health")
 _MODEL = ("/v1/models/", "/models/")
 _ROUTES = (
     "GET /v1/models, GET /v1/models/{id}, POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, "
-    f"GET /health, GET /metrics, {', '.join(ROUTES)}"
+    f"GET /health, GET /metrics, GET /ui, {', '.join(ROUTES)}"
 )
 CLIENT_GONE = 499
 """Status in the metrics for a client that left before it was answered; never sent."""
@@ -101,6 +102,8 @@ class App:
             await answer(send, 204, [], b"")
         elif path in _HEALTH and method in ("GET", "HEAD"):
             await answer(send, *self._health(scope))
+        elif shown := page(method, path, scope["headers"]):
+            await answer(send, *shown)
         else:
             await answer(send, *self._tell(found, scope))
 
