@@ -233,6 +233,16 @@ class UpstreamResponse(Protocol):
         """
         ...
 
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        """Hand the body to ``take`` as it comes, for which no task is woken, until it refuses a piece or the body ends.
+
+        May return earlier. The piece that was refused, and everything after it, comes out of ``chunks``.
+
+        Args:
+            take: whether a piece, or several joined, was taken; raises nothing.
+        """
+        ...
+
     def abort(self) -> None:
         """Close the connection now, without waiting; harmless when the body has ended."""
         ...

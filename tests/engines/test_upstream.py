@@ -292,6 +292,59 @@ def test_unread_body_is_not_buffered_without_bound() -> None:
     run(handle, story)
 
 
+def test_poured_pieces_are_taken_as_they_come_and_a_refused_one_is_not_lost() -> None:
+    heard = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\none")
+        await heard.wait()
+        heard.clear()
+        writer.write(b"two")
+        await heard.wait()
+        writer.write(b"end")
+
+    async def story(server: Scripted) -> None:
+        response = await server.upstream.send(server.address, "GET", "/", [], b"")
+        taken: list[bytes] = []
+
+        def take(piece: bytes) -> bool:
+            heard.set()
+            if piece == b"end":
+                return False
+            taken.append(piece)
+            return True
+
+        await response.pour(take)
+        assert taken == [b"one", b"two"]
+        assert [piece async for piece in response.chunks()] == [b"end"]
+
+    run(handle, story)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_pouring_ends_with_the_body_and_its_error_is_told_by_the_pieces(*, breaks: bool) -> None:
+    length = 4 if breaks else 2
+    handle = answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nok" % length)
+
+    async def story(server: Scripted) -> None:
+        response = await server.upstream.send(server.address, "GET", "/", [], b"")
+        taken: list[bytes] = []
+
+        def take(piece: bytes) -> bool:
+            taken.append(piece)
+            return True
+
+        await response.pour(take)
+        rest = response.chunks()
+        if breaks:
+            with pytest.raises(EngineError, match="in the middle"):
+                await anext(rest)
+        assert b"".join([*taken, *([] if breaks else [piece async for piece in rest])]) == b"ok"
+
+    run(handle, story)
+
+
 def test_answer_before_the_question_was_taken_is_read_and_the_connection_dropped() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

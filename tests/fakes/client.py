@@ -13,8 +13,16 @@ App = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Await
 class Client:
     """Sends one request and keeps what came back, with the moment it came."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, takes: Callable[[bytes], bool] | None = None) -> None:
+        """Make it.
+
+        Args:
+            app: what it talks to.
+            takes: whether it takes a piece that is written without a task that waits; None if nothing can be.
+        """
         self._app = app
+        self._takes = takes
+        self.pushed: list[bytes] = []
         self._requests: asyncio.Queue[Message] = asyncio.Queue()
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -79,8 +87,20 @@ class Client:
             "type": "http", "method": method, "path": unquote(raw), "raw_path": raw.encode("latin-1"),
             "query_string": query.encode("latin-1"), "headers": list(headers),
         }  # fmt: skip
+        if self._takes is not None:
+            scope["push"] = self._push
         self.task = asyncio.get_running_loop().create_task(self._run(scope))
         return self
+
+    def _push(self, body: bytes) -> bool:
+        assert self._takes is not None
+        assert not self.complete, "nothing may follow the end of an answer"
+        if self.gone.is_set() or not self._takes(body):
+            return False
+        assert self.started_s is not None, "a body before its headers"
+        self.pieces.append((asyncio.get_running_loop().time(), body))
+        self.pushed.append(body)
+        return True
 
     async def _run(self, scope: dict[str, object]) -> None:
         await self._app(scope, self._receive, self._send)

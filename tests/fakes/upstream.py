@@ -1,7 +1,7 @@
 """An upstream whose answers a test writes, and which remembers what it was asked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from bercail.core.errors import EngineError
@@ -19,6 +19,7 @@ class Scripted:
     Attributes:
         aborted: it was given up before its end.
         ended: it came to its end.
+        told: pieces that have come.
     """
 
     pieces: Sequence[Piece] = ()
@@ -28,16 +29,29 @@ class Scripted:
     aborted: bool = False
     ended: bool = False
     waiting: asyncio.Future[None] | None = None
+    told: int = 0
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        for piece in self.pieces:
+        self.told = 0
+        while self.told < len(self.pieces):
             if self.aborted:
                 raise EngineError("given up")
+            piece = self.pieces[self.told]
+            self.told += 1
             if isinstance(piece, bytes):
                 yield piece
             else:
                 await self._until_aborted(piece)
         self.ended = True
+
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        while self.told < len(self.pieces) and not self.aborted:
+            piece = self.pieces[self.told]
+            if not isinstance(piece, bytes | float) or (isinstance(piece, bytes) and not take(piece)):
+                return
+            self.told += 1
+            if isinstance(piece, float):
+                await self._until_aborted(piece)
 
     async def _until_aborted(self, piece: Piece) -> None:
         """A wait that ends when the answer is given up."""

@@ -17,6 +17,7 @@ from bercail.core.launch import Address
 from bercail.core.model import Capability
 from bercail.core.options import ServerOptions
 from bercail.engines.fake import Behaviour, Failure, FakeServer
+from bercail.engines.fake.answers import WORDS
 from bercail.engines.upstream import HttpUpstream
 from bercail.web import Gateway
 from fakes.host import FakeHost, served
@@ -174,6 +175,31 @@ def test_a_client_that_leaves_during_prefill_or_decode_frees_the_engine(
                 await way.left()
                 assert way.host.out == 0
                 way.engine.visits.clear()
+
+    play(scene())
+
+
+def test_a_client_that_reads_slowly_gets_all_of_a_stream_in_order(play: Play) -> None:
+    tokens = 30_000  # 6 MB, far more than the buffers on the way hold
+
+    async def scene() -> None:
+        async with street(Behaviour(tokens=tokens)) as there:
+            reader, writer = await asyncio.open_connection(*there.address, limit=4096)
+            body = json.dumps({"messages": MESSAGES, "stream": True}).encode()
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body))
+            writer.write(body)
+            await reader.readuntil(b"\r\n\r\n")
+            pieces = []
+            while size := int(await reader.readline(), 16):
+                pieces.append(await reader.readexactly(size))
+                assert await reader.readexactly(2) == b"\r\n"
+            writer.close()
+        events = b"".join(pieces).split(b"\n\n")
+        found = [json.loads(event.removeprefix(b"data: ")) for event in events[:-2]]
+        words = [chunk["choices"][0]["delta"].get("content") for chunk in found if chunk["choices"]]
+        assert len([word for word in words if word]) == tokens
+        assert words[1 : 2 * len(WORDS) + 1] == 2 * list(WORDS)
+        assert events[-2:] == [b"data: [DONE]", b""]
 
     play(scene())
 

@@ -37,12 +37,15 @@ WHOLE = b"{}"
 
 
 def play(
-    upstream: FakeUpstream, scene: Callable[[App, Client], Coroutine[None, None, None]], host: FakeHost | None = None
+    upstream: FakeUpstream,
+    scene: Callable[[App, Client], Coroutine[None, None, None]],
+    host: FakeHost | None = None,
+    takes: Callable[[bytes], bool] | None = None,
 ) -> tuple[App, Client]:
     """Run a scene; afterwards nothing is left of it."""
     host = host or FakeHost()
     app = App(host, upstream, OPTIONS, lambda: 0.0)
-    client = Client(app)
+    client = Client(app, takes=takes)
     run(lambda: scene(app, client))
     assert host.out == 0
     assert host.waiting == 0
@@ -67,6 +70,36 @@ def test_a_stream_passes_as_it_comes_and_ends_well() -> None:
     assert client.headers == {
         "content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no",
     }  # fmt: skip
+
+
+def streamed(pieces: list[Piece], takes: Callable[[bytes], bool]) -> tuple[App, Client]:
+    """A stream to a client that takes pieces as ``takes`` says."""
+
+    async def scene(_: App, client: Client) -> None:
+        await client.start(CHAT, STREAM).end()
+
+    return play(FakeUpstream(Scripted(pieces=pieces)), scene, takes=takes)
+
+
+def test_tokens_in_the_middle_of_a_stream_are_written_at_once_and_its_ends_are_not() -> None:
+    app, client = streamed([PROGRESS, A, B, PROGRESS, A, END + DONE], lambda _: True)
+    assert client.body == A + B + A + END + DONE
+    assert client.pushed == [B]
+    assert app.metrics.text(()).count(b'status="200"} 1') == 1
+
+
+@given(st.lists(st.booleans(), min_size=12, max_size=12), st.lists(st.sampled_from([A, B, A + B, 1.0, A[:9]])))
+@settings(deadline=None)
+def test_a_client_that_cannot_take_a_piece_at_once_loses_nothing(wills: list[bool], pieces: list[Piece]) -> None:
+    will = iter(wills)
+    whole: list[Piece] = [A, *pieces, b"\n\n" + END + DONE]
+    _, client = streamed(whole, lambda _: next(will, True))
+    assert client.body == b"".join(piece for piece in whole if isinstance(piece, bytes))
+
+
+def test_comments_come_after_silence_whichever_way_the_last_token_went() -> None:
+    _, client = streamed([A, 6.0, B, 6.0, B, 11.0, END + DONE], lambda _: True)
+    assert client.pieces == [(0.0, A), (6.0, B), (12.0, B), (22.0, b": ping\n\n"), (23.0, END + DONE)]
 
 
 def test_headers_wait_for_the_first_real_byte_at_most_the_hold_and_comments_follow() -> None:
@@ -313,9 +346,16 @@ pieces = st.sampled_from([A, B, PROGRESS, 1.0, 30.0, b"data: ", EngineError("x")
     wait_s=st.sampled_from([None, 0.0, 0.5, 15.0, 31.0, 200.0]),
     how=st.sampled_from(["leave", "cut"]),
     queue_s=st.sampled_from([0.0, 20.0]),
+    takes=st.sampled_from([None, lambda _: True, lambda piece: piece == A]),
 )
 def test_whatever_happens_nothing_is_left(
-    script: list[Piece], ends: bool, body: bytes, wait_s: float | None, how: str, queue_s: float
+    script: list[Piece],
+    ends: bool,
+    body: bytes,
+    wait_s: float | None,
+    how: str,
+    queue_s: float,
+    takes: Callable[[bytes], bool] | None,
 ) -> None:
     """Leases, tasks, timers and answers of every mix of engine, client and server; ``play`` counts what is left."""
     gate = asyncio.Event()
@@ -334,7 +374,7 @@ def test_whatever_happens_nothing_is_left(
                     turn.stop(WHY)
         await client.end()
 
-    _, client = play(upstream, scene, FakeHost(gate=gate, known=[served()]))
+    _, client = play(upstream, scene, FakeHost(gate=gate, known=[served()]), takes)
     assert not upstream.asked or answer.ended or answer.aborted
     if client.complete and client.headers["content-type"] == "text/event-stream":
         assert client.body.endswith(DONE)

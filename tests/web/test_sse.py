@@ -50,6 +50,27 @@ def test_progress_is_held_back_wherever_it_comes(events: list[bytes], at: list[i
     assert kept == [one.rstrip() for one in events if b"prompt_progress" not in one and one != b":\n\n"]
 
 
+@given(
+    st.lists(st.sampled_from([text("a"), text('data: {"error"'), ROLE, progress(3), DONE, event({"error": {}})])),
+    st.lists(st.integers(0, 10_000), max_size=30),
+    st.booleans(),
+)
+def test_what_passes_is_what_would_be_handed_on_as_it_is(events: list[bytes], at: list[int], drop: bool) -> None:
+    sieve = Sieve(drop_progress=drop)
+    for chunk in cut(b"".join([text("first"), *events]), at):
+        passes = sieve.passes(chunk)
+        found = sieve.feed(chunk)
+        assert not passes or (found == (chunk, None) and not chunk.endswith(DONE))
+
+
+def test_a_token_in_the_middle_of_a_stream_passes() -> None:
+    sieve = Sieve(drop_progress=True)
+    assert not sieve.passes(text("a")), "what comes before it is held back"
+    sieve.feed(text("a"))
+    assert sieve.passes(text("b") + text("c"))
+    assert not sieve.passes(text("b")[:-1]), "it is not whole"
+
+
 def test_comments_before_the_first_event_are_no_answer_and_pass_later() -> None:
     sieve = Sieve(drop_progress=True)
     assert sieve.feed(b":\n\n" + progress(3)) == (b"", None)

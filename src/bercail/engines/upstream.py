@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, cast
 
 import httptools
@@ -40,7 +40,7 @@ class _Parser(Protocol):
 class Response:
     """An answer whose headers have arrived; implements ``ports.UpstreamResponse``."""
 
-    __slots__ = ("_connection", "_error", "_pieces", "_waiter", "headers", "queued_bytes", "status")
+    __slots__ = ("_connection", "_error", "_pieces", "_take", "_waiter", "headers", "queued_bytes", "status")
 
     def __init__(self, connection: "_Connection", status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
@@ -49,6 +49,7 @@ class Response:
         self._connection: _Connection | None = connection
         self._error: EngineError | None = None
         self._pieces: list[bytes] = []
+        self._take: Callable[[bytes], bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -71,23 +72,56 @@ class Response:
                 raise self._error
             if self._connection is None:
                 raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            await self._change()
+        data = self._queued()
+        self._empty()
+        return data
+
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        """Hand the body to ``take`` as it comes, until it refuses a piece or the body ends."""
+        self._take = take
+        try:
+            self.offer()
+            while self._is_poured():
+                await self._change()
+        finally:
+            self._take = None
+
+    def _is_poured(self) -> bool:
+        return self._take is not None and self._connection is not None
+
+    async def _change(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _queued(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+    def _empty(self) -> None:
         self._pieces.clear()
         self.queued_bytes = 0
         if self._connection is not None:
             self._connection.resume()
-        return data
 
     def add(self, data: bytes) -> None:
         """A piece of the body has come."""
         self._pieces.append(data)
         self.queued_bytes += len(data)
-        self._wake()
+        if self._take is None:
+            self._wake()
+
+    def offer(self) -> None:
+        """All pieces of one read have come: whoever takes them gets them now."""
+        if self._take is None or not self._pieces:
+            return
+        if self._take(self._queued()):
+            self._empty()
+        else:
+            self._take = None
+            self._wake()
 
     def end(self, error: EngineError | None = None) -> None:
         """The body has ended, well or with ``error``; the first end counts."""
@@ -161,7 +195,10 @@ class _Connection(asyncio.Protocol):
             self.abort()
             return
         response = self._response
-        if response is not None and response.queued_bytes > HIGH_WATER_BYTES and not self._paused:
+        if response is None:
+            return
+        response.offer()
+        if response.queued_bytes > HIGH_WATER_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
@@ -311,6 +348,8 @@ class HttpUpstream:
 async def _answered(connection: _Connection, address: Address, head: bytes, body: bytes) -> Response:
     """The response of a server that is given as long for its headers as a configuration says."""
     limit_s = address.timeouts.response_header_s if address.timeouts else None
+    if limit_s is None:
+        return await connection.exchange(head, body)
     try:
         async with asyncio.timeout(limit_s):
             return await connection.exchange(head, body)

@@ -220,14 +220,17 @@ class App:
         turn.record.model = model.id
         check_capability(endpoint, model)
         check_media(body, model)
-        ask = replace(ask, plain=model.plain)
+        if model.plain:
+            ask = replace(ask, plain=True)
         if endpoint is Endpoint.CHAT:
             look_aside(self._desk, turn, scope, model, body)
         turn.payload = forwarded(body, ask)
         del body  # up to the body limit each, and a request may wait for long
         if ask.way is Way.STREAM:
             options = self._desk.options
-            turn.stream = Stream(turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive)
+            turn.stream = Stream(
+                turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive, push=scope.get("push")
+            )
             if endpoint is Endpoint.CHAT:
                 turn.stream.voice = partial(as_thought, ask.model or model.id)
 
@@ -246,7 +249,7 @@ class App:
         host = self._desk.sees(turn)
         try:
             found = host.find(name)
-            return replace(found, asked=found.asked or name)
+            return found if found.asked or not name else replace(found, asked=name)
         except NotFoundError as error:
             if not host.models():
                 empty = NotFoundError(error.message, hint=error.hint, code="no_model")

@@ -7,6 +7,9 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 Watch: TypeAlias = Callable[[Callable[[], None]], None]
 """Takes what to call when the connection ends; it is called at once if that has happened."""
 
+Push: TypeAlias = Callable[[bytes], bool]
+"""Takes a piece of an answer; whether it was written."""
+
 
 class Scope(TypedDict):
     """A request's line and headers.
@@ -14,8 +17,10 @@ class Scope(TypedDict):
     Attributes:
         raw_path: the path as it came, percent-encoding untouched.
         query_string: what follows its question mark, likewise.
-        take: an extension of our own server: the connection itself, which leaves HTTP with it.
-        watch: an extension of our own server; with any other the end of a connection is waited for by ``receive``.
+        push: an extension of our own server: writes a piece of an answer that has begun, without a task that waits for
+            it; False, and nothing is written, where that has to be waited for.
+        take: another: the connection itself, which leaves HTTP with it.
+        watch: another; with any other the end of a connection is waited for by ``receive``.
     """
 
     type: str
@@ -24,6 +29,7 @@ class Scope(TypedDict):
     raw_path: NotRequired[bytes]
     query_string: NotRequired[bytes]
     headers: list[tuple[bytes, bytes]]
+    push: NotRequired[Push]
     watch: NotRequired[Watch]
     take: NotRequired[Callable[[], asyncio.Transport]]
 

@@ -124,6 +124,7 @@ class _Protocol(HttpToolsProtocol):
         self._active, self._on_end = cycle, None
         cycle.scope["watch"] = self._watch  # type: ignore[typeddict-unknown-key] # an extension of ours
         cycle.scope["take"] = self._take  # type: ignore[typeddict-unknown-key] # likewise
+        cycle.scope["push"] = self._push  # type: ignore[typeddict-unknown-key] # likewise
         super()._start_asgi_task(cycle, self.app)
 
     def _take(self) -> asyncio.Transport:
@@ -134,6 +135,16 @@ class _Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         return self.transport
+
+    def _push(self, body: bytes) -> bool:
+        """Write a piece of a stream that has begun; False, and nothing is written, if that has to be waited for."""
+        cycle = self._active
+        if cycle is None or self.flow.write_paused or cycle.disconnected:
+            return False
+        if not (cycle.response_started and cycle.chunked_encoding) or cycle.response_complete:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
 
     def _watch(self, on_end: Callable[[], None]) -> None:
         """Tell of the end of the connection; it is noticed only while reading, which a long body has paused."""

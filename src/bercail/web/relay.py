@@ -16,9 +16,10 @@ from bercail.core.units import Bytes, Seconds
 from bercail.ports import Lease, Upstream, UpstreamResponse
 from bercail.web.asgi import JSON, Headers
 from bercail.web.errors import ReplyError, api_error
+from bercail.web.record import Record
 from bercail.web.sse import DONE, Sieve, Splitter, is_mere_progress, parse, split
 from bercail.web.trim import Trimmer, is_overflow
-from bercail.web.turn import Turn
+from bercail.web.turn import Stream, Turn
 
 _HEADERS: Headers = [JSON]
 _REFUSAL_BYTES: Bytes = 64 * 1024
@@ -77,6 +78,7 @@ class Relay:
         if stream is None:
             raise RuntimeError("a stream needs its reply before it begins")
         sieve = Sieve(drop_progress=not ask.wants_progress)
+        forward = partial(_forward, sieve, stream, record)
         async for chunk in chunks:
             if record.ttft_s is None:
                 record.read_progress(chunk)
@@ -90,6 +92,7 @@ class Relay:
                     record.settle(ask.choices)
                     return await turn.end_stream(events)
                 await stream.write(events)
+                await response.pour(forward)
             if error is not None:
                 raise ReplyError(engine_refusal(200, error))
         raise incomplete()
@@ -189,6 +192,15 @@ async def _expect(take: Take, response: UpstreamResponse, chunks: AsyncIterator[
     if response.status != 200:
         raise await refusal(response.status, chunks)
     await take(response, chunks)
+
+
+def _forward(sieve: Sieve, stream: Stream, record: Record, chunk: bytes) -> bool:
+    """Send a piece of a stream on as it is; False, and nothing has happened, if it needs more than that."""
+    if not (sieve.passes(chunk) and stream.push(chunk)):
+        return False
+    record.response_bytes += len(chunk)
+    record.read_events(chunk)
+    return True
 
 
 def _take(fold: Fold, event: bytes) -> None:

@@ -34,6 +34,11 @@ class Splitter:
     def __init__(self) -> None:
         self._pending = b""
 
+    @property
+    def is_empty(self) -> bool:
+        """No event has begun and not ended."""
+        return not self._pending
+
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now, as they came.
 
@@ -99,6 +104,17 @@ class Sieve:
         if self.begun and _ERROR not in events and (not self._drop_progress or _PROGRESS not in events):
             return events, None
         return self._sift(events)
+
+    def passes(self, chunk: bytes) -> bool:
+        """Whether bytes are whole events that ``feed`` would hand on as they are, and not the last of a stream."""
+        return (
+            self.begun
+            and self._splitter.is_empty
+            and chunk.endswith(b"\n\n")
+            and not chunk.endswith(DONE)
+            and _ERROR not in chunk
+            and (not self._drop_progress or _PROGRESS not in chunk)
+        )
 
     def _sift(self, events: bytes) -> tuple[bytes, Json | None]:
         """One event after the other, up to the last that needs it; what follows passes unparsed."""

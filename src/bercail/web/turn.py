@@ -10,7 +10,7 @@ from bercail.core.dialect import Form
 from bercail.core.overflow import Overflow
 from bercail.core.trimming import Trimmed
 from bercail.core.units import Seconds
-from bercail.web.asgi import CLOSE, Headers, Message, Receive, Send, Watch, answer
+from bercail.web.asgi import CLOSE, Headers, Message, Push, Receive, Send, Watch, answer
 from bercail.web.errors import event, written
 from bercail.web.gate import Visit
 from bercail.web.record import Record
@@ -48,6 +48,7 @@ class Stream:
         ping: bytes = PING,
         headers: Headers = STREAM_HEADERS,
         voice: Callable[[str], bytes] = comment,
+        push: Push | None = None,
     ) -> None:
         self.headers = headers
         self.voice = voice
@@ -56,6 +57,7 @@ class Stream:
         self._tidings: Callable[[], bytes] | None = None
         self._tidings_s: Seconds = keep_alive_s
         self._send = send
+        self._push = push
         self._keep_alive_s = keep_alive_s
         self._loop = asyncio.get_running_loop()
         self._last_s = self._loop.time()
@@ -72,6 +74,13 @@ class Stream:
             await self._start()
         self._last_s = self._loop.time()
         await self._send({"type": "http.response.body", "body": self.mark(events), "more_body": True})
+
+    def push(self, events: bytes) -> bool:
+        """Send whole events of a stream that has begun; False, and nothing is sent, if only ``write`` can do that."""
+        if self._push is None or self._ping is not None or not self._push(self.mark(events)):
+            return False
+        self._last_s = self._loop.time()
+        return True
 
     async def end(self, events: bytes) -> None:
         """Send the last events and end the stream as a whole one."""
