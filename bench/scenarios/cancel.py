@@ -27,10 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from start import SHAPE, TEMPLATE
-
+from bench.scenarios.start import SHAPE, TEMPLATE
 from bercail.engines.llama_cpp.tiny import write_llama
 
 PROMPT = "y " * 850  # two tokens each

@@ -35,7 +35,9 @@ class ResidentLease:
     def address(self) -> Address:
         """Where the engine listens, and how long a configuration waits for it."""
         address = self._resident.process.address
-        return address if self._declared is None else replace(address, timeouts=self._declared.timeouts)
+        if self._declared is None or address.timeouts == self._declared.timeouts:
+            return address
+        return replace(address, timeouts=self._declared.timeouts)
 
     def rewrite(self, body: bytes) -> bytes:
         """A JSON object for it, with what a configuration changes in it."""

@@ -26,8 +26,9 @@ from bercail.flows.lease import ResidentLease
 from bercail.flows.machine import Here, around
 from bercail.flows.prepare import prepare, read
 from bercail.flows.reread import Source
-from bercail.flows.resident import Entry, served
-from bercail.flows.roster import Roster, also_listed, muster
+from bercail.flows.resident import Entry
+from bercail.flows.roster import Roster, muster
+from bercail.flows.sight import Around, Sight
 from bercail.ports import House, Watch
 
 _ALIVE = frozenset((Stand.READY, Stand.DRAINING))
@@ -70,6 +71,7 @@ class Supervisor:
         self._floor = Dispatcher(house, self._entries, tell, policy or Policy())
         self._here: Here | None = None
         self._source = source
+        self._sight = Sight()
         self._reloading = asyncio.Lock()
         self._profiles = Profiles(known=house.configuration.profiles)
         self._introduce(house.configuration, frozenset())
@@ -85,7 +87,7 @@ class Supervisor:
             NotFoundError: there is none.
         """
         name = self._profiles.meant(model_id)
-        return replace(self._served(self._entry(name)), asked=name)
+        return self._served(self._entry(name), name)
 
     def profiles(self) -> Profiles:
         """Other names for models, and which are in force."""
@@ -330,18 +332,15 @@ class Supervisor:
         seats = {name: self._floor.seat(entry) for name, entry in targets.items()}
         return select(selector, phases, {name: len(seat.running) + len(seat.line) for name, seat in seats.items()})
 
-    def _served(self, entry: Entry) -> ServedModel:
-        stand = self._stand(entry)
+    def _served(self, entry: Entry, asked: str = "") -> ServedModel:
         seat = self._floor.seat(entry)
+        stand = seat.stand
         phase = Phase.LOADING if stand in _COMING else Phase.FAILED if entry.error else Phase.UNLOADED
         if entry.resident is not None and stand in _ALIVE:
             phase = Phase.FAILED if entry.away else Phase.LOADED
-        tells = entry.declared.loading_state if entry.declared else self._house.configuration.gateway.loading_state
-        also = also_listed(entry, self._roster, self._house.configuration, self._profiles.pins)
-        return replace(
-            served(entry, phase),
-            requests=len(seat.running), waiting=len(seat.line), tells_loading=tells, also=also,
-        )  # fmt: skip
+        around = Around(roster=self._roster, configuration=self._house.configuration, profiles=self._profiles)
+        load = len(seat.running), len(seat.line)
+        return self._sight.see(entry, phase, around, requests=load[0], waiting=load[1], asked=asked)
 
     def _stand(self, entry: Entry) -> Stand:
         return self._floor.seat(entry).stand

@@ -157,7 +157,7 @@ class Gate:
         if visit.key is not None:
             record.key_id = visit.key.id
             self._usages[visit.key.id] = (self._usages.get(visit.key.id) or Usage()).entered()
-        return replace(visit, entered=True)
+        return Visit(key=visit.key, entered=True)
 
     def leave(self, visit: Visit | None, record: Record) -> None:
         """A request has ended: charge its key, and keep what is known of it.
