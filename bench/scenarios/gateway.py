@@ -87,7 +87,7 @@ class OneModel:
 
     def __init__(self, engine: Address) -> None:
         self._model = ServedModel(
-            id="fake", phase=Phase.LOADED, created=0, file_bytes=1, context_length=1_000_000,
+            id="fake", asked="fake", phase=Phase.LOADED, created=0, file_bytes=1, context_length=1_000_000,
             slot_context_tokens=1_000_000, slots=256, capabilities=(Capability.CHAT, Capability.COMPLETION),
         )  # fmt: skip
         self._ticket = Ticket(engine, self._model)
