@@ -323,3 +323,9 @@ def test_gpus_that_are_asked_for_must_be_there() -> None:
     assert isinstance(verdict, NoFit)
     assert (verdict.why, verdict.contradiction) == ("--gpus needs a GPU, and there is none that can be used here", True)
     assert isinstance(decide(a_machine(), a_model(), EngineOptions(gpus=" None ")), Fits)
+
+
+@pytest.mark.parametrize("context", [None, 4096])
+def test_layers_are_shared_out_whoever_chose_the_context(context: int | None) -> None:
+    split = planned("2x rtx-3090", a_large_model(8), split="layer", context=context).settings.layer_split
+    assert split == (4, 4)

@@ -49,7 +49,7 @@ def _with_context(case: Case, settings: EngineSettings, wish: EngineOptions) -> 
     most = purpose.context or case.model.context_length
     if purpose.cpu_context and not case.gpus:
         most = min(most, purpose.cpu_context)
-    return _largest_context(case, settings, most) if wish.context is None else settings
+    return _largest_context(case, settings, most) if wish.context is None else case.placed(settings)
 
 
 def _is_enough(case: Case, settings: EngineSettings, wish: EngineOptions) -> bool:
