@@ -35,6 +35,14 @@ def engine(session: nox.Session) -> None:
 
 
 @nox.session
+def vulkan(session: nox.Session) -> None:
+    """llama.cpp for Vulkan (16 minutes on 2 cores), and the demo on Mesa's software driver, which is a real one."""
+    session.install("-e", ".[dev]")
+    session.run("bercail", "engine", "build", "--backend", "vulkan")
+    session.run("pytest", "tests/live")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     session.install("-e", ".[dev]", "gguf")
     for script in ("bench/micro/gguf_header.py", "bench/micro/memory_bandwidth.py", "bench/scenarios/gateway.py"):
