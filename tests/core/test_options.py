@@ -119,3 +119,11 @@ def test_a_number_is_finite_and_within_its_bounds(text: str) -> None:
 
 def test_a_key_that_has_moved_is_told_by_its_new_name() -> None:
     assert unknown_key("models.folders", ("library.folders",), origin="here").hint == "it is called library.folders now"
+
+
+@pytest.mark.parametrize(("text", "meant"), [("coding", "; did you mean coding-agent?"), ("poetry", "")])
+def test_a_word_that_is_nearly_a_choice_is_asked_about(text: str, meant: str) -> None:
+    spec = next(spec for spec in every_option() if spec.key == "engine.purpose")
+    with pytest.raises(SettingsError) as refused:
+        read_value(spec, text, origin="here")
+    assert refused.value.message.endswith("batch, embedding" + meant)

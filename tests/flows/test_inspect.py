@@ -1,7 +1,7 @@
 import pytest
 
 from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
-from bercail.core.model import Findings
+from bercail.core.model import Findings, Role
 from bercail.core.options import LibraryOptions, Settings
 from bercail.flows import inspect
 from bercail.flows.inspect import listed, resolve, search
@@ -106,6 +106,15 @@ def test_a_search_reads_every_header_and_says_what_is_wrong_with_it() -> None:
     made.reader.refusals["/m/b.gguf"] = ReadError("empty", path="/m/b.gguf")
     assert [found.damage for found in search(made.house(), ()).models] == ["byte 7: cut", "empty"]
     assert made.reader.searches[0] == ((), ("/mine",))
+
+
+def test_a_search_says_what_goes_only_with_another_model() -> None:
+    made = Fakes()
+    made.add("a")
+    made.reader.models["/m/a.gguf"] = a_model("a", path="/m/a.gguf", role=Role.ADAPTER)
+    (found,) = search(made.house(), ()).models
+    assert found.damage is not None
+    assert found.damage.startswith("is an adapter, not a model that can be served alone")
 
 
 ADDRESS = "https://hub.example/m/a.gguf"

@@ -189,6 +189,17 @@ def test_an_address_that_is_taken_ends_it_before_anything_is_loaded() -> None:
     play(story, "a")
 
 
+def test_a_stop_while_the_user_is_asked_opens_no_door() -> None:
+    async def story(scene: Scene) -> None:
+        scene.stop.set()
+        await scene.start()
+        assert scene.fakes.door.host is None
+        assert not [item for item in scene.told if isinstance(item, news.Listening)]
+        assert isinstance(scene.told[-1], news.Stopped)
+
+    play(story, "a", "b")
+
+
 def test_a_stop_while_it_loads_ends_the_load() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.engine.gate = asyncio.Event()

@@ -21,6 +21,7 @@ from bercail.flows import Piece, Seat, ask, take_seat
 from bercail.ports import House
 from bercail.wiring import build_house, new_loop
 
+_PROMPT = "> "
 _HELP = "/clear starts afresh, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
 
 
@@ -104,6 +105,9 @@ class _Conversation:
             self._answering.cancel()
         else:
             say(f"\n{_HELP}")
+            if sys.stdin.isatty() and sys.stdout.isatty():
+                sys.stdout.write(_PROMPT)  # input() still waits and does not ask again
+                sys.stdout.flush()
 
     async def _turn(self, text: str) -> None:
         """One question and its answer; one that brought no text leaves the conversation as it was."""
@@ -133,7 +137,7 @@ def _read_line() -> str | None:
     with suppress(ImportError):
         import readline  # noqa: F401 - its import is what gives input() editing and history
     try:
-        return input("> ")
+        return input(_PROMPT)
     except EOFError:
         sys.stdout.write("\n")
         return None

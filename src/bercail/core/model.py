@@ -331,7 +331,7 @@ class FoundModel:
         bytes: all parts together.
         projector: path of the ``mmproj`` file beside it, or None.
         modified_s: when the (first) file was last changed, unix seconds; 0 if unknown.
-        damage: why it must not be loaded, as far as its header tells; empty if nothing is wrong, None if nobody looked.
+        damage: why its header says that it cannot be loaded alone; empty if it does not, None if nobody looked.
     """
 
     id: str

@@ -401,7 +401,9 @@ def _convert(spec: Option, raw: object) -> object:  # noqa: C901 - one branch pe
             return text.lower() in _TRUE
         case Kind.CHOICE:
             if text not in spec.choices:
-                raise UsageError(f"{text!r} is none of {', '.join(spec.choices)}")
+                near = alike(text, spec.choices)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                raise UsageError(f"{text!r} is none of {', '.join(spec.choices)}{meant}")
             return text
         case Kind.PATHS:
             parts = raw if isinstance(raw, list | tuple) else text.split(":")

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from bercail.core.alike import alike
 from bercail.core.allotment import Allotment, allot
@@ -12,7 +12,7 @@ from bercail.core.claims import claims_of, meeting
 from bercail.core.command import CommandSpec
 from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.machine import Machine
-from bercail.core.model import Findings, FoundModel, Model, on_the_web
+from bercail.core.model import Findings, FoundModel, Model, Role, on_the_web
 from bercail.ports import House, ModelReader
 
 _MOST_NAMES = 12
@@ -96,12 +96,32 @@ def search(house: House, paths: Sequence[str]) -> Findings:
 
 
 def _damage(reader: ModelReader, found: FoundModel) -> str:
-    """Why a model must not be loaded, as far as its header tells, or empty."""
+    """Why a model cannot be loaded, as far as its header tells, or empty."""
     try:
-        reader.read(found.path, projector=found.projector)
-    except ReadError as error:
-        return str(error).removeprefix(f"{found.path}: ").removeprefix(f"{found.path}, ")
+        refuse_unservable(reader.read(found.path, projector=found.projector))
+    except (ReadError, RefusedError) as error:
+        return str(error).removeprefix(f"{found.path}: ").removeprefix(f"{found.path}, ").removeprefix(f"{found.path} ")
     return ""
+
+
+def refuse_unservable(model: Model) -> None:
+    """Refuse what only goes with another model.
+
+    Raises:
+        RefusedError: it is a projector, an adapter or a drafting head.
+    """
+    match model.role:
+        case Role.GENERATE | Role.EMBED | Role.RERANK:
+            return
+        case Role.PROJECTOR:
+            what, hint = "an image or audio encoder", "name the model it belongs to; it is found beside that"
+        case Role.ADAPTER:
+            what, hint = "an adapter", "name the model it was made for"
+        case Role.DRAFT:
+            what, hint = "a drafting head", "name the model it drafts for"
+        case _ as unreachable:
+            assert_never(unreachable)
+    raise RefusedError(f"{model.path} is {what}, not a model that can be served alone", hint=hint, code="not_servable")
 
 
 async def with_draft(house: House, model: Model) -> Model:

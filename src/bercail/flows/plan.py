@@ -4,17 +4,16 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 from bercail.core import news
 from bercail.core.budget import Part
 from bercail.core.engine import EMBEDDED, Choice
 from bercail.core.errors import RefusedError, StoreError
 from bercail.core.machine import Machine
-from bercail.core.model import Format, Model, Role
+from bercail.core.model import Format, Model
 from bercail.core.plan import Verdict, decide
 from bercail.flows.choose import chosen
-from bercail.flows.inspect import allotted, inspect, what_is_meant, with_draft
+from bercail.flows.inspect import allotted, inspect, refuse_unservable, what_is_meant, with_draft
 from bercail.flows.machine import around
 from bercail.ports import House
 
@@ -104,23 +103,3 @@ def _parts(kept: Mapping[str, object] | None) -> tuple[Part, ...]:
             return ()
         found.append(Part(name=row[0], bytes=row[1]))
     return tuple(found)
-
-
-def refuse_unservable(model: Model) -> None:
-    """Refuse what only goes with another model.
-
-    Raises:
-        RefusedError: it is a projector, an adapter or a drafting head.
-    """
-    match model.role:
-        case Role.GENERATE | Role.EMBED | Role.RERANK:
-            return
-        case Role.PROJECTOR:
-            what, hint = "an image or audio encoder", "name the model it belongs to; it is found beside that"
-        case Role.ADAPTER:
-            what, hint = "an adapter", "name the model it was made for"
-        case Role.DRAFT:
-            what, hint = "a drafting head", "name the model it drafts for"
-        case _ as unreachable:
-            assert_never(unreachable)
-    raise RefusedError(f"{model.path} is {what}, not a model that can be served alone", hint=hint, code="not_servable")

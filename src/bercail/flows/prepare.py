@@ -17,9 +17,8 @@ from bercail.core.plan import Fits, NoFit, decide
 from bercail.core.reasons import not_as_asked
 from bercail.core.report import no_fit_hint
 from bercail.flows.choose import chosen
-from bercail.flows.inspect import with_draft
+from bercail.flows.inspect import refuse_unservable, with_draft
 from bercail.flows.machine import Here, around
-from bercail.flows.plan import refuse_unservable
 from bercail.ports import Engine, House
 
 _REMAKE = "download the model again, or convert it with a template that works"

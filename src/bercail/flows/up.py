@@ -83,10 +83,12 @@ async def up(house: House, request: Request) -> None:
     first = None if declares else await request.choose(findings)
     roster = await asyncio.to_thread(muster, house, findings, house.configuration)
     supervisor = Supervisor(house, findings, tell, _policy(house.settings.server), roster, request.source)
-    tell(news.Listening(url=await house.door.open(supervisor)))
-    for text in _openness(house):
-        tell(news.Warned(text=text))
     try:
+        if request.stop.is_set():  # while the user was asked: nobody needs a door any more
+            return
+        tell(news.Listening(url=await house.door.open(supervisor)))
+        for text in _openness(house):
+            tell(news.Warned(text=text))
         await _until_stopped(house, supervisor, first, findings, request)
     finally:
         await _shut(house, supervisor, request)
