@@ -1,0 +1,33 @@
+"""The shape of every plug. Adapters implement these; flows and doors know nothing else of the world."""
+
+from bercail.ports.engine import Commands, Engine, EngineProcess, Workshop
+from bercail.ports.host import Door, Host, Lease, Watch
+from bercail.ports.house import Clock, House
+from bercail.ports.sight import ModelReader, Prober
+from bercail.ports.store import Cache, Configurations, Journal, Keyring, Ledger, Log, Shelf
+from bercail.ports.upstream import Tunnel, Upstream, UpstreamResponse
+
+__all__ = [
+    "Cache",
+    "Clock",
+    "Commands",
+    "Configurations",
+    "Door",
+    "Engine",
+    "EngineProcess",
+    "Host",
+    "House",
+    "Journal",
+    "Keyring",
+    "Lease",
+    "Ledger",
+    "Log",
+    "ModelReader",
+    "Prober",
+    "Shelf",
+    "Tunnel",
+    "Upstream",
+    "UpstreamResponse",
+    "Watch",
+    "Workshop",
+]
