@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bercail.core.alike import alike
+from bercail.core.alike import alike, names_there
 
 OPTIONS = (
     "--host", "--port", "--config", "--context", "--slots", "--cores", "--no-mmap", "--mmap", "--memory", "--threads",
@@ -63,6 +63,11 @@ def test_the_name_that_was_meant_is_offered(name: str, known: tuple[str, ...], m
 
 def test_as_many_as_are_wanted_are_offered_the_nearest_first() -> None:
     assert alike("qwen3-4b-q4_k", MODELS, most=3) == ("qwen3-4b-q4_k_m", "qwen3-8b-q4_k_m")
+
+
+def test_a_hint_names_what_may_have_been_meant_and_all_that_there_is() -> None:
+    assert names_there("storis", ("stories", "b")) == "did you mean stories? there are: stories, b"
+    assert names_there("gpt-4", ("stories", "b")) == "there are: stories, b"
 
 
 def test_what_only_punctuation_makes_is_compared_as_it_is() -> None:

@@ -78,6 +78,8 @@ async def _choose(findings: Findings, *, named: bool, ask: bool, stop: asyncio.E
         click.echo(f"  {number:>3}  {found.id}  ({format_bytes(found.bytes)}, {found.source})", err=True)
     click.echo("Which one first? A number, or Enter for none: ", err=True, nl=False)
     answer = await _line(stop)
+    if stop.is_set():
+        click.echo(err=True)  # what comes next does not continue the question
     chosen = answer.strip()
     if chosen.isdigit() and 1 <= int(chosen) <= len(findings.models):
         return findings.models[int(chosen) - 1]

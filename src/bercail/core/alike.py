@@ -1,7 +1,7 @@
 """Which known names an unknown one may have been meant for; none, rather than one that has little in common with it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _LEAST_BEGUN = 3
@@ -21,6 +21,12 @@ def alike(name: str, known: Iterable[str], *, most: int = 1) -> tuple[str, ...]:
         return ()
     ranked = [(rank, one) for one in known if len(one) <= _LONGEST and (rank := _rank(name, one)) is not None]
     return tuple(one for _, one in sorted(ranked, key=lambda pair: pair[0])[:most])
+
+
+def names_there(name: str, known: Sequence[str]) -> str:
+    """All names that there are, as a hint to an unknown one, with the one that may have been meant before them."""
+    near = alike(name, known)
+    return (f"did you mean {near[0]}? " if near else "") + f"there are: {', '.join(known)}"
 
 
 def _rank(name: str, known: str) -> tuple[int, int] | None:

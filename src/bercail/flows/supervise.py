@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from bercail.core import news, schedule
+from bercail.core.alike import names_there
 from bercail.core.configuration import Configuration, Profiles, Rule, Selector, SideRule
 from bercail.core.declared import Keep as Keeping
 from bercail.core.declared import ModelFile
@@ -315,15 +316,15 @@ class Supervisor:
         name = self._roster.names.get(model_id, model_id)
         if name in listed:
             return self._entries[name]
-        names = ", ".join((*listed, *self._roster.selectors))
+        names = (*listed, *self._roster.selectors)
         if model_id:
-            raise NotFoundError(f"no model {model_id!r}", hint=f"there are: {names}")
+            raise NotFoundError(f"no model {model_id!r}", hint=names_there(model_id, names))
         loaded = [name for name in listed if self._entries[name].resident is not None]
         likely = list(listed) if len(listed) == 1 else loaded
         if len(likely) == 1:
             return self._entries[likely[0]]
         which = "several are loaded" if likely else "none is loaded"
-        raise NotFoundError(f"the request names no model and {which}", hint=f"name one of: {names}")
+        raise NotFoundError(f"the request names no model and {which}", hint=f"name one of: {', '.join(names)}")
 
     def _selected(self, selector: Selector) -> str:
         """Which of its targets a selector means right now."""

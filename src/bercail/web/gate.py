@@ -19,6 +19,7 @@ from bercail.core.access import (
     whose,
     whose_declared,
 )
+from bercail.core.alike import names_there
 from bercail.core.chat import ApiError
 from bercail.core.configuration import Profiles, SideRule
 from bercail.core.errors import NotFoundError, StoreError
@@ -231,8 +232,9 @@ class _Narrow:
         try:
             found = self._host.find(model_id)
         except NotFoundError as error:
-            names = ", ".join(model.id for model in self.models()) or "none for this API key"
-            raise NotFoundError(error.message, hint=f"there are: {names}", code=error.code) from error
+            names = [model.id for model in self.models()]
+            hint = names_there(model_id, names) if names else "there are: none for this API key"
+            raise NotFoundError(error.message, hint=hint, code=error.code) from error
         if refused := model_refusal(self._key, found.id):
             raise ReplyError(refused)
         return found
