@@ -92,6 +92,27 @@ def test_an_overflow_is_told_in_both_wordings_that_agents_match(left_out: tuple[
     assert "request (2102 tokens) exceeds the available context size (512 tokens)" in error.message
 
 
+@pytest.mark.parametrize(
+    ("message", "place", "counts"),
+    [
+        (
+            "input (8002 tokens) is too large to process. increase the physical batch size (current batch size: 256)",
+            "", (8002, 256),
+        ),
+        ("input 3: request (65 tokens) exceeds the available context size (64 tokens)", "input 3: ", (65, 64)),
+    ],
+)  # fmt: skip
+def test_a_text_to_embed_that_is_too_long_is_an_overflow_with_its_place(
+    message: str, place: str, counts: tuple[int, int]
+) -> None:
+    """Whatever the engine calls it: llama.cpp says 500 and server_error."""
+    kind = "exceed_context_size_error" if place else "server_error"
+    error = engine_refusal(500, {"error": {"code": 500, "message": message, "type": kind}})
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert error.message.startswith(f"{place}This model's maximum context length is {counts[1]} tokens")
+    assert error.extra == {"n_prompt_tokens": counts[0], "n_ctx": counts[1]}
+
+
 def test_an_overflow_without_counts_keeps_the_engines_words() -> None:
     error = engine_refusal(200, {"error": {"type": "exceed_context_size_error", "message": "too long"}})
     assert (error.status, error.code, error.message) == (400, "context_length_exceeded", "too long")

@@ -178,7 +178,7 @@ def engine_refusal(status: int, answer: object, text: str = "") -> ApiError:
     code = error.get("code")
     status = _real(code if isinstance(code, int) and not isinstance(code, bool) else status)
     message, kind = str(error.get("message") or "the engine gave no reason"), str(error.get("type") or "")
-    if kind == "exceed_context_size_error":
+    if kind == "exceed_context_size_error" or "is too large to process" in message:  # so of texts to embed
         return overflow(error, message)
     return ApiError(
         status=status,
@@ -193,28 +193,24 @@ def _real(status: int) -> int:
     return status if 400 <= status < 600 else 502
 
 
-_COUNTS = re.compile(r"\((\d+) tokens\).*?\((\d+) tokens\)")
+_COUNTS = re.compile(r"(input \d+: )?(?:\w+ )?\((\d+) tokens\).*?(?:\((\d+) tokens\)|size: (\d+)\))")
 
 
 def overflow(error: Mapping[str, object], message: str) -> ApiError:
     """The refusal of a prompt that is longer than the context, in both wordings that agents look for."""
-    asked, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
+    asked, limit, found = error.get("n_prompt_tokens"), error.get("n_ctx"), _COUNTS.search(message)
     if not (isinstance(asked, int) and isinstance(limit, int)):
-        found = _COUNTS.search(message)
-        asked, limit = (int(found[1]), int(found[2])) if found else (None, None)
+        asked, limit = (int(found[2]), int(found[3] or found[4])) if found else (None, None)
     if asked is None or limit is None:
         return ApiError(status=400, message=message, code="context_length_exceeded")
+    place = found[1] or "" if found else ""
     words = (
-        f"This model's maximum context length is {limit} tokens. However, you requested {asked} tokens. "
+        f"{place}This model's maximum context length is {limit} tokens. However, you requested {asked} tokens. "
         f"Shorten the prompt, or start the model with a larger context. "
         f"llama.cpp: request ({asked} tokens) exceeds the available context size ({limit} tokens), try increasing it"
     )
-    return ApiError(
-        status=400,
-        message=words,
-        code="context_length_exceeded",
-        extra={"n_prompt_tokens": asked, "n_ctx": limit},
-    )
+    counts = {"n_prompt_tokens": asked, "n_ctx": limit}
+    return ApiError(status=400, message=words, code="context_length_exceeded", extra=counts)
 
 
 class Fold:
