@@ -381,6 +381,26 @@ def test_a_margin_of_128_mib_and_a_32nd_of_the_rest_stays_free() -> None:
     assert margin == 128 * MIB + sum(parts.values()) // 32
 
 
+def test_texts_that_are_embedded_at_once_share_one_pool_where_they_would_be_pooled_in_part() -> None:
+    many = EngineOptions(embedding=True, slots=4)
+    verdict = decide(a_machine(), a_model(), many)
+    assert isinstance(verdict, Fits)
+    assert verdict.settings.kv_unified
+    assert "pooled in part" in because(verdict, "kv_unified")
+    apart = decide(a_machine(), a_model(), replace(many, kv_unified=False))
+    assert isinstance(apart, NoFit)
+    assert "--no-kv-unified and --slots 4 contradict each other" in apart.why
+    for model, wish in (
+        (a_model(), replace(many, slots=1)),
+        (a_model(), replace(many, pooling="last")),
+        (a_model(shape=replace(a_shape(), causal=False), role=Role.EMBED), many),
+        (a_model(), EngineOptions(slots=4)),
+    ):
+        verdict = decide(a_machine(), model, wish)
+        assert isinstance(verdict, Fits)
+        assert not verdict.settings.kv_unified
+
+
 @pytest.mark.parametrize("role", [Role.EMBED, Role.RERANK])
 def test_embedding_reads_the_whole_text_in_one_batch(role: Role) -> None:
     model = a_model(shape=a_shape(causal=False), role=role, context_length=512, pooling=Pooling.MEAN)

@@ -55,7 +55,9 @@ def begin(machine: Machine, model: Model, wish: EngineOptions) -> EngineSettings
     settings = EngineSettings(
         context_tokens=0,
         slots=wish.slots or 1,
-        kv_unified=bool(wish.kv_unified),
+        kv_unified=memory.pools_wrongly_apart(model, wish.slots or 1, pooling, embedding=embedding)
+        if wish.kv_unified is None
+        else wish.kv_unified,
         batch_tokens=wish.batch or max(usual, ubatch),
         ubatch_tokens=ubatch,
         kv_type_k=wish.kv_type_k or "f16",

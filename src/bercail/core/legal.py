@@ -1,5 +1,6 @@
 """What the engine would refuse, and wishes that contradict each other: named before anything is planned."""
 
+from bercail.core import memory
 from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
 from bercail.core.machine import Backend, Machine
@@ -18,6 +19,11 @@ def illegal(case: Case, settings: EngineSettings) -> str:
     model, shape = case.model, case.model.shape
     if case.gpus and (refused := _no_kernel(case.gpus[0].backend, settings)):
         return refused
+    apart = memory.pools_wrongly_apart(model, settings.slots, settings.pooling, embedding=settings.embedding)
+    if apart and not settings.kv_unified:
+        return (
+            f"--no-kv-unified and --slots {settings.slots} contradict each other: texts at once would be pooled in part"
+        )
     asked, own = settings.slot_context_tokens, model.context_length
     if asked > own:
         return f"context {format_tokens(asked)} is more than the {format_tokens(own)} tokens the model was made for"

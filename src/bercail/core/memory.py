@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bercail.core.engine import EngineSettings
-from bercail.core.model import Format, Model, Role, Shape, Tensor
+from bercail.core.model import Format, Model, Pooling, Role, Shape, Tensor
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.units import MIB, Bytes, Tokens
 
@@ -128,6 +128,16 @@ def keeps_cache(model: Model) -> bool:
     if model.role is Role.EMBED and model.format is not Format.GGUF:
         return False
     return model.shape.causal or model.role is Role.GENERATE
+
+
+def pools_wrongly_apart(model: Model, slots: int, pooling: Pooling | None, *, embedding: bool) -> bool:
+    """Whether texts at once need one pool of cells to be pooled whole.
+
+    With a pool for each slot llama.cpp b11549 cuts the longer of two texts where the shorter one ends, and the mean, or
+    the first token, is then that of its last piece: vectors differ by tenths, and nothing is said.
+    """
+    own = pooling or model.pooling
+    return embedding and slots > 1 and keeps_cache(model) and own is not Pooling.LAST
 
 
 def _cell_bytes(shape: Shape, settings: EngineSettings, layer: int, *, slides: bool) -> Bytes:

@@ -53,7 +53,7 @@ def fixed_reasons(
         ("flash_attention", settings.flash_attention, wish.flash_attention is not None, "less memory, no loss"),
         ("mmap", settings.mmap, wish.mmap is not None, _mapped(settings)),
         ("repack", settings.repack, wish.repack is not None, _repack(settings, copied, order)),
-        ("kv_unified", settings.kv_unified, wish.kv_unified is not None, "no request can crowd out another"),
+        ("kv_unified", settings.kv_unified, wish.kv_unified is not None, _unified(settings)),
         ("embedding", settings.embedding, wish.embedding is not None, _for(wish, "what the model is for")),
         (
             "pooling",
@@ -84,6 +84,12 @@ def _mapped(settings: EngineSettings) -> str:
     return (
         "weights are shared with the file cache" if settings.mmap else "the GPU shares this memory and cannot map files"
     )
+
+
+def _unified(settings: EngineSettings) -> str:
+    if settings.kv_unified:
+        return "texts at once would be cut, and pooled in part, in a cache for each slot"
+    return "no request can crowd out another"
 
 
 def _counted(count: int | None, what: str) -> str:
