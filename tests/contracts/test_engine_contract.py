@@ -100,9 +100,10 @@ class Bench:
     kill: Callable[[EngineProcess], Awaitable[None]]
     tells_progress: bool = True
     progress: list[Progress] = field(default_factory=list)
+    settings: EngineSettings = SETTINGS
 
     def spec(self, model: Path | None = None) -> LaunchSpec:
-        return LaunchSpec(model_id="tiny", model_path=str(model or self.model), weights_bytes=1, settings=SETTINGS)
+        return LaunchSpec(model_id="tiny", model_path=str(model or self.model), weights_bytes=1, settings=self.settings)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[EngineProcess, HttpUpstream]]:

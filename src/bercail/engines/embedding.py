@@ -11,7 +11,7 @@ import msgspec
 from bercail.core.units import Tokens
 from bercail.engines.exchange import FAILED, Receive, RefusedError, Send, answer, read_body, until_left
 
-PATHS = ("/v1/embeddings", "/embeddings")
+PATHS = ("/v1/embeddings",)
 Vector: TypeAlias = Sequence[float]
 Hear: TypeAlias = Callable[[Sequence[Vector] | str], None]
 EUCLIDEAN = 2

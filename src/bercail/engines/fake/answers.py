@@ -1,5 +1,7 @@
 """What the fake engine says, in llama-server's shapes: everything that does not change is rendered once."""
 
+import base64
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -79,6 +81,7 @@ class Question(msgspec.Struct):
     messages: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
     input: str | list[str] | msgspec.Raw = ""
+    encoding_format: str = "float"
     fake: dict[str, object] | None = None
     stop: str | list[str] | None = None
     logprobs: int | bool | None = None
@@ -252,7 +255,7 @@ def models(model_id: str, context_tokens: Tokens) -> bytes:
     return msgspec.json.encode({"object": "list", "data": [model]})
 
 
-def embeddings(model_id: str, body: bytes) -> tuple[int, bytes]:
+def embeddings(model_id: str, context_tokens: Tokens, body: bytes) -> tuple[int, bytes]:
     """Status and body: vectors that depend on the length of the texts."""
     try:
         question = QUESTION.decode(body)
@@ -260,14 +263,17 @@ def embeddings(model_id: str, body: bytes) -> tuple[int, bytes]:
         return 400, refuse(400, f"parse error: {error}", "invalid_request_error")
     texts = [question.input] if isinstance(question.input, str) else question.input
     lengths = [len(text) for text in texts] if isinstance(texts, list) else [1]
+    counts = [length // BYTES_PER_TOKEN + 1 for length in lengths]
+    if max(counts, default=0) > context_tokens:
+        return 400, too_long(max(counts), context_tokens)
+    rows = [[1.0 / (length + place + 1) for place in range(EMBEDDING_WIDTH)] for length in lengths]
     data = [
-        {
-            "embedding": [1.0 / (length + place + 1) for place in range(EMBEDDING_WIDTH)],
-            "index": i,
-            "object": "embedding",
-        }
-        for i, length in enumerate(lengths)
+        {"embedding": _packed(row) if question.encoding_format == "base64" else row, "index": i, "object": "embedding"}
+        for i, row in enumerate(rows)
     ]
-    tokens = sum(lengths) // BYTES_PER_TOKEN + 1
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    usage = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
     return 200, msgspec.json.encode({"model": model_id, "object": "list", "usage": usage, "data": data})
+
+
+def _packed(row: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode()

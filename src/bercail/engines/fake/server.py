@@ -169,7 +169,7 @@ class _Door(asyncio.Protocol):
         if path in ("/v1/models", "/models"):
             return 200, answers.models(server.model_id, server.context_tokens)
         if path == "/v1/embeddings":
-            return answers.embeddings(server.model_id, body)
+            return answers.embeddings(server.model_id, server.context_tokens, body)
         if path == "/fake/journal":
             return 200, msgspec.json.encode(server.visits)
         return 404, answers.refuse(404, "File Not Found", "not_found_error")
