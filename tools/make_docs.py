@@ -10,7 +10,8 @@ import click
 from bercail.cli import group
 from bercail.cli.options import default_text
 from bercail.core.config_schema import configuration_schema
-from bercail.core.options import GROUPS, Option, bound_text, options_of
+from bercail.core.option import Option, bound_text
+from bercail.core.options import GROUPS, options_of
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"

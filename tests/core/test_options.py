@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bercail.core.errors import SettingsError
-from bercail.core.options import GROUPS, Kind, Option, Settings, every_option, options_of, read_value, unknown_key
+from bercail.core.option import Kind, Option, read_value
+from bercail.core.options import GROUPS, Settings, every_option, options_of, unknown_key
 
 OPTIONS = every_option()
 BY_KEY = {spec.key: spec for spec in OPTIONS}

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bercail.core.errors import SettingsError
-from bercail.core.options import Option, Settings, every_option
+from bercail.core.option import Option
+from bercail.core.options import Settings, every_option
 from bercail.core.units import GIB, MIB
 from bercail.store import load_settings
 from bercail.store.contents import read_contents

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
-from bercail.core.options import Kind, Option, bound_text, options_of, read_value
+from bercail.core.option import Kind, Option, bound_text, read_value
+from bercail.core.options import options_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 

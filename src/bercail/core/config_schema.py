@@ -4,7 +4,8 @@ from typing import assert_never
 
 from bercail.core.config_keys import TOP
 from bercail.core.keys import Key, Keys, Shape
-from bercail.core.options import GROUPS, EngineOptions, Kind, Option, options_of
+from bercail.core.option import Kind, Option
+from bercail.core.options import GROUPS, EngineOptions, options_of
 from bercail.core.tree import Json
 
 _MACRO: dict[str, Json] = {"type": "string", "pattern": r"\$\{[A-Za-z0-9_.-]+\}"}

@@ -13,7 +13,8 @@ from bercail.core.errors import SettingsError
 from bercail.core.filtering import read_filters
 from bercail.core.keys import Table, open_table
 from bercail.core.macros import Macros, Values, expand, mentions, merged, read_macros, resolve
-from bercail.core.options import EngineOptions, Kind, Option, options_of, read_value
+from bercail.core.option import Kind, Option, read_value
+from bercail.core.options import EngineOptions, options_of
 from bercail.core.overflow import Overflow
 from bercail.core.tree import (
     Entry,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bercail.core.configuration import Configuration
 from bercail.core.errors import SettingsError
-from bercail.core.options import Kind, Settings, every_option, read_value, unknown_key
+from bercail.core.option import Kind, read_value
+from bercail.core.options import Settings, every_option, unknown_key
 from bercail.core.tree import Texts
 
 FILE_NAME = "bercail.yaml"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from bercail.core.configuring import ANCHORS, GROUPS, KNOWN, dialect_of
 from bercail.core.errors import SettingsError
-from bercail.core.options import Kind, Option, every_option, read_value, unknown_key
+from bercail.core.option import Kind, Option, read_value
+from bercail.core.options import every_option, unknown_key
 from bercail.core.tree import Dialect, Entry, Fields, Items, Node, Origin, Scalar, is_nothing
 
 
