@@ -1,9 +1,12 @@
 """A server under everything that can go wrong at once, for so long; nothing may be lost and nothing may be left.
 
-Served are the model in the box on the real engine and four commands whose server misbehaves by dice: it starts late,
-never answers its health check, ends while it starts, sends garbage, hangs or dies in the middle of a stream. Clients
-ask without pause, and some leave early; engines are killed with SIGKILL; the configuration is read anew again and
-again, changed, unchanged or broken. Counted is what became of every request; then what is left is looked for.
+Served are the model in the box on the real engine and four commands whose server misbehaves by dice: it starts late or
+hangs in its start, hangs in its health check, ends while it starts, sends garbage, hangs or dies in the middle of a
+stream. Clients ask without pause; some leave early, some in the middle of their request, some send or read a few bytes
+at a time. Engines are killed, or stopped where they stand: the real one for good, commands for a while, for nobody can
+know of a command that it should have answered by now. The disk with the server's state runs full and is freed
+again (where a file system may be mounted); the configuration is read anew again and again, changed, unchanged or
+broken. Counted is what became of every request; then, with all models unloaded, what is left is looked for.
 
     python -m bench.scenarios.chaos [--seconds 60] [--clients 20] [--seed 1] [--json FILE]
 """
@@ -14,22 +17,37 @@ import json
 import os
 import random
 import signal
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from bercail.demo import demo_path
 from tools.figures import publish
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
+"""Longer than anything that may rightly last: 60 s in line, starts that hang, two minutes until an engine that is at
+work and does not answer is given up."""
+CONTEXTS_BYTES = 2 * 1024 * 1024
+"""Of it, for contexts of models that left memory."""
+STATE_BYTES = 8 * 1024 * 1024
+"""Disk for what the server keeps."""
+SLACK = 4
+"""Descriptors that a server which has worked may hold more than a fresh one: its database, its log."""
+GROWTH = 1.25
+"""How much more memory the last quarter may take than the second."""
 NAMES = ("one", "two", "three", "four")
 
 
@@ -43,17 +61,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of all dice but those of the servers; default %(default)s")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as place:
-        found = play(Path(place), given.seconds, given.clients, given.seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory() as place, small_disk(Path(place) / "state") as full:
+        found = play(Path(place), given, full)
     publish(found, given.json)
-    return 0 if not found["unanswered"] and not found["left"] and found["ended"] == 0 else 1
+    return 1 if found["wrong"] else 0
 
 
-def play(place: Path, seconds: float, clients: int, seed: int) -> dict[str, object]:
+@contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """A folder on a disk of its own, which is soon full; whether that could be had."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={STATE_BYTES}", "tmpfs", folder], check=False)
+    try:
+        yield mounted.returncode == 0
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+
+
+def play(place: Path, given: argparse.Namespace, full: bool) -> dict[str, object]:  # noqa: FBT001 - from ``small_disk``
     """The whole scene; what became of it."""
     config = place / "bercail.yaml"
     config.write_text(configuration(0))
-    environment = {**os.environ, "HOME": str(place), "XDG_CACHE_HOME": str(place / "cache")}
+    environment = {
+        **os.environ, "HOME": str(place), "XDG_CACHE_HOME": str(place / "cache"), "XDG_STATE_HOME": str(place / "state")
+    }  # fmt: skip
     command = [sys.executable, "-m", "bercail", "serve", "--config", str(config), "--json-log", "--port", "0"]
     log = (place / "stderr").open("w")
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
@@ -62,30 +95,141 @@ def play(place: Path, seconds: float, clients: int, seed: int) -> dict[str, obje
     url = next(item["url"] for item in news if item["event"] == "listening")
     seen: Counter[str] = Counter()
     threading.Thread(target=lambda: seen.update(item["event"] for item in news), daemon=True).start()
-    over = time.monotonic() + seconds
-    fates: Counter[str] = Counter()
-    threads = [
-        threading.Thread(target=client, args=(url, over, random.Random(seed + n), fates)) for n in range(clients)
-    ]
-    threads += [threading.Thread(target=trouble, args=(server, config, over, random.Random(seed - 1)))]
-    descriptors = count_descriptors(server.pid)
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(seconds + 2 * PATIENCE_S)
+    watched = Watched(server, place / "state")
+    before = watched.look()
+    fates, troubles = storm(url, server, config, given, watched, full=full)
     calm = ask(url, "bercail-demo", {}, PATIENCE_S)
-    resident = resident_bytes(server.pid)
-    time.sleep(2)
-    after = count_descriptors(server.pid)
+    unload(url, watched)
+    after = watched.look()
     server.send_signal(signal.SIGTERM)
     ended = server.wait(60)
     time.sleep(1)
-    return {
-        "seconds": seconds, "clients": clients, "seed": seed, "requests": sum(fates.values()), "fates": dict(fates),
-        "unanswered": fates["unanswered"], "afterwards": calm, "events": dict(seen), "ended": ended,
-        "descriptors": [descriptors, after], "resident_bytes": resident, "left": left_behind(place),
+    found: dict[str, object] = {
+        "seconds": given.seconds, "clients": given.clients, "seed": given.seed, "requests": sum(fates.values()),
+        "fates": dict(fates), "troubles": dict(troubles), "afterwards": calm, "events": dict(seen), "ended": ended,
+        "disk": "a tmpfs that runs full" if full else "not played: none could be mounted",
+        "before": before, "after": after, "meanwhile": watched.looks, "left": left_behind(place),
         "traces": (place / "stderr").read_text().count("Traceback"),
     }  # fmt: skip
+    return found | {"wrong": wrong(found, fates, before, after, watched.looks)}
+
+
+def wrong(
+    found: dict[str, object], fates: Counter[str], before: "Look", after: "Look", looks: "list[Look]"
+) -> list[str]:
+    """What must not be, in words."""
+    quarter = len(looks) // 4
+    early = [one["resident_bytes"] for one in looks[quarter : 2 * quarter]]
+    late = [one["resident_bytes"] for one in looks[-quarter:]]
+    checks = {
+        "requests got no answer": fates["unanswered"] + fates["refused"] > 0,
+        "processes were left": bool(found["left"]),
+        "the server did not end well": found["ended"] != 0,
+        "no answer afterwards": found["afterwards"] != "200",
+        "descriptors leak": after["descriptors"] > before["descriptors"] + SLACK,
+        "children were left by models that had gone": bool(after["children"]),
+        "memory leaks": quarter > 0 and statistics.median(late) > GROWTH * statistics.median(early),
+        "a trace in the log": found["traces"] != 0,
+        "saved contexts are over their budget": max(one["contexts_bytes"] for one in [after, *looks]) > CONTEXTS_BYTES,
+    }
+    return [words for words, so in checks.items() if so]
+
+
+def storm(
+    url: str,
+    server: "subprocess.Popen[str]",
+    config: Path,
+    given: argparse.Namespace,
+    watched: "Watched",
+    *,
+    full: bool,
+) -> tuple[Counter[str], Counter[str]]:
+    """Everything at once until the time is over: what became of requests, and what trouble there was."""
+    over = time.monotonic() + given.seconds
+    fates: Counter[str] = Counter()
+    troubles: Counter[str] = Counter()
+    jobs: list[Callable[[], None]] = [
+        partial(client, url, over, random.Random(given.seed + n), fates) for n in range(given.clients)
+    ]
+    if full:
+        jobs.append(partial(fill, config.parent / "state", over, random.Random(given.seed - 2), troubles))
+    jobs.append(partial(trouble, server, config, over, random.Random(given.seed - 1), troubles))
+    jobs.append(partial(watched.watch, over))
+    threads = [threading.Thread(target=job, daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, over + 1.5 * PATIENCE_S - time.monotonic()))
+    fates["unanswered"] += sum(thread.is_alive() for thread in threads)
+    return fates, troubles
+
+
+class Look(TypedDict):
+    """What a server holds at one moment."""
+
+    descriptors: int
+    children: list[str]
+    resident_bytes: int
+    contexts_bytes: int
+
+
+class Watched:
+    """Looks at a server now and then."""
+
+    def __init__(self, server: "subprocess.Popen[str]", state: Path) -> None:
+        self._proc = Path(f"/proc/{server.pid}")
+        self._state = state
+        self.looks: list[Look] = []
+
+    def look(self) -> Look:
+        """What it holds now."""
+        contexts = [path.stat().st_size for path in self._state.glob("bercail/contexts/*") if path.exists()]
+        return {
+            "descriptors": len(list((self._proc / "fd").iterdir())),
+            "children": [words_of(child) for child in self._children()],
+            "resident_bytes": int((self._proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+            "contexts_bytes": sum(contexts),
+        }
+
+    def _children(self) -> list[str]:
+        return (self._proc / "task" / self._proc.name / "children").read_text().split()
+
+    def watch(self, over: float) -> None:
+        """Look twenty times until it is over."""
+        pause_s = (over - time.monotonic()) / 20
+        while time.monotonic() + pause_s < over:
+            time.sleep(pause_s)
+            self.looks.append(self.look())
+
+
+def words_of(pid: str) -> str:
+    """The command line of a process; empty if it has gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    return ""
+
+
+def unload(url: str, watched: Watched) -> None:
+    """Let go of all models; returns when their processes have gone, of which one that was stopped takes ten seconds."""
+    for _ in range(30):
+        with urlopen(f"{url}/unload", timeout=PATIENCE_S) as answer:
+            answer.read()
+        time.sleep(2)
+        if not watched.look()["children"]:
+            return
+
+
+def fill(folder: Path, over: float, dice: random.Random, troubles: Counter[str]) -> None:
+    """Let the disk run full, and free it again."""
+    file = folder / "filler"
+    while time.monotonic() < over:
+        time.sleep(5 + dice.random() * 15)
+        with suppress(OSError), file.open("wb", buffering=0) as filler:
+            while filler.write(b"\0" * 65536):
+                pass
+        troubles["disk full"] += 1
+        time.sleep(2 + dice.random() * 8)
+        file.unlink(missing_ok=True)
 
 
 def configuration(version: int) -> str:
@@ -96,8 +240,9 @@ def configuration(version: int) -> str:
         for name in NAMES
     )
     return (
+        f"server: {{health_interval: 3, wait_limit: 60, saved_contexts: {CONTEXTS_BYTES}}}\n"
         f"groups:\n  a: {{members: [one, two], exclusive: false}}\n  b: {{members: [three, four], exclusive: false}}\n"
-        f"models:\n{models}\n  bercail-demo:\n    model: {demo_path()}\n    context: 1024\n"
+        f"models:\n{models}\n  bercail-demo:\n    model: {demo_path()}\n    context: 1024\n    ttl: 5\n"
     )
 
 
@@ -106,8 +251,39 @@ def client(url: str, over: float, dice: random.Random, fates: Counter[str]) -> N
     while time.monotonic() < over:
         model = dice.choice((*NAMES, "bercail-demo", "nobody"))
         body = {"stream": dice.random() < 0.6, "max_tokens": dice.choice((1, 20))}
-        patience = dice.choice((PATIENCE_S, PATIENCE_S, PATIENCE_S, 0.05))
-        fates[ask(url, model, body, patience)] += 1
+        if dice.random() < 0.1:
+            fate = dawdle(url, model, body, dice)
+        else:
+            fate = ask(url, model, body, dice.choice((PATIENCE_S, PATIENCE_S, PATIENCE_S, 0.05)))
+        fates[fate] += 1
+        if fate in ("429", "503"):
+            time.sleep(dice.random() * 4)
+
+
+def dawdle(url: str, model: str, more: Mapping[str, object], dice: random.Random) -> str:
+    """A request that is sent a few bytes at a time, or left in its middle, or whose answer is read so."""
+    asked = {"model": model, "messages": [{"role": "user", "content": "What is a KV cache?"}], **more}
+    body = json.dumps(asked).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    how = dice.choice(("sent slowly", "left while sending", "read slowly"))
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname, parts.port), PATIENCE_S) as plug:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            data = head.encode() + body
+            for at in range(0, len(data), 20):
+                plug.sendall(data[at : at + 20])
+                if how == "left while sending" and at > len(data) // 2:
+                    return how
+                time.sleep(0.05 if how == "sent slowly" else 0)
+            status = plug.recv(12)
+            while plug.recv(200):
+                time.sleep(0.05 if how == "read slowly" else 0)
+            return how if status.startswith(b"HTTP/1.1 ") else "unanswered"
+    except TimeoutError:
+        return "unanswered"
+    except OSError:
+        return "broken"
 
 
 def ask(url: str, model: str, more: Mapping[str, object], patience_s: float) -> str:
@@ -130,20 +306,39 @@ def ask(url: str, model: str, more: Mapping[str, object], patience_s: float) -> 
         connection.close()
 
 
-def trouble(server: "subprocess.Popen[str]", config: Path, over: float, dice: random.Random) -> None:
-    """Kill engines, and have the configuration read anew."""
+def trouble(
+    server: "subprocess.Popen[str]", config: Path, over: float, dice: random.Random, troubles: Counter[str]
+) -> None:
+    """Kill engines or stop them, and have the configuration read anew."""
     version = 0
     while time.monotonic() < over:
         time.sleep(dice.random() * 2)
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
         if children and dice.random() < 0.5:
-            with suppress(ProcessLookupError):
-                os.kill(int(dice.choice(children)), signal.SIGKILL)
+            hit(int(dice.choice(children)), dice, troubles)
         if dice.random() < 0.5:
+            troubles["reloads"] += 1
             version += dice.random() < 0.5
             config.write_text("models: [" if dice.random() < 0.3 else configuration(version))
             for _ in range(dice.choice((1, 5))):
                 server.send_signal(signal.SIGHUP)
+
+
+def hit(pid: int, dice: random.Random, troubles: Counter[str]) -> None:
+    """Kill an engine, or stop it."""
+    with suppress(OSError):
+        ours = b"bercail.engines" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        order = signal.SIGKILL if dice.random() < 0.8 else signal.SIGSTOP
+        os.kill(pid, order)
+        troubles[order.name] += 1
+        if order is signal.SIGSTOP and not ours:
+            threading.Timer(5 + dice.random() * 15, resume, (pid,)).start()
+
+
+def resume(pid: int) -> None:
+    """Let a process go on that was stopped; it may have been killed meanwhile."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 class Wild(BaseHTTPRequestHandler):
@@ -187,7 +382,7 @@ class Wild(BaseHTTPRequestHandler):
             if fate < 0.15 and number == 2:
                 os._exit(4)
             if fate < 0.2 and number == 3:
-                time.sleep(3)
+                time.sleep(45 if fate < 0.16 else 3)
             self.wfile.write(b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n')
         self.wfile.write(b"data: [DONE]\n\n")
 
@@ -206,21 +401,13 @@ def misbehave(port: int) -> None:
     ThreadingHTTPServer(("127.0.0.1", port), Wild).serve_forever()
 
 
-def count_descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def left_behind(place: Path) -> list[str]:
     """Processes that belong to this scene and outlived it."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if f"HOME={place}".encode() in entry.read_bytes().split(b"\0"):
-                found.append(entry.with_name("cmdline").read_bytes().replace(b"\0", b" ").decode())
+                found.append(words_of(entry.parent.name))
     return found
 
 
