@@ -36,6 +36,14 @@ def test_an_escaped_name_does_not_slip_through() -> None:
         check_media(body, SEEING)
 
 
+@pytest.mark.parametrize("colon", [b"\\u003a//", b":\\/\\/", b":\\/\\u002f", b":/\\/"])
+def test_an_escaped_address_does_not_slip_through(colon: bytes) -> None:
+    body = chat({"image_url": {"url": "http://example.org"}}).replace(b"://", colon)
+    assert b"://" not in body
+    with pytest.raises(ReplyError):
+        check_media(body, SEEING)
+
+
 @pytest.mark.parametrize(
     "body",
     [
