@@ -98,7 +98,7 @@ def play(place: Path, given: argparse.Namespace, full: bool) -> dict[str, object
     watched = Watched(server, place / "state")
     before = watched.look()
     fates, troubles = storm(url, server, config, given, watched, full=full)
-    calm = ask(url, "bercail-demo", {}, PATIENCE_S)
+    calm = recover(url)
     unload(url, watched)
     after = watched.look()
     server.send_signal(signal.SIGTERM)
@@ -207,6 +207,16 @@ def words_of(pid: str) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     return ""
+
+
+def recover(url: str) -> str:
+    """What the real engine's model answers within a minute: just killed, it may be told to pause before a new start."""
+    for _ in range(12):
+        fate = ask(url, "bercail-demo", {}, PATIENCE_S)
+        if fate != "503":
+            break
+        time.sleep(5)
+    return fate
 
 
 def unload(url: str, watched: Watched) -> None:
