@@ -276,7 +276,7 @@ def dawdle(url: str, model: str, more: Mapping[str, object], dice: random.Random
     body = json.dumps(asked).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
     how = dice.choice(("sent slowly", "left while sending", "read slowly"))
-    parts = urlsplit(url)
+    parts, status = urlsplit(url), b""
     try:
         with socket.create_connection((parts.hostname, parts.port), PATIENCE_S) as plug:
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -293,7 +293,7 @@ def dawdle(url: str, model: str, more: Mapping[str, object], dice: random.Random
     except TimeoutError:
         return "unanswered"
     except OSError:
-        return "broken"
+        return "broken" if status else "refused"
 
 
 def ask(url: str, model: str, more: Mapping[str, object], patience_s: float) -> str:
