@@ -112,7 +112,7 @@ def test_settings_that_do_not_exist_name_the_nearest(run: Run, tmp_path: Path, t
     assert "BERCAIL_SERVER_PORT" in refusal(variable)["hint"]
     flag = run("plan", str(tiny), "--json", "--contxt", "5")
     assert flag.status == 2
-    assert "--context" in refusal(flag)["message"]
+    assert "--context" in refusal(flag)["hint"]
     value = run("plan", str(tiny), "--json", "--context", "many")
     assert value.status == 2
     assert "context" in refusal(value)["message"]
