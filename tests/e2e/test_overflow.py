@@ -35,9 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Ser
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", {"messages": LONG, "max_tokens": 4}),
-        ("/v1/messages", {"messages": LONG[1:], "system": "You tell stories.", "max_tokens": 4}),
-        ("/v1/completions", {"prompt": "a story " * 900, "max_tokens": 4}),
+        ("/v1/chat/completions", {"messages": LONG, "max_tokens": 4, "temperature": 0}),
+        ("/v1/messages", {"messages": LONG[1:], "system": "You tell stories.", "max_tokens": 4, "temperature": 0}),
+        ("/v1/completions", {"prompt": "a story " * 900, "max_tokens": 4, "temperature": 0}),
     ],
 )
 def test_what_is_too_long_is_answered_and_the_engine_agrees_with_the_count(
