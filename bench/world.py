@@ -8,21 +8,10 @@ from functools import partial
 from typing import Protocol
 
 from bench import first_come
+from bercail.core.events import Asked, Died, Event, Left, Ready, Released, StartFailed, Stopped, TermsChanged, Tick
 from bercail.core.line import Ticket
 from bercail.core.need import Terms
-from bercail.core.schedule import (
-    Asked,
-    Died,
-    Event,
-    Left,
-    Ready,
-    Released,
-    StartFailed,
-    Stopped,
-    TermsChanged,
-    Tick,
-    schedule,
-)
+from bercail.core.schedule import schedule
 from bercail.core.seat import Stand
 from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import first_come
+from bercail.core.events import Asked, Event, Ready, Released, TermsChanged
 from bercail.core.line import Ticket
 from bercail.core.need import Need, Policy, Terms
-from bercail.core.schedule import Asked, Event, Ready, Released, TermsChanged, schedule
+from bercail.core.schedule import schedule
 from bercail.core.turn import Grant, Schedule, Start
 from tools.figures import publish
 

@@ -203,9 +203,10 @@ class Watched:
 
 
 def words_of(pid: str) -> str:
-    """The command line of a process; empty if it has gone."""
+    """What a process runs, without the folders of programs; empty if it has gone."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        return " ".join(word.rpartition("/bin/")[2] for word in words).strip()
     return ""
 
 

@@ -93,7 +93,7 @@ def test_the_schema_that_is_shipped_is_that_of_the_reader() -> None:
 @pytest.mark.parametrize("text", GOOD)
 def test_what_the_reader_takes_is_valid(validator: jsonschema.Draft202012Validator, text: str) -> None:
     read_contents(dedent(text), origin="c.yaml", environment={})
-    validator.validate(documented(text))
+    assert not list(validator.iter_errors(documented(text)))
 
 
 @pytest.mark.parametrize("text", BAD)

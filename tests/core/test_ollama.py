@@ -158,8 +158,9 @@ def test_no_body_breaks_the_reading(body: dict[str, Any]) -> None:
     for read in (read_chat, read_generate, lambda found: read_embed(found, "input")):
         with suppress(UsageError):
             wish = read(body)
-            notes(wish, served())
-            lacking(wish, served())
+            assert all(notes(wish, served()))
+            refusal = lacking(wish, served())
+            assert not refusal or refusal.startswith('"')
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bercail.core.line import Ticket
-from bercail.core.need import Keep, Leaves, Need, Policy, Terms, nobody_leaves
-from bercail.core.schedule import (
+from bercail.core.events import (
     Ailing,
     Asked,
     Died,
@@ -23,8 +21,10 @@ from bercail.core.schedule import (
     TermsChanged,
     Tick,
     Unload,
-    schedule,
 )
+from bercail.core.line import Ticket
+from bercail.core.need import Keep, Leaves, Need, Policy, Terms, nobody_leaves
+from bercail.core.schedule import schedule
 from bercail.core.seat import Stand
 from bercail.core.turn import Action, Decline, Drain, Grant, Refuse, Resume, Schedule, Start, Stop, WakeAt
 

@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bench.contention import FIVE, PAIR, alternating, compared, flooding, mixed
 from bench.world import Scheduled, World
+from bercail.core.events import Preload, Reload, StartFailed, TermsChanged, Unload
 from bercail.core.line import Ticket
 from bercail.core.need import Keep, Need, Policy, Terms
 from bercail.core.review import review
-from bercail.core.schedule import Preload, Reload, StartFailed, TermsChanged, Unload
 from bercail.core.seat import HOLDING, Stand
 from bercail.core.turn import Drain, Start, Stop, Turn
 

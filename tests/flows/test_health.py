@@ -210,7 +210,11 @@ def test_a_server_elsewhere_that_is_let_go_of_is_not_away_when_it_is_asked_for_a
         process = await scene.load("far/m")
         process.pulses = [SILENT] * MOST_MISSED
         await scene.pass_(MOST_MISSED)
+        with pytest.raises(BusyError):
+            await scene.lease("far/m")
         await scene.supervisor.unload("far/m")
-        (await scene.lease("far/m")).release()
+        lease = await scene.lease("far/m")
+        assert lease.model.id == "far/m"
+        lease.release()
 
     play(story)

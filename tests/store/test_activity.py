@@ -238,4 +238,5 @@ def test_an_entry_is_in_the_database_soon_without_a_close(path: Path) -> None:
     desk.ledger.open()
     desk.ledger.note(an_entry())
     until(lambda: desk.count() == 1)
+    assert desk.count() == 1
     desk.ledger.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from bercail.core import launch, news, schedule
+from bercail.core import events, launch, news, schedule
 from bercail.core.errors import BercailError, BusyError, EngineError, StoppingError
 from bercail.core.launch import Pause, Stage
 from bercail.core.line import Ticket
@@ -60,7 +60,7 @@ class Dispatcher:
         self.state = Schedule(terms=Terms(policy=policy))
         self.stopping = False
         self.changed = asyncio.Event()
-        self._events: deque[schedule.Event] = deque()
+        self._events: deque[events.Event] = deque()
         self._feeding = False
         self._waiting: dict[int, _Waiter] = {}
         self._tickets = 0
@@ -93,13 +93,13 @@ class Dispatcher:
         )
         waiter = _Waiter(ticket=ticket)
         self._waiting[self._tickets] = waiter
-        self.feed(schedule.Asked(ticket=waiter.ticket))
+        self.feed(events.Asked(ticket=waiter.ticket))
         if watch is not None and not waiter.granted.done():
             watch(lambda: self._outlook(waiter.ticket))
         try:
             return await waiter.granted
         except asyncio.CancelledError:
-            self.feed(schedule.Left(ticket=waiter.ticket))
+            self.feed(events.Left(ticket=waiter.ticket))
             raise
         finally:
             self._waiting.pop(waiter.ticket.number, None)
@@ -141,7 +141,7 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def feed(self, event: schedule.Event) -> None:
+    def feed(self, event: events.Event) -> None:
         """Let the schedule decide, and do what it says; what follows meanwhile waits its turn."""
         self._events.append(event)
         if self._feeding or self.stopping:
@@ -185,7 +185,7 @@ class Dispatcher:
     def _grant(self, ticket: Ticket) -> None:
         waiter = self._waiting[ticket.number]
         if waiter.granted.done():  # it has just left
-            self.feed(schedule.Released(ticket=ticket))
+            self.feed(events.Released(ticket=ticket))
         else:
             waiter.granted.set_result(ticket)
 
@@ -201,7 +201,7 @@ class Dispatcher:
         while (rest_s := at_s - self._house.clock.monotonic()) > 0:
             await self._house.clock.sleep(rest_s)
         self._alarm = None
-        self.feed(schedule.Tick())
+        self.feed(events.Tick())
 
     async def _load(self, entry: Entry, *, again: bool) -> None:
         """Bring a model up; whatever fails is told to those who wait for it."""
@@ -226,14 +226,14 @@ class Dispatcher:
         entry.loads += 1
         entry.life, _ = launch.next_step(entry.life, launch.BecameReady())
         self.spawn(self._watch(entry, resident))
-        self.feed(schedule.Ready(model=entry.id))
+        self.feed(events.Ready(model=entry.id))
 
     def _start_failed(self, entry: Entry, error: BercailError) -> None:
         entry.error, entry.failure = str(error), error
         self._tell(news.LoadFailed(model_id=entry.id, error=str(error)))
         entry.life, step = launch.next_step(entry.life, launch.StartFailed(error=str(error)))
         self.feed(
-            schedule.StartFailed(
+            events.StartFailed(
                 model=entry.id,
                 reason=str(error),
                 out_of_memory=error.code == "out_of_memory",
@@ -252,7 +252,7 @@ class Dispatcher:
         died = EngineError(f"the engine died ({ended})", code="engine_died", log_tail=ended.log_tail)
         entry.resident, resident.failure = None, resident.failure or died
         retry_s = self._lost(entry, resident, resident.failure)
-        self.feed(schedule.Died(model=entry.id, reason=resident.failure.message, retry_s=retry_s))
+        self.feed(events.Died(model=entry.id, reason=resident.failure.message, retry_s=retry_s))
 
     def _lost(self, entry: Entry, resident: Resident, error: EngineError) -> Seconds | None:
         """Tell of an engine that is no more, or is to be no more; when it is started again, None if it is not."""
@@ -278,7 +278,7 @@ class Dispatcher:
             await resident.process.stop(0)
         elif not resident.leaving:
             retry_s = self._lost(entry, resident, resident.failure)
-            self.feed(schedule.Ailing(model=entry.id, reason=resident.failure.message, retry_s=retry_s))
+            self.feed(events.Ailing(model=entry.id, reason=resident.failure.message, retry_s=retry_s))
 
     def _stop(self, entry: Entry) -> None:
         if entry.resident is not None:
@@ -292,7 +292,7 @@ class Dispatcher:
         if resident is not None and resident.prepared is not None and resident.failure is None:
             await save(self._house, resident.prepared, resident.process.address, self._tell)
         await self._end(entry)
-        self.feed(schedule.Stopped(model=entry.id))
+        self.feed(events.Stopped(model=entry.id))
 
     async def _give_up(self, entry: Entry) -> None:
         """End a start that nobody waits for any more."""
@@ -302,7 +302,7 @@ class Dispatcher:
             await entry.loading
         if entry.resident is not None:  # it came up at the last moment
             await self._end(entry)
-        self.feed(schedule.Stopped(model=entry.id))
+        self.feed(events.Stopped(model=entry.id))
 
     async def _end(self, entry: Entry) -> None:
         resident = entry.resident

@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bercail.core import news, schedule
+from bercail.core import events, news
 from bercail.core.alike import names_there
 from bercail.core.configuration import Configuration, Profiles, Rule, Selector, SideRule
 from bercail.core.declared import Keep as Keeping
-from bercail.core.declared import ModelFile
-from bercail.core.devices import emptiest_first
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
 from bercail.core.model import Findings
 from bercail.core.need import Policy, nobody_leaves
@@ -20,12 +18,12 @@ from bercail.core.report import nowhere_lines
 from bercail.core.route import Phase, ServedModel
 from bercail.core.seat import Stand
 from bercail.core.selecting import select
-from bercail.core.units import Bytes, Seconds
+from bercail.core.units import Seconds
 from bercail.core.unserved import unserved
 from bercail.flows.dispatch import Dispatcher
 from bercail.flows.lease import ResidentLease
-from bercail.flows.machine import Here, around
-from bercail.flows.prepare import prepare, read
+from bercail.flows.planning import Planner
+from bercail.flows.prepare import read
 from bercail.flows.reread import Source
 from bercail.flows.resident import Entry
 from bercail.flows.roster import Roster, muster
@@ -70,7 +68,7 @@ class Supervisor:
         self._roster = roster or muster(house, findings, house.configuration)
         self._entries = dict(self._roster.entries)
         self._floor = Dispatcher(house, self._entries, tell, policy or Policy())
-        self._here: Here | None = None
+        self._planner = Planner(self._floor, tell)
         self._source = source
         self._sight = Sight()
         self._reloading = asyncio.Lock()
@@ -116,30 +114,14 @@ class Supervisor:
         substitutes: Sequence[str] = (),
         watch: Watch | None = None,
     ) -> ResidentLease:
-        """A lease on the model, after queueing and loading as needed.
-
-        Args:
-            model_id: as ``find`` takes it.
-            key: whose share it counts for; empty is everybody without one.
-            priority: 0 is ordinary; the higher, the sooner.
-            substitutes: ids of models that may answer instead if they are ready and its own is not, the best first.
-            watch: gets to ask how it stands with the wait, if there is one.
-
-        Raises:
-            NotFoundError: no such model.
-            RefusedError: it does not fit.
-            ReadError: its file must not be loaded.
-            EngineError: its engine failed.
-            BusyError: too many wait, or for too long; says when to come again.
-            StoppingError: the server is going down.
-        """
+        """A lease on the model, after queueing and loading as needed; all as ``ports.Host`` has it."""
         entry = self._entry(model_id)
         self._refuse_if_stopping()
         asked_s = self._house.clock.monotonic()
         if entry.away:
             raise BusyError(entry.away, retry_after_s=math.ceil(self._house.settings.server.health_interval))
         if self._stand(entry) not in _ALIVE | _COMING:
-            await self._plan(entry)
+            await self._planner.plan(self._house, entry)
             self._refuse_if_stopping()
         ticket = await self._floor.wait(entry, key, priority, tuple(substitutes), watch)
         granted = self._entries[ticket.model]
@@ -147,7 +129,7 @@ class Supervisor:
         assert resident is not None, "what is granted has been loaded"
         return ResidentLease(
             resident, self._served(granted), granted.declared, model_id, resident.load_within_s(asked_s),
-            lambda: self._floor.feed(schedule.Released(ticket=ticket)),
+            lambda: self._floor.feed(events.Released(ticket=ticket)),
         )  # fmt: skip
 
     def glance(self, model_id: str) -> ResidentLease | None:
@@ -170,9 +152,9 @@ class Supervisor:
         """
         entry = self._entry(model_id)
         self._refuse_if_stopping()
-        await self._plan(entry)
+        await self._planner.plan(self._house, entry)
         entry.declined = ""
-        self._floor.feed(schedule.Preload(model=entry.id))
+        self._floor.feed(events.Preload(model=entry.id))
         while self._stand(entry) is not Stand.READY:
             if entry.failure is not None and self._stand(entry) is Stand.OUT:
                 raise entry.failure
@@ -188,7 +170,7 @@ class Supervisor:
             NotFoundError: there is none.
         """
         entry = self._entry(model_id)
-        self._floor.feed(schedule.Unload(model=entry.id))
+        self._floor.feed(events.Unload(model=entry.id))
         while self._stand(entry) is not Stand.OUT and not self._floor.stopping:
             await self._floor.changed.wait()
 
@@ -208,7 +190,7 @@ class Supervisor:
             return f"{entry.id} stays in memory, says the configuration"
         if not stay_s and others:
             return f"{entry.id} stays in memory: {'another request uses' if others == 1 else f'{others} others use'} it"
-        self._floor.feed(schedule.Stay(model=entry.id, stay_s=stay_s))
+        self._floor.feed(events.Stay(model=entry.id, stay_s=stay_s))
         return ""
 
     async def welcome(self) -> None:
@@ -223,10 +205,10 @@ class Supervisor:
             if self._stand(entry) in _ALIVE | _COMING:
                 continue
             try:
-                await self._plan(entry)
+                await self._planner.plan(self._house, entry)
             except BercailError:  # told where it was found out
                 continue
-            self._floor.feed(schedule.Preload(model=entry.id))
+            self._floor.feed(events.Preload(model=entry.id))
 
     async def reload(self) -> news.Reloaded:
         """Read the configuration anew and serve what it declares; what is wrong changes nothing, and is told.
@@ -272,7 +254,7 @@ class Supervisor:
         alive = [name for name in changed if self._stand(self._entries[name]) in _ALIVE | _COMING]
         for name in alive:
             with contextlib.suppress(BercailError):  # told where it was found out
-                await self._plan(self._entries[name])
+                await self._planner.plan(self._house, self._entries[name])
         self._introduce(configuration, frozenset(alive))
         gone = tuple(name for name in before.entries if name not in roster.entries)
         reloaded = news.Reloaded(changed=tuple(changed), added=tuple(added), gone=gone)
@@ -287,7 +269,7 @@ class Supervisor:
         leaves = nobody_leaves if rule is None else partial(_leaving, rule)
         if needs or rule is not None or self._floor.state.terms.needs:
             terms = replace(self._floor.state.terms, needs=needs, leaves=leaves)
-            self._floor.feed(schedule.TermsChanged(terms=terms, reload=reload & needs.keys()))
+            self._floor.feed(events.TermsChanged(terms=terms, reload=reload & needs.keys()))
 
     async def read_headers(self) -> None:
         """Read what is not yet read, so that listings tell context lengths and capabilities."""
@@ -345,58 +327,6 @@ class Supervisor:
 
     def _stand(self, entry: Entry) -> Stand:
         return self._floor.seat(entry).stand
-
-    async def _plan(self, entry: Entry) -> None:
-        """What the model needs, as it would be loaded now; whoever comes meanwhile waits for the same answer.
-
-        Raises:
-            BercailError: it cannot be loaded at all.
-        """
-        if entry.planning is None or entry.planning.done():
-            entry.planning = self._floor.spawn(self._planned(entry))
-        await asyncio.shield(entry.planning)
-
-    async def _planned(self, entry: Entry) -> None:
-        if entry.command is not None:
-            return  # what it takes is not known
-        if entry.found is None:
-            assert entry.failure is not None, "what was not found has its reason"
-            raise entry.failure
-        entry.error = ""
-        if self._here is None or self._floor.is_empty:
-            self._here = await around(self._house)
-        try:
-            house, here = self._wishing(entry), self._spread(self._here, entry)
-            prepared = await prepare(house, entry.found, self._tell, here, entry.allotment)
-        except BercailError as error:
-            entry.error = str(error)
-            self._tell(news.LoadFailed(model_id=entry.id, error=str(error)))
-            raise
-        entry.prepared, entry.model, entry.chat_refusal = prepared, prepared.model, prepared.chat_refusal
-        terms = self._floor.state.terms
-        need = entry.need()
-        budget = {**terms.budget, **entry.budget(self._house.settings.engine)}
-        if terms.needs.get(entry.id) != need or budget != terms.budget:
-            self._floor.feed(
-                schedule.TermsChanged(terms=replace(terms, needs={**terms.needs, entry.id: need}, budget=budget))
-            )
-
-    def _spread(self, here: Here, entry: Entry) -> Here:
-        """``here`` with the GPUs first that others need least of: of like cards, each model takes the next."""
-        promised: dict[str, Bytes] = {}
-        for name, need in self._floor.state.terms.needs.items():
-            for card, count in need.bytes.items() if name != entry.id else ():
-                promised[card] = promised.get(card, 0) + count
-        offers = (replace(offer, gpus=emptiest_first(offer.gpus, promised)) for offer in here.offers)
-        return replace(here, offers=tuple(offers))
-
-    def _wishing(self, entry: Entry) -> House:
-        """The house with the wishes that a configuration has for this model."""
-        source = entry.declared.source if entry.declared else None
-        if not isinstance(source, ModelFile):
-            return self._house
-        settings = self._house.settings
-        return replace(self._house, settings=replace(settings, engine=source.wish(settings.engine)))
 
 
 def _leaving(rule: Rule, target: str, running: frozenset[str]) -> frozenset[str]:

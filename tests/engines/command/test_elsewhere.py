@@ -193,7 +193,7 @@ def test_a_system_that_is_told_of_the_authority_believes_it(
     async def story() -> None:
         upstream = HttpUpstream()
         async with Server().running(certificates.server) as server:
-            await ask(upstream, parse_url(f"https://localhost:{server.port}"), [])
+            assert any(await ask(upstream, parse_url(f"https://localhost:{server.port}"), []))
             await upstream.close()
 
     tell(story)

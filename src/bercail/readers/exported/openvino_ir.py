@@ -12,6 +12,7 @@ from xml.etree import ElementTree as Xml
 
 from bercail.core.errors import ReadError
 from bercail.core.model import Capability, Format, Model, Role, Stored
+from bercail.core.units import Tokens
 from bercail.readers.exported import papers, sentence
 
 SIGN = "openvino_model.xml"
@@ -116,8 +117,32 @@ def _embeds(folder: Path, graph: _Graph) -> bool:
 
 def _generator(folder: Path, config: papers.Paper) -> Model:
     _check_files(folder, _TO_GENERATE)
-    layers, vocabulary = config.count("num_hidden_layers"), config.count("vocab_size")
     template = papers.chat_template(folder)
+    return replace(
+        _common(folder, config, config.count("max_position_embeddings")),
+        role=Role.GENERATE,
+        capabilities=papers.capabilities(template),
+        chat_template=template,
+    )
+
+
+def _embedder(folder: Path, config: papers.Paper) -> Model:
+    config = sentence.renamed(config)
+    pooling = sentence.pooling(folder)
+    model = _common(folder, config, sentence.longest(folder, config))
+    return replace(
+        model,
+        role=Role.EMBED,
+        shape=replace(model.shape, causal=sentence.reads_one_way(config)),
+        capabilities=(Capability.EMBEDDINGS,),
+        pooling=pooling,
+        notes=() if pooling else (_UNSAID,),
+    )
+
+
+def _common(folder: Path, config: papers.Paper, context_length: Tokens) -> Model:
+    """What is read alike, whatever the model is for."""
+    layers, vocabulary = config.count("num_hidden_layers"), config.count("vocab_size")
     return Model(
         id=folder.name,
         path=str(folder),
@@ -126,37 +151,12 @@ def _generator(folder: Path, config: papers.Paper) -> Model:
         architecture=config.text("model_type", "unknown"),
         name=None,
         role=Role.GENERATE,
-        context_length=config.count("max_position_embeddings"),
+        context_length=context_length,
         tensors=(),
         shape=papers.dense_shape(config, layers=layers, vocabulary=vocabulary),
         tokenizer=papers.tokenizer(folder, vocabulary),
         quantization="",
-        capabilities=papers.capabilities(template),
-        chat_template=template,
-    )
-
-
-def _embedder(folder: Path, config: papers.Paper) -> Model:
-    config = sentence.renamed(config)
-    layers, vocabulary = config.count("num_hidden_layers"), config.count("vocab_size")
-    pooling = sentence.pooling(folder)
-    shape = papers.dense_shape(config, layers=layers, vocabulary=vocabulary)
-    return Model(
-        id=folder.name,
-        path=str(folder),
-        files=(),
-        format=Format.OPENVINO,
-        architecture=config.text("model_type", "unknown"),
-        name=None,
-        role=Role.EMBED,
-        context_length=sentence.longest(folder, config),
-        tensors=(),
-        shape=replace(shape, causal=sentence.reads_one_way(config)),
-        tokenizer=papers.tokenizer(folder, vocabulary),
-        quantization="",
-        capabilities=(Capability.EMBEDDINGS,),
-        pooling=pooling,
-        notes=() if pooling else (_UNSAID,),
+        capabilities=(),
     )
 
 
