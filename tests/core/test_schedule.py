@@ -370,6 +370,30 @@ def test_out_of_memory_on_one_device_corrects_that_one() -> None:
     assert story.state.seats["a"].past.held == {"gpu": 8, "other": 10}
 
 
+def test_a_model_that_ran_out_of_memory_is_tried_again_also_where_there_has_become_less() -> None:
+    story = Story(terms(a=need(3)))
+    story.ask(0, 1, "a")
+    failed = StartFailed(model="a", reason="killed", out_of_memory=True)
+    assert story.at(1, failed) == ["start a again"]
+    assert story.state.seats["a"].past.held == {"gpu": 10}, "all there is"
+    story.at(2, failed)
+    story.at(3, TermsChanged(terms=terms(a=need(3), gpu=8)))
+    assert story.ask(4, 2, "a") == ["start a"]
+    assert story.state.seats["a"].past.held == {"gpu": 8}
+    story.at(5, StartFailed(model="a", reason="broken"))
+    story.at(6, TermsChanged(terms=terms(a=need(3), gpu=2)))
+    assert story.ask(7, 3, "a") == ["refuse 3 503 None None"]
+    assert story.reason() == "a needs 3 B on gpu, and there are at most 2 B"
+
+
+def test_what_a_load_was_seen_to_take_ends_the_caution_after_one_that_ran_out_of_memory() -> None:
+    story = Story(terms(a=need(3), b=need(5)))
+    story.ask(0, 1, "a")
+    assert story.at(1, StartFailed(model="a", reason="killed", out_of_memory=True)) == ["start a again"]
+    assert story.ask(2, 2, "b") == []
+    assert story.at(3, Ready(model="a", bytes={"gpu": 3})) == ["grant 1 a", "start b"]
+
+
 def test_what_a_model_really_takes_counts_from_then_on() -> None:
     story = Story(terms(a=need(6), b=need(4), c=need(1)))
     story.ask(0, 1, "a")

@@ -861,6 +861,20 @@ def test_out_of_memory_at_a_load_is_told_and_tried_once_more() -> None:
     assert again == [f"{name} ran out of memory; with more room it is tried once more" for name in "ab"]
 
 
+def test_a_load_that_landed_as_planned_ends_the_caution_after_one_that_ran_out_of_memory() -> None:
+    """A kill of whatever kind looks like want of memory; it must not keep all others out for ever."""
+
+    async def story(scene: Scene) -> None:
+        scene.fakes.engine.landed = landing()
+        scene.fakes.engine.outcomes = [EngineError("killed", code="out_of_memory")]
+        first, second = await scene.supervisor.lease("a"), scene.ask("b")
+        await settle()
+        assert (await second).model.id == "b"
+        assert first.model.id == "a"
+
+    play(story, "a", "b")
+
+
 def test_what_one_plan_finds_out_many_requests_use() -> None:
     async def story(scene: Scene) -> None:
         await asyncio.gather(*(scene.ask("a") for _ in range(4)))

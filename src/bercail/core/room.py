@@ -64,14 +64,22 @@ def corrected(terms: Terms, seats: Seats, model: str, device: str | None) -> dic
     It was given all that was free, so it needs more than that, and an eighth more than thought: on the device it
     told of, or on all of its own. Never more than it can be given, or it would not be tried again.
     """
-    needed = dict(required(terms.needs[model], seats[model]))
+    thought = required(terms.needs[model], seats[model])
     others = taken(terms, seats, standing(seats, HOLDING) - {model})
-    left = beside_pinned(terms, seats, model)
-    for name, count in needed.items():
+    needed = dict(thought)
+    for name, count in thought.items():
         if device in (None, name):
             free = terms.budget.get(name, 0) - others.get(name, 0)
-            needed[name] = max(count, min(max(count + count // 8, free + 1), left.get(name, 0)))
-    return needed
+            needed[name] = max(count + count // 8, free + 1)
+    return attainable(terms, seats, model, needed, thought)
+
+
+def attainable(
+    terms: Terms, seats: Seats, model: str, needed: Mapping[str, Bytes], least: Mapping[str, Bytes]
+) -> dict[str, Bytes]:
+    """``needed``, but no more than a model can be given beside the pinned ones, and never below ``least``."""
+    left = beside_pinned(terms, seats, model)
+    return {name: min(count, max(left.get(name, 0), least.get(name, 0))) for name, count in needed.items()}
 
 
 def wait_s(terms: Terms, seats: Seats, model: str, position: int, now_s: Seconds) -> Seconds:

@@ -169,11 +169,8 @@ def _ready(turn: Turn, event: Ready) -> None:
     took_s = averaged(seat.past.load_s, turn.now_s - seat.past.began_s)
     past = replace(seat.past, ready_s=turn.now_s, load_s=took_s, retried=False)
     if event.bytes is not None:
-        left, thought = room.beside_pinned(turn.terms, turn.seats, model), required(need, seat)
         # What runs can run again: it is never said to need more than it can be given.
-        learned = {
-            name: min(count, max(left.get(name, 0), thought.get(name, 0))) for name, count in event.bytes.items()
-        }
+        learned = room.attainable(turn.terms, turn.seats, model, event.bytes, required(need, seat))
         past = replace(past, held=event.bytes, learned=learned)
     turn.seats[model] = replace(seat, used_s=turn.now_s)
     turn.move(model, Stand.READY, past)
@@ -262,9 +259,19 @@ def _terms_changed(turn: Turn, event: TermsChanged) -> None:
             turn.move(model, turn.seats[model].stand, past)
         if model in event.reload:
             _send_out(turn, model, wanted=True)
+    _fit_lessons(turn)
     _rule_out(turn)
     _welcome(turn)
     turn.due = True
+
+
+def _fit_lessons(turn: Turn) -> None:
+    """What a model was found to need is never more than there is to give, also where that has become less."""
+    for model, need in turn.terms.needs.items():
+        seat = turn.seats[model]
+        if seat.past.learned is not None:
+            learned = room.attainable(turn.terms, turn.seats, model, seat.past.learned, need.bytes)
+            turn.seats[model] = replace(seat, past=replace(seat.past, learned=learned))
 
 
 def _welcome(turn: Turn) -> None:

@@ -226,7 +226,7 @@ class Dispatcher:
         entry.loads += 1
         entry.life, _ = launch.next_step(entry.life, launch.BecameReady())
         self.spawn(self._watch(entry, resident))
-        self.feed(events.Ready(model=entry.id))
+        self.feed(events.Ready(model=entry.id, bytes=resident.taken))
 
     def _start_failed(self, entry: Entry, error: BercailError) -> None:
         entry.error, entry.failure = str(error), error

@@ -12,7 +12,7 @@ from bercail.core.command import CommandSpec
 from bercail.core.declared import Declared
 from bercail.core.engine import Make, Offer
 from bercail.core.errors import BercailError, EngineError, RefusedError
-from bercail.core.landing import compare, taught
+from bercail.core.landing import Outcome, compare, taught
 from bercail.core.launch import Life, Progress
 from bercail.core.model import Capability, FoundModel, Model, Role
 from bercail.core.need import Keep, Need
@@ -44,6 +44,7 @@ class Resident:
         plan: None for what a command starts: what it takes is not known.
         started_at_s: when its start was asked for.
         prepared: what it was launched by; None for what a command starts.
+        taken: bytes by device that it takes, where its engine has told that it landed as planned; else None.
         failure: how it died, if it has, or why it is about to be ended.
         leaving: its end is no crash: it was asked for.
     """
@@ -54,6 +55,7 @@ class Resident:
     started_at_s: Seconds
     ready_at_s: Seconds
     prepared: Prepared | None = None
+    taken: Mapping[str, Bytes] | None = None
     failure: EngineError | None = None
     leaving: bool = False
 
@@ -194,7 +196,8 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
     process = await prepared.engine.start(prepared.spec, hear)
     now_s = house.clock.monotonic()
     async with _ended_if_it_fails(house, entry, process, tell):
-        if refused := _learn(house, prepared, process, tell):
+        outcome = compare(prepared.plan, process.landed())
+        if outcome is not None and (refused := _learn(house, prepared, outcome, tell)):
             raise refused
         held = await asyncio.to_thread(process.resident_bytes)  # the kernel walks all its pages for that
         chat = not prepared.chat_refusal
@@ -207,6 +210,7 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
             started_at_s=started_s,
             ready_at_s=house.clock.monotonic(),
             prepared=prepared,
+            taken=entry.need().bytes if outcome is not None and not outcome.surprises else None,
         )
 
 
@@ -245,12 +249,9 @@ BY_COMMAND = Offer(name="command", id="command", make=Make.FOUND)
 
 
 def _learn(
-    house: House, prepared: Prepared, process: EngineProcess, tell: Callable[[news.News], None]
+    house: House, prepared: Prepared, outcome: Outcome, tell: Callable[[news.News], None]
 ) -> RefusedError | None:
-    """Hold a load against its plan and keep what it teaches; why it must be ended, or None."""
-    outcome = compare(prepared.plan, process.landed())
-    if outcome is None:
-        return None
+    """Keep what a load teaches that was held against its plan; why it must be ended, or None."""
     lessons = taught(prepared.plan, outcome, prepared.lessons, prepared.model.architecture)
     keep(house, prepared.machine, prepared.engine, lessons, tell)
     if not outcome.surprises:
