@@ -463,6 +463,33 @@ def test_pauses_double_until_it_is_given_up_and_the_next_request_tries_afresh() 
     assert [item.retry_s for item in scene.told if isinstance(item, news.EngineDied)] == [1, 2, 4, 8, 16, None, 1]
 
 
+def test_who_is_sent_away_while_an_engine_pauses_hears_why_and_when_to_come_again() -> None:
+    """Neither the limit on waiting nor that of the line is passed off as the crash before it."""
+
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        for pause_s in (1, 2):
+            scene.fakes.engine.processes[-1].die()
+            await scene.wait(pause_s)
+        scene.fakes.engine.processes[-1].die()
+        await settle()
+        waits, beyond = scene.ask("a"), scene.ask("a")
+        await settle()
+        full = fails(beyond)
+        assert isinstance(full, BusyError)
+        assert full.status == 429
+        assert full.message.startswith("1 requests of this key wait already, as many as may")
+        await scene.wait(3)
+        late = fails(waits)
+        assert isinstance(late, BusyError)
+        assert late.message.startswith("waited 3 s for a, the most that is allowed")
+        assert late.message.endswith("; before that, the engine died (killed by signal 9)")
+        assert late.retry_after_s is not None
+        assert late.retry_after_s >= 2, "what is left of the pause, and a load"
+
+    play(story, "a", policy=Policy(queue_per_key=1, wait_limit_s=3))
+
+
 def test_an_engine_that_ran_steadily_starts_over_with_a_short_pause() -> None:
     async def story(scene: Scene) -> None:
         await scene.supervisor.lease("a")

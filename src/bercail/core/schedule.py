@@ -204,7 +204,7 @@ def _ailing(turn: Turn, event: Ailing) -> None:
     if turn.seats[model].stand is not Stand.READY:
         return  # it was to go anyway
     if retry_s is None:
-        turn.refuse_all(model, event.reason)
+        turn.refuse_all(model, event.reason, failed=True)
     else:
         turn.move(model, Stand.READY, replace(turn.past(model), not_before_s=turn.now_s + retry_s))
     _send_out(turn, model, wanted=retry_s is not None)
@@ -215,7 +215,7 @@ def _fall(turn: Turn, model: str, reason: str, retry_s: Seconds | None) -> None:
     turn.gone(model)
     past = replace(turn.past(model), retried=False)
     if retry_s is None:
-        turn.refuse_all(model, reason)
+        turn.refuse_all(model, reason, failed=True)
         turn.move(model, Stand.OUT, replace(past, wanted=False, resting=True))
     else:
         turn.move(model, Stand.OUT, replace(past, wanted=True, not_before_s=turn.now_s + retry_s))

@@ -74,6 +74,7 @@ class Refuse:
         reason: one sentence without a full stop.
         retry_after_s: when to come again, estimated as ``room.wait_s`` says; None if that would change nothing.
         position: which in its line it was or would have been, from 1; None if it never stood there.
+        failed: its model has failed and is given up, of which whoever ran it can tell more.
     """
 
     ticket: Ticket
@@ -81,6 +82,7 @@ class Refuse:
     reason: str
     retry_after_s: int | None = None
     position: int | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,18 +268,20 @@ class Turn:
             past=seat.past,
         )
 
-    def refuse(self, ticket: Ticket, reason: str, *, status: int = 503, retry_after_s: int | None = None) -> None:
+    def refuse(self, ticket: Ticket, reason: str, *, retry_after_s: int | None = None, failed: bool = False) -> None:
         """Send a request away that waits."""
         position = self.seats[ticket.model].line.position(ticket)
         self.pull(ticket)
         self.actions.append(
-            Refuse(ticket=ticket, status=status, reason=reason, retry_after_s=retry_after_s, position=position)
+            Refuse(
+                ticket=ticket, status=503, reason=reason, retry_after_s=retry_after_s, position=position, failed=failed
+            )
         )
 
-    def refuse_all(self, model: str, reason: str, retry_after_s: int | None = None) -> None:
+    def refuse_all(self, model: str, reason: str, *, failed: bool = False) -> None:
         """Send away whoever waits for a model."""
         for ticket in self.seats[model].line:
-            self.refuse(ticket, reason, retry_after_s=retry_after_s)
+            self.refuse(ticket, reason, failed=failed)
 
     def start(self, model: str) -> None:
         """Begin a load; from now on it holds what it needs."""

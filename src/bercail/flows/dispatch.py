@@ -190,11 +190,18 @@ class Dispatcher:
             waiter.granted.set_result(ticket)
 
     def _refuse(self, refused: Refuse) -> None:
-        failure = self._entries[refused.ticket.model].failure
-        where = f"; it would have been number {refused.position} in line" if refused.position else ""
-        busy = BusyError(f"{refused.reason}{where}", status=refused.status, retry_after_s=refused.retry_after_s)
         with contextlib.suppress(asyncio.InvalidStateError):  # it has just left
-            self._waiting[refused.ticket.number].granted.set_exception(failure or busy)
+            self._waiting[refused.ticket.number].granted.set_exception(self._why(refused))
+
+    def _why(self, refused: Refuse) -> BercailError:
+        """What a request is told that is sent away: also what its model is at, if that has failed lately."""
+        failure = self._entries[refused.ticket.model].failure
+        if refused.failed and failure is not None:
+            return failure
+        where = f"; it would have been number {refused.position} in line" if refused.position else ""
+        before = f"; before that, {failure.message}" if failure is not None else ""
+        words = f"{refused.reason}{where}{before}"
+        return BusyError(words, status=refused.status, retry_after_s=refused.retry_after_s)
 
     async def _wake(self, at_s: Seconds) -> None:
         # Timers of some event loops are a millisecond early, and whoever wakes too early is not woken again.
