@@ -214,6 +214,10 @@ def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
     assert [line.strip() for line in tail] == list("cdefghij")
     assert news_report.news_lines(news.Stopped(cut=0)) == ("stopped",)
     assert news_report.news_lines(news.Reloaded(changed=(), added=(), gone=())) == ("reload   nothing has changed",)
+    assert news_report.news_lines(news.Reloaded(changed=(), added=(), gone=(), later=("server.port", "logLevel"))) == (
+        "reload   no model has changed",
+        "         counts from the next start: server.port, logLevel",
+    )
     assert news_report.news_lines(news.Stopped(cut=1)) == ("stopped, 1 request was cut",)
 
 

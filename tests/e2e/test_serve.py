@@ -181,7 +181,14 @@ def test_a_configuration_is_read_anew_when_its_file_changes_or_somebody_asks(ser
     fresh.replace(config)  # as editors do
     assert server.wait_for("reloaded")["changed"] == ["a"]
     assert wait_until(lambda: said(server, "a") == "two")
-    assert server.request("POST", "/api/config/reload", {}) == (200, {"changed": [], "added": [], "gone": []})
+    assert server.request("POST", "/api/config/reload", {}) == (
+        200,
+        {"changed": [], "added": [], "gone": [], "later": []},
+    )
+    fresh.write_text("server: {queue: 7}\n" + text % "two")
+    fresh.replace(config)
+    status, answer = server.request("POST", "/api/config/reload", {})
+    assert (status, answer["later"]) == (200, ["server.queue"])
     fresh.write_text("models:\n  a:\n    cdm: x\n")
     fresh.replace(config)
     wait_until(lambda: [item for item in server.news if "nothing was changed" in item.get("text", "")])

@@ -127,7 +127,7 @@ class FakeHost:
     async def reload(self) -> Reloaded:
         if self.refusal is not None:
             raise self.refusal
-        return Reloaded(changed=("a",), added=("b",), gone=())
+        return Reloaded(changed=("a",), added=("b",), gone=(), later=("server.port",))
 
     def models(self) -> tuple[ServedModel, ...]:
         self.lookups += 1

@@ -1,14 +1,15 @@
 """``bercail config check``: what a configuration says, and what is missing here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from bercail.core.config_document import config_document
-from bercail.core.config_report import config_line, config_sections, cores_sections
-from bercail.core.configuration import Configuration
+from bercail.core.config_report import config_line, config_sections, cores_sections, later_sections
+from bercail.core.configuration import Configuration, Loaded
 from bercail.core.errors import SettingsError
-from bercail.core.options import EngineOptions
+from bercail.core.options import Settings
 from bercail.core.report import Section
 from bercail.core.tree import Note, NoteKind, Texts
 from bercail.flows import check_configuration
@@ -37,8 +38,11 @@ class FakeFiles:
     def read(self, texts: Texts) -> Configuration:
         return read_all(texts, {}).configuration
 
-    def wishes(self, texts: Texts) -> EngineOptions:
-        return apply(read_all(texts, {}).settings).engine
+    def load(self, texts: Texts, given: Mapping[str, object]) -> Loaded:
+        return Loaded(settings=self.settings(texts), configuration=self.read(texts))
+
+    def settings(self, texts: Texts) -> Settings:
+        return apply(read_all(texts, {}).settings)
 
     def has_file(self, path: str, file: str) -> bool:
         return path in self.files
@@ -126,6 +130,17 @@ def test_who_may_be_beside_whom_is_told() -> None:
     assert config_line("c.yaml", checked.configuration) == "c.yaml: a configuration of llama-swap, 1 model"
 
 
+def test_what_a_reload_would_not_take_is_told_beforehand() -> None:
+    text = "server: {port: 1}\nengine: {context: 4k, slots: }\nlogLevel: warn\nlogToStdout: proxy\nmodels: {}\n"
+    checked = check_configuration(FakeFiles(text=text), FakeProber(), "c.yaml")
+    assert checked.later == ("server.port", "engine.context", "logLevel"), "and nothing that is as it would be anyway"
+    (section,) = later_sections(checked.later)
+    assert section.rows == (("server.port",), ("engine.context",), ("logLevel",))
+    document = config_document("c.yaml", checked.configuration, None, (), later=checked.later)
+    assert document["later"] == checked.later
+    assert later_sections(()) == ()
+
+
 def test_a_wrong_configuration_is_told_as_such() -> None:
     checked = check_configuration(FakeFiles(text="server: {}\nmodel: {}\n"), FakeProber(), "c.yaml")
     assert checked.configuration is None
@@ -147,6 +162,7 @@ def test_a_wrong_configuration_is_told_as_such() -> None:
         "preload": (),
         "notes": [],
         "missing": [],
+        "later": (),
         "cores": {},
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 
 import pytest
 
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Loaded
 from bercail.flows.reread import LOOK_S, MOST_LOOKS, Source, watch
 from fakes.house import FakeClock, run, settle
 
@@ -30,7 +30,7 @@ A_LONG_TIME = tuple(range(2, 3 * MOST_LOOKS))
 def test_a_change_is_told_once_when_the_file_rests(looks: tuple[Hashable, ...], changes: list[int]) -> None:
     async def story() -> None:
         clock, left, told = FakeClock(), list(looks), list[int]()
-        source = Source(read=Configuration, look=lambda: left.pop(0), seen=1, watched=True)
+        source = Source(read=Loaded, look=lambda: left.pop(0), seen=1, watched=True)
         task = asyncio.create_task(watch(source, clock, lambda: told.append(len(looks) - len(left))))
         await settle()
         for _ in looks:

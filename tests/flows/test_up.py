@@ -7,7 +7,7 @@ import pytest
 from bercail.core import news
 from bercail.core.access import Key, KeyWish, mint
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Gateway
+from bercail.core.configuration import Configuration, Gateway, Loaded
 from bercail.core.declared import Declared
 from bercail.core.errors import (
     BercailError,
@@ -473,11 +473,11 @@ def test_a_configuration_is_read_anew_when_told_and_a_wrong_one_changes_nothing(
             Configuration(models=(Declared(id="n", line=1, source=CommandSpec(model_id="n", argv=("server",))),)),
         ]
 
-        def read() -> Configuration:
+        def read() -> Loaded:
             answer = answers.pop(0)
             if isinstance(answer, BercailError):
                 raise answer
-            return answer
+            return Loaded(configuration=answer)
 
         source = Source(read=read, look=lambda: 1)
         task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), reload=reload, source=source)))
@@ -495,12 +495,36 @@ def test_a_configuration_is_read_anew_when_told_and_a_wrong_one_changes_nothing(
     assert "nothing was changed: line 3: no" in scene.warnings()
 
 
+def test_settings_that_a_reload_does_not_take_are_told_until_they_are_as_they_were() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED
+        answers = [
+            Loaded(settings=replace(scene.fakes.settings, server=server), configuration=DECLARED)
+            for server in (ServerOptions(queue=5), ServerOptions(queue=5, port=9), scene.fakes.settings.server)
+        ]
+        source = Source(read=lambda: answers.pop(0), look=lambda: 1)
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
+        await settle()
+        assert scene.fakes.door.host is not None
+        told = [(await scene.fakes.door.host.reload()).later for _ in range(3)]
+        assert told == [("server.queue",), ("server.port", "server.queue"), ()]
+        scene.stop.set()
+        await task
+
+    play(story, "a")
+
+
 def test_a_watched_configuration_is_read_anew_when_its_file_changes() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.configuration = DECLARED
         fresh = Configuration(models=(Declared(id="n", line=1, source=CommandSpec(model_id="n", argv=("server",))),))
         looks: list[Hashable] = [1, 2]
-        source = Source(read=lambda: fresh, look=lambda: looks.pop(0) if looks[1:] else looks[0], seen=1, watched=True)
+        source = Source(
+            read=lambda: Loaded(configuration=fresh),
+            look=lambda: looks.pop(0) if looks[1:] else looks[0],
+            seen=1,
+            watched=True,
+        )
         task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
         served = []
         for _ in range(4):

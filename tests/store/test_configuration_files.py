@@ -224,6 +224,15 @@ def test_a_file_is_read_with_the_environment(files: ConfigurationFiles, tmp_path
         files.gather(str(tmp_path / "none.yaml"), None)
 
 
+def test_settings_in_force_come_from_the_files_the_environment_and_the_command_line(tmp_path: Path) -> None:
+    files = ConfigurationFiles({"BERCAIL_SERVER_QUEUE": "7"}, tmp_path)
+    texts = (("c.yaml", "server: {port: 5, queue: 6}\nengine: {slots: 2}\nmodels: {}\n"),)
+    found = files.load(texts, {"engine.slots": 3, "engine.context": None})
+    assert (found.settings.server.port, found.settings.server.queue, found.settings.engine.slots) == (5, 7, 3)
+    assert files.settings(texts).server.queue == 6, "these of the files alone"
+    assert found.configuration == files.read(texts)
+
+
 def test_files_are_looked_for_beside_the_configuration_and_at_home(files: ConfigurationFiles, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "a.gguf").touch()

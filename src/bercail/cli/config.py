@@ -6,7 +6,7 @@ import click
 
 from bercail.cli.render import show, show_error, show_json, show_sections
 from bercail.core.config_document import config_document
-from bercail.core.config_report import config_line, config_sections, cores_sections
+from bercail.core.config_report import config_line, config_sections, cores_sections, later_sections
 from bercail.core.config_schema import configuration_schema
 from bercail.flows import check_configuration
 from bercail.wiring import build_configurations, build_prober
@@ -27,13 +27,16 @@ def check(file: str, *, as_json: bool) -> int:
     """
     checked = check_configuration(build_configurations(), build_prober(), file)
     if as_json:
-        show_json(config_document(file, checked.configuration, checked.wrong, checked.missing, checked.shares))
+        show_json(
+            config_document(file, checked.configuration, checked.wrong, checked.missing, checked.shares, checked.later)
+        )
     elif checked.wrong is not None:
         show_error(checked.wrong, as_json=False)
     elif checked.configuration is not None:
         show(config_line(file, checked.configuration))
         sections = config_sections(checked.configuration, checked.missing)
-        if sections := (*sections, *cores_sections(checked.shares, checked.at_odds)):
+        more = (*cores_sections(checked.shares, checked.at_odds), *later_sections(checked.later))
+        if sections := (*sections, *more):
             show("")
             show_sections(sections)
     return 0 if checked.wrong is None else 1

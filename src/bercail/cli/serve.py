@@ -24,18 +24,19 @@ def command(*, config: str | None, config_dir: str | None, watch: bool, json_log
     """Serve what a configuration declares, for as long as the machine runs; nothing is asked.
 
     SIGHUP, or POST /api/config/reload, reads its files anew: only models that have changed start anew, after their
-    requests have ended, and a file that is wrong changes nothing. With --watch that needs nobody to tell.
+    requests have ended, and a file that is wrong changes nothing. Settings that were changed count from the next
+    start, which is told. With --watch that needs nobody to tell.
     `bercail config check FILE` says beforehand what a file declares.
     """
     if not config and not config_dir:
         raise click.UsageError("Name what is to be served: --config FILE, --config-dir DIR, or both.")
-    files = build_configurations()
+    files, given = build_configurations(), overrides(parameters)
     seen = files.look(config, config_dir)  # before it is read, so that nothing that is written meanwhile is missed
-    house = build_house(config, overrides(parameters), folder=config_dir, serving=True)
+    house = build_house(config, given, folder=config_dir, serving=True)
     stamp = stamper(house.configuration.gateway.log_time)
     teller: Teller = JsonTeller() if json_log else TerminalTeller(stamp)
     source = Source(
-        read=lambda: files.read(files.gather(config, config_dir)),
+        read=lambda: files.load(files.gather(config, config_dir), given),
         look=lambda: files.look(config, config_dir),
         seen=seen,
         watched=watch,

@@ -18,6 +18,7 @@ def config_document(
     wrong: BercailError | None,
     missing: Sequence[Note],
     shares: Mapping[str, Allotment] | None = None,
+    later: Sequence[str] = (),
 ) -> dict[str, Json]:
     """``bercail.config/1``: a configuration, what of it is ignored, and what is wrong or missing."""
     found = configuration or Configuration()
@@ -34,6 +35,7 @@ def config_document(
         "preload": found.preload,
         "notes": [_note(note) for note in found.notes],
         "missing": [_note(note) for note in missing],
+        "later": tuple(later),
         "cores": {name: _share(share) for name, share in (shares or {}).items()},
     }
 

@@ -42,6 +42,12 @@ def config_sections(configuration: Configuration, missing: Sequence[Note]) -> tu
     return tuple(section for section in sections if section.rows)
 
 
+def later_sections(later: Sequence[str]) -> tuple[Section, ...]:
+    """What of it a reload does not take."""
+    rows = tuple((key,) for key in later)
+    return (Section(title="Counts from a start alone, not from a reload", rows=rows, header=("key",)),) if rows else ()
+
+
 def cores_sections(shares: Mapping[str, Allotment], at_odds: Sequence[str]) -> tuple[Section, ...]:
     """Who gets which cores of this machine, and what is wrong with that."""
     rows = tuple(

@@ -11,6 +11,7 @@ from bercail.core.declared import Declared, Filters, Timeouts
 from bercail.core.errors import NotFoundError
 from bercail.core.groups import Groups
 from bercail.core.matrix import Matrix
+from bercail.core.options import Settings
 from bercail.core.tree import Dialect, Json, Note
 from bercail.core.units import Seconds, Tokens
 
@@ -261,3 +262,11 @@ class Configuration:
         yield from ((f"{target.id}/{target.model}", target) for target in remote)
         owners = Counter(target.model for target in remote)
         yield from ((target.model, target) for target in remote if owners[target.model] == 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The settings in force, and the configuration of the files that they come from."""
+
+    settings: Settings = field(default_factory=Settings)
+    configuration: Configuration = field(default_factory=Configuration)

@@ -115,11 +115,13 @@ class Reloaded:
         changed: models that start anew.
         added: new ones.
         gone: those that are no longer served.
+        later: keys with other values than at the start, which wait for the next one.
     """
 
     changed: tuple[str, ...]
     added: tuple[str, ...]
     gone: tuple[str, ...]
+    later: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

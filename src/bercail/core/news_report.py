@@ -38,10 +38,8 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
             return ()
         case news.CommandReady(model_id=model_id, seconds=seconds, address=address):
             return (f"ready    {model_id} after {format_seconds(seconds)}, at {address}",)
-        case news.Reloaded(changed=changed, added=added, gone=gone):
-            parts = (("start anew", changed), ("new", added), ("gone", gone))
-            said = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
-            return (f"reload   {said or 'nothing has changed'}",)
+        case news.Reloaded():
+            return _reloaded_lines(item)
         case news.LoadFailed(model_id=model_id, error=error):
             return (f"failed   {model_id}: {error}",)
         case news.EngineDied(model_id=model_id, error=error, log_tail=tail, retry_s=retry_s):
@@ -62,6 +60,14 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
             return (f"stopped, {what}" if cut else "stopped",)
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _reloaded_lines(item: news.Reloaded) -> tuple[str, ...]:
+    parts = (("start anew", item.changed), ("new", item.added), ("gone", item.gone))
+    said = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+    waits = (f"         counts from the next start: {', '.join(item.later)}",) if item.later else ()
+    nothing = "no model has changed" if item.later else "nothing has changed"
+    return (f"reload   {said or nothing}", *waits)
 
 
 def log_lines(item: news.News) -> tuple[str, ...]:

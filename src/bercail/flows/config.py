@@ -1,14 +1,15 @@
 """``bercail config``: what a configuration says, what of it is ignored, and what is missing here."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bercail.core.allotment import Allotment, allot
 from bercail.core.claims import allotment_problems, claims_of, meeting
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Configuration, Loaded
 from bercail.core.declared import Declared
 from bercail.core.errors import SettingsError
+from bercail.core.later import set_for_later
 from bercail.core.needed import files_of, program_of
 from bercail.core.tree import Note, NoteKind
 from bercail.ports import Configurations, Prober
@@ -24,6 +25,7 @@ class Checked:
         missing: programs and files that are not on this machine, with the line of their model.
         shares: of this machine's cores, of the models that ask for one.
         at_odds: what is wrong with those, in words.
+        later: keys that it sets and that count from the next start alone, whatever a reload reads.
     """
 
     file: str
@@ -32,6 +34,7 @@ class Checked:
     missing: tuple[Note, ...] = ()
     shares: Mapping[str, Allotment] = field(default_factory=dict)
     at_odds: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
 
 def check(files: Configurations, prober: Prober, file: str) -> Checked:
@@ -46,12 +49,16 @@ def check(files: Configurations, prober: Prober, file: str) -> Checked:
     except SettingsError as error:
         return Checked(file=file, wrong=error)
     missing = tuple(note for model in configuration.models for note in _missing(files, model, file))
-    claims, beside = claims_of(configuration, files.wishes(texts)), meeting(configuration.rule)
+    settings = files.settings(texts)
+    found = Checked(
+        file=file, configuration=configuration, missing=missing,
+        later=set_for_later(Loaded(settings=settings, configuration=configuration)),
+    )  # fmt: skip
+    claims, beside = claims_of(configuration, settings.engine), meeting(configuration.rule)
     if not any(claim.is_auto for claim in claims):
-        return Checked(file=file, configuration=configuration, missing=missing)
+        return found
     shares = allot(prober.probe().cpu, claims, beside)
-    at_odds = allotment_problems(claims, shares, beside)
-    return Checked(file=file, configuration=configuration, missing=missing, shares=shares, at_odds=at_odds)
+    return replace(found, shares=shares, at_odds=allotment_problems(claims, shares, beside))
 
 
 def _missing(files: Configurations, model: Declared, file: str) -> Iterator[Note]:

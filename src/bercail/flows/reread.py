@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Loaded
 from bercail.core.units import Seconds
 from bercail.ports import Clock
 
@@ -19,13 +19,13 @@ class Source:
     """Where the configuration that is served comes from.
 
     Attributes:
-        read: reads it anew.
+        read: reads it anew, with the settings that would be in force.
         look: something that differs once it has changed; None while it is not there.
         seen: that, as it was before the first reading.
         watched: it is read anew whenever it has changed, without being told.
     """
 
-    read: Callable[[], Configuration]
+    read: Callable[[], Loaded]
     look: Callable[[], Hashable | None]
     seen: Hashable | None = None
     watched: bool = False

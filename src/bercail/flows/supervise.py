@@ -9,9 +9,10 @@ from functools import partial
 
 from bercail.core import events, news
 from bercail.core.alike import names_there
-from bercail.core.configuration import Configuration, Profiles, Rule, Selector, SideRule
+from bercail.core.configuration import Configuration, Loaded, Profiles, Rule, Selector, SideRule
 from bercail.core.declared import Keep as Keeping
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
+from bercail.core.later import later
 from bercail.core.model import Findings
 from bercail.core.need import Policy, nobody_leaves
 from bercail.core.report import nowhere_lines
@@ -70,6 +71,7 @@ class Supervisor:
         self._floor = Dispatcher(house, self._entries, tell, policy or Policy())
         self._planner = Planner(self._floor, tell)
         self._source = source
+        self._began = Loaded(settings=house.settings, configuration=house.configuration)
         self._sight = Sight()
         self._reloading = asyncio.Lock()
         self._profiles = Profiles(known=house.configuration.profiles)
@@ -224,14 +226,19 @@ class Supervisor:
             raise UsageError("no configuration is served that could be read anew", hint=hint)
         async with self._reloading:  # one after the other, and each with what the file holds by then
             try:
-                configuration = await asyncio.to_thread(self._source.read)
+                loaded = await asyncio.to_thread(self._source.read)
             except BercailError as error:
                 self._tell(news.Warned(text=f"nothing was changed: {error}"))
                 raise
-            return await self.adopt(configuration)
+            return await self.adopt(loaded.configuration, later(self._began, loaded))
 
-    async def adopt(self, configuration: Configuration) -> news.Reloaded:
-        """Serve what ``configuration`` declares: only what has changed starts anew, after its requests have ended."""
+    async def adopt(self, configuration: Configuration, waiting: tuple[str, ...] = ()) -> news.Reloaded:
+        """Serve what ``configuration`` declares: only what has changed starts anew, after its requests have ended.
+
+        Args:
+            configuration: what holds from now on.
+            waiting: keys that were changed and count only from the next start, which is told.
+        """
         self._house.door.take_keys(configuration.gateway.api_keys)
         self._house.door.take_assets(configuration.gateway.asset_paths)
         before = self._roster
@@ -257,7 +264,7 @@ class Supervisor:
                 await self._planner.plan(self._house, self._entries[name])
         self._introduce(configuration, frozenset(alive))
         gone = tuple(name for name in before.entries if name not in roster.entries)
-        reloaded = news.Reloaded(changed=tuple(changed), added=tuple(added), gone=gone)
+        reloaded = news.Reloaded(changed=tuple(changed), added=tuple(added), gone=gone, later=waiting)
         self._tell(reloaded)
         await self.welcome()
         return reloaded

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Configuration, Loaded
 from bercail.core.log import Excerpt
-from bercail.core.options import EngineOptions
+from bercail.core.options import Settings
 from bercail.core.tree import Texts
 from bercail.core.units import Seconds
 
@@ -182,8 +182,16 @@ class Configurations(Protocol):
         """Something that differs once one of them is another, or has been written to; None while one is not there."""
         ...
 
-    def wishes(self, texts: Texts) -> EngineOptions:
-        """What files wish of the engines of all models.
+    def load(self, texts: Texts, given: Mapping[str, object]) -> Loaded:
+        """The same with the settings in force: those of the files, of the environment, and ``given`` ones by key.
+
+        Raises:
+            SettingsError: as ``read``; or a variable or a given value is wrong.
+        """
+        ...
+
+    def settings(self, texts: Texts) -> Settings:
+        """The settings that files make by themselves, whatever the environment says.
 
         Raises:
             SettingsError: as ``read``.

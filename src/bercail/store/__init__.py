@@ -8,7 +8,7 @@ from bercail.store.keys import FileKeyring
 from bercail.store.log import MemoryLog
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
-from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, Loaded, load_settings
+from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, load_settings
 from bercail.store.shelf import FolderShelf
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "FileCache",
     "FileKeyring",
     "FolderShelf",
-    "Loaded",
     "MemoryLog",
     "Paths",
     "Process",

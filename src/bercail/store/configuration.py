@@ -4,12 +4,16 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Configuration, Loaded
 from bercail.core.errors import SettingsError
-from bercail.core.options import EngineOptions
+from bercail.core.options import Settings
 from bercail.core.tree import Texts
-from bercail.store.settings import SUFFIXES, apart, apply, gather
+from bercail.store.settings import SUFFIXES, apart, apply, gather, in_force
+
+if TYPE_CHECKING:
+    from bercail.store.contents import Contents
 
 
 class ConfigurationFiles:
@@ -38,6 +42,19 @@ class ConfigurationFiles:
         Raises:
             SettingsError: something in it is wrong; tells the line and what to do.
         """
+        return self._contents(texts).configuration
+
+    def load(self, texts: Texts, given: Mapping[str, object]) -> Loaded:
+        """The same with the settings in force: those of the files, of the environment, and ``given`` ones by key.
+
+        Raises:
+            SettingsError: as ``read``; or a variable or a given value is wrong.
+        """
+        contents = self._contents(texts)
+        settings = in_force(contents.settings, self._environment, given, self._home)
+        return Loaded(settings=settings, configuration=contents.configuration)
+
+    def _contents(self, texts: Texts) -> "Contents":
         from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
         contents = read_all(texts, self._environment)
@@ -45,7 +62,7 @@ class ConfigurationFiles:
         if store and (trouble := self._unwritable(self._placed(store, contents.store_file))):
             words = f"{contents.store_place}: store.path: {trouble}"
             raise SettingsError(words, hint="name a file in a folder that may be written to")
-        return contents.configuration
+        return contents
 
     def look(self, file: str | None, folder: str | None) -> tuple[object, ...] | None:
         """Something that differs once one of these files is another, or has been written to, or there are others.
@@ -60,15 +77,15 @@ class ConfigurationFiles:
         except OSError:
             return None
 
-    def wishes(self, texts: Texts) -> EngineOptions:
-        """What files wish of the engines of all models.
+    def settings(self, texts: Texts) -> Settings:
+        """The settings that files make by themselves, whatever the environment says.
 
         Raises:
             SettingsError: as ``read``.
         """
         from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
-        return apply(read_all(texts, self._environment).settings).engine
+        return apply(read_all(texts, self._environment).settings)
 
     def has_file(self, path: str, file: str) -> bool:
         """Whether a path that ``file`` names leads to a file or folder; it may begin where ``file`` lies."""

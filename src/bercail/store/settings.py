@@ -1,10 +1,10 @@
 """Settings: defaults, then the file, then the environment, then the command line; and the file's configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Configuration, Loaded
 from bercail.core.errors import SettingsError
 from bercail.core.option import Kind, read_value
 from bercail.core.options import Settings, every_option, unknown_key
@@ -19,14 +19,6 @@ OTHER_VARIABLES = ("BERCAIL_CONFIG", "BERCAIL_KEY", "BERCAIL_SHARED")
 
 SUFFIXES = (".yml", ".yaml")
 _LONGEST_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """The settings in force, and the configuration of the file that they come from."""
-
-    settings: Settings
-    configuration: Configuration = field(default_factory=Configuration)
 
 
 def load_settings(
@@ -51,7 +43,7 @@ def load_settings(
     Raises:
         SettingsError: a file or variable is wrong; tells the place, and the nearest known name of an unknown one.
     """
-    values: dict[str, object] = {}
+    written: Mapping[str, object] = {}
     configuration = Configuration()
     variable = environment.get("BERCAIL_CONFIG")
     named = file or (Path(variable) if variable and folder is None else None)
@@ -59,15 +51,24 @@ def load_settings(
         from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
         contents = read_all(gather(named if named or folder else default_file, folder), environment)
-        values.update(contents.settings)
-        configuration = contents.configuration
-    values.update(read_environment(environment))
-    values.update(read_given(given))
+        written, configuration = contents.settings, contents.configuration
+    return Loaded(settings=in_force(written, environment, given, home), configuration=configuration)
+
+
+def in_force(
+    written: Mapping[str, object], environment: Mapping[str, str], given: Mapping[str, object], home: Path
+) -> Settings:
+    """The settings that files, the environment and the command line make together; all as ``load_settings`` has it.
+
+    Raises:
+        SettingsError: a variable or a value of the command line is wrong.
+    """
+    values = {**written, **read_environment(environment), **read_given(given)}
     for spec in every_option():
         folders = values.get(spec.key)
         if spec.kind is Kind.PATHS and isinstance(folders, tuple):
             values[spec.key] = tuple(_expand(str(folder), home) for folder in folders)
-    return Loaded(settings=apply(values), configuration=configuration)
+    return apply(values)
 
 
 def apply(values: Mapping[str, object]) -> Settings:

@@ -1,0 +1,36 @@
+"""What of a configuration counts only from the next start: a reload does not take it, and says so."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from bercail.core.configuration import Loaded
+from bercail.core.options import every_option
+
+_GATEWAY = {
+    "log_level": "logLevel",
+    "log_time": "logTimeFormat",
+    "log_output": "logToStdout",
+}
+"""Keys of a configuration by the name of what they set."""
+
+
+def later(began: Loaded, now: Loaded) -> tuple[str, ...]:
+    """Keys whose values in ``now`` are others than those that the server began with, and wait for its next start."""
+    return tuple(_differing(began, now))
+
+
+def set_for_later(now: Loaded) -> tuple[str, ...]:
+    """Keys that ``now`` sets to something else than their usual values, and that count from a start alone."""
+    return later(Loaded(), now)
+
+
+def _differing(began: Loaded, now: Loaded) -> Iterator[str]:
+    for spec in every_option():
+        before, after = (getattr(getattr(one.settings, spec.group), spec.name) for one in (began, now))
+        if before != after:
+            yield spec.key
+    for item in fields(now.configuration.gateway):
+        if item.name in _GATEWAY:
+            before, after = (getattr(one.configuration.gateway, item.name) for one in (began, now))
+            if before != after:
+                yield _GATEWAY[item.name]
