@@ -4,6 +4,7 @@ from dataclasses import replace
 from bercail.core.access import Key, KeyWish, Limits, Scope, mint
 from bercail.core.activity import Grouping, Total
 from bercail.core.key_report import keys_document, keys_section, usage_document, usage_section
+from bercail.core.overflow import Overflow
 
 NOW_S = 1_800_000_000.0
 
@@ -17,14 +18,15 @@ KEYS = (
     a_key(2, KeyWish(name="over", expires_s=NOW_S)),
     a_key(3, KeyWish(name="plain")),
     a_key(4, KeyWish(
-        name="full", scopes=(Scope.ADMIN,), models=("a*", "b"), expires_s=NOW_S + 60,
+        name="full", overflow=Overflow.TRIM_OLDEST, capture=False, scopes=(Scope.ADMIN,),
+        models=("a*", "b"), expires_s=NOW_S + 60,
         limits=Limits(tokens_per_minute=1000, tokens_per_day=20_000, concurrency=2),
     )),
 )  # fmt: skip
 TOTALS = (
     Total(
         name="tiny", requests=1200, failed=3, prompt_tokens=1000, cached_tokens=500, generated_tokens=200,
-        ttft_s=0.5, decode_tokens_per_s=20.0,
+        trimmed_tokens=4321, ttft_s=0.5, decode_tokens_per_s=20.0,
     ),
     Total(
         name="", requests=1, failed=1, prompt_tokens=0, cached_tokens=0, generated_tokens=0, ttft_s=None,
@@ -38,6 +40,8 @@ def test_keys_in_force_come_first_with_what_they_may() -> None:
     assert [row[1] for row in rows] == ["plain", "full", "old", "over"]
     assert [row[-1].partition(" 2")[0] for row in rows] == ["in force", "in force until", "revoked", "expired"]
     assert rows[0][2:5] == ("inference, models", "all", "none")
+    assert rows[0][5:7] == ("as the model", "may be kept")
+    assert rows[1][5:7] == ("trim-oldest", "never kept")
     assert rows[1][2:5] == ("admin", "a*, b", "1,000 tokens/min, 20,000 tokens/day, 2 at once")
 
 
@@ -55,8 +59,8 @@ def test_the_document_of_keys_tells_no_hash_and_a_key_only_when_it_is_new() -> N
 def test_sums_are_told_with_what_is_unknown() -> None:
     section = usage_section(Grouping.MODEL, 30, TOTALS)
     assert section.title == "Requests of the last 30 days"
-    assert section.header[0] == "model"
-    assert section.rows[0] == ("tiny", "1,200", "3", "1,000", "500", "200", "500 ms", "20.0 tokens/s")
+    assert (section.header[0], section.header[6]) == ("model", "trimmed")
+    assert section.rows[0] == ("tiny", "1,200", "3", "1,000", "500", "200", "4,321", "500 ms", "20.0 tokens/s")
     assert section.rows[1][0] == "(none)"
     assert section.rows[1][-2:] == ("?", "?")
     assert usage_section(Grouping.DAY, 1, ()).title == "Requests of the last day"

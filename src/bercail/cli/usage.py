@@ -23,7 +23,7 @@ from bercail.wiring import build_house
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.usage/1 instead of a table.")
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 def command(*, days: int, by: str, as_json: bool, config: str | None) -> int:
-    """Say what requests to this server have taken: tokens of prompts, from the cache, generated, and how fast.
+    """Say what requests to this server have taken: tokens of prompts, cached, generated, trimmed, and how fast.
 
     The record holds numbers, never text. activity.days and activity.size say how long it is kept.
     """

@@ -56,12 +56,15 @@ def keys_section(keys: Iterable[Key], wall_s: Seconds) -> Section:
             ", ".join(key.scopes),
             ", ".join(key.models) or "all",
             limits_text(key),
+            key.overflow or "as the model",
+            "may be kept" if key.capture else "never kept",
             format_moment(key.created_s),
             _state(key, wall_s),
         )
         for key in order
     )
-    return Section(title="API keys", rows=rows, header=("id", "name", "opens", "models", "limits", "made", "state"))
+    header = ("id", "name", "opens", "models", "limits", "overflow", "texts", "made", "state")
+    return Section(title="API keys", rows=rows, header=header)
 
 
 def limits_text(key: Key) -> str:
@@ -94,11 +97,22 @@ def usage_section(grouping: Grouping, days: int, totals: Sequence[Total]) -> Sec
             format_tokens(total.prompt_tokens),
             format_tokens(total.cached_tokens),
             format_tokens(total.generated_tokens),
+            format_tokens(total.trimmed_tokens),
             "?" if total.ttft_s is None else format_seconds(total.ttft_s),
             "?" if total.decode_tokens_per_s is None else format_rate(total.decode_tokens_per_s),
         )
         for total in totals
     )
-    header = (grouping.value, "requests", "failed", "prompt", "from cache", "generated", "first token", "decode")
+    header = (
+        grouping.value,
+        "requests",
+        "failed",
+        "prompt",
+        "from cache",
+        "generated",
+        "trimmed",
+        "first token",
+        "decode",
+    )
     title = "Requests of the last day" if days == 1 else f"Requests of the last {days} days"
     return Section(title=title, rows=rows, header=header)
