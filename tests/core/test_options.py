@@ -128,3 +128,17 @@ def test_a_word_that_is_nearly_a_choice_is_asked_about(text: str, meant: str) ->
     with pytest.raises(SettingsError) as refused:
         read_value(spec, text, origin="here")
     assert refused.value.message.endswith("batch, embedding" + meant)
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        ("--context", "--context: 'abc' is not a number of tokens, such as 4096 or 32k"),
+        ("environment: BERCAIL_ENGINE_CONTEXT", "environment: BERCAIL_ENGINE_CONTEXT: 'abc' is not a number"),
+        ("c.yaml, line 3", "c.yaml, line 3: engine.context: 'abc' is not a number"),
+    ],
+)
+def test_a_wrong_value_is_named_once(origin: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_value(BY_KEY["engine.context"], "abc", origin=origin)
+    assert caught.value.message.startswith(words)

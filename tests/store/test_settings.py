@@ -174,7 +174,7 @@ def test_variables_that_are_no_settings_are_left_alone() -> None:
 
 
 def test_a_wrong_variable_is_named() -> None:
-    with pytest.raises(SettingsError, match=r"BERCAIL_ENGINE_SLOTS: engine\.slots: 0 is less than 1"):
+    with pytest.raises(SettingsError, match=r"environment: BERCAIL_ENGINE_SLOTS: 0 is less than 1"):
         read_environment({"BERCAIL_ENGINE_SLOTS": "0"})
     with pytest.raises(SettingsError, match="BERCAIL_ENGINE_SLOTS is empty"):
         read_environment({"BERCAIL_ENGINE_SLOTS": ""})

@@ -7,6 +7,7 @@ import pytest
 from bercail.core.errors import BercailError, EngineError, ReadError, RefusedError, StoppingError
 from bercail.core.model import Capability
 from bercail.core.route import Phase
+from bercail.web.routes import LISTED
 from fakes.bench import Bench, answer
 from fakes.host import FakeHost, served
 from fakes.upstream import FakeUpstream, Scripted
@@ -252,7 +253,37 @@ def test_wrong_methods_and_unknown_paths_are_told_apart(path: str, method: str, 
     if status in (404, 405):
         assert client.error["type"] == "invalid_request_error"
     if status == 404:
-        assert "/v1/chat/completions" in client.error["message"]
+        assert client.error["message"] == f"there is no {path} here: GET / lists every route"
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/chat/completion", "POST /v1/chat/completions"),
+        ("/v1/v1/models", "GET /v1/models"),
+        ("/v1/tokenize", "POST /tokenize"),
+        ("/v1/model", "GET /v1/models"),
+    ],
+)
+def test_a_path_that_is_not_there_names_the_nearest_that_are(path: str, meant: str) -> None:
+    message = Bench().get(path).error["message"]
+    assert message.startswith(f"there is no {path} here: did you mean {meant}")
+    assert len(message) < 200
+
+
+def test_below_api_it_is_told_in_the_words_of_ollama() -> None:
+    assert Bench().get("/api/config/relaod").json == {
+        "error": "there is no /api/config/relaod here: did you mean POST /api/config/reload? GET / lists every route"
+    }
+
+
+def test_every_route_that_is_listed_is_there() -> None:
+    client = Bench()
+    for route in LISTED:
+        methods, path = route.split(" ")
+        if "{" not in path and not path.startswith("/logs"):  # which are there where a log is kept
+            method = "POST" if methods == "ANY" else methods.partition("|")[0]
+            assert "there is no /" not in client.get(path, method).body.decode(), route
 
 
 PATHS = ["/", "/v1/models", "/models/", "/v1/models/tiny", "/models/no/such", "/health", "/v1/health", "/metrics"]

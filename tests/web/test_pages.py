@@ -69,7 +69,7 @@ def test_the_page_takes_no_orders(path: str) -> None:
 def test_what_is_not_there_is_told_with_what_is() -> None:
     client = fetch("/ui/other", BROWSER)
     assert client.status == 404
-    assert "GET /ui," in client.error["message"]
+    assert "GET / lists every route" in client.error["message"]
 
 
 def test_a_page_is_for_browsers_that_ask_for_one() -> None:

@@ -7,6 +7,7 @@ import click
 
 from bercail.cli.render import Style, say, show, show_json, show_sections
 from bercail.core.access import ID_BYTES, SECRET_BYTES, KeyWish, Limits, Scope, format_moment, parse_expiry, read_scopes
+from bercail.core.errors import UsageError
 from bercail.core.key_report import keys_document, keys_section, limits_text
 from bercail.core.overflow import OVERFLOWS, Overflow
 from bercail.core.units import parse_tokens
@@ -31,7 +32,10 @@ class _Tokens(click.ParamType):  # type: ignore[type-arg]  # generic only since 
     name = "tokens"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        tokens = parse_tokens(str(value))
+        try:
+            tokens = parse_tokens(str(value))
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
         return tokens if tokens else self.fail("a limit is 1 or more", param, ctx)
 
 

@@ -6,8 +6,9 @@ Lines are written plainly; ``rich`` is imported where a table or a bar is drawn,
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from itertools import zip_longest
 from typing import TYPE_CHECKING, TextIO
 
 from bercail.core.document import error_document
@@ -53,7 +54,10 @@ def show_json(document: Mapping[str, object]) -> None:
 
 
 def show_sections(sections: Iterable[Section]) -> None:
-    """Sections as tables on stdout."""
+    """Sections as tables on stdout; where no person watches, every row is one line, however long."""
+    if not sys.stdout.isatty():
+        show("\n\n".join("\n".join(plain_lines(section)) for section in sections))
+        return
     console = make_console(sys.stdout)
     for number, section in enumerate(sections):
         if number:
@@ -62,6 +66,21 @@ def show_sections(sections: Iterable[Section]) -> None:
         if section.bar:
             console.print(_bar(section.bar))
         console.print(_table(section))
+
+
+def plain_lines(section: Section) -> Iterator[str]:
+    """A section as a program reads it: its title, then a line for each row, its cells two blanks apart or more."""
+    from rich.cells import cell_len
+
+    yield section.title
+    if section.bar:
+        yield section.bar
+    written = (*((section.header,) if section.header else ()), *section.rows)
+    rows = [[" ".join(cell.split("\n")) for cell in row] for row in written]
+    widths = [max(map(cell_len, column)) for column in zip_longest(*rows, fillvalue="")]
+    for row in rows:
+        cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=False))
+        yield "  ".join(cells).rstrip()
 
 
 def make_console(stream: TextIO) -> "Console":

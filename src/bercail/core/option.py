@@ -89,25 +89,22 @@ def read_value(spec: Option, raw: object, *, origin: str) -> object:
     Args:
         spec: the option.
         raw: what was written.
-        origin: where it was written, for the error.
+        origin: where it was written, for the error; it may end in the option's own flag or variable.
 
     Raises:
         SettingsError: it is not a value of this option.
     """
+    place = origin if origin.endswith((spec.flag, spec.variable)) else f"{origin}: {spec.key}"
     try:
         value = _convert(spec, raw)
     except (UsageError, ValueError, OverflowError) as error:
         detail = error.message if isinstance(error, UsageError) else f"{raw!r} is not a {spec.kind}"
-        raise SettingsError(f"{origin}: {spec.key}: {detail}", hint=spec.help) from error
+        raise SettingsError(f"{place}: {detail}", hint=spec.help) from error
     if isinstance(value, int | float) and not isinstance(value, bool):
         if spec.minimum is not None and value < spec.minimum:
-            raise SettingsError(
-                f"{origin}: {spec.key}: {raw} is less than {bound_text(spec, spec.minimum)}", hint=spec.help
-            )
+            raise SettingsError(f"{place}: {raw} is less than {bound_text(spec, spec.minimum)}", hint=spec.help)
         if spec.maximum is not None and value > spec.maximum:
-            raise SettingsError(
-                f"{origin}: {spec.key}: {raw} is more than {bound_text(spec, spec.maximum)}", hint=spec.help
-            )
+            raise SettingsError(f"{place}: {raw} is more than {bound_text(spec, spec.maximum)}", hint=spec.help)
     return value
 
 

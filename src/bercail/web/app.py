@@ -20,7 +20,7 @@ from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
 from bercail.web.aside import look_aside, told_aside
 from bercail.web.captures import Captures
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
-from bercail.web.dialects import ROUTES, Dialects
+from bercail.web.dialects import Dialects
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
 from bercail.web.gate import Gate, Visit
 from bercail.web.media import check_media
@@ -31,6 +31,7 @@ from bercail.web.pages import PATHS, page
 from bercail.web.record import Record
 from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek
+from bercail.web.routes import LISTED, unknown_route
 from bercail.web.tidings import Tidings, as_thought
 from bercail.web.turn import Stream, Turn
 
@@ -40,10 +41,6 @@ _POSTS: dict[str, Endpoint] = {f"{root}/{one.value}": one for one in Endpoint fo
 _GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", *PATHS)
 _HEALTH = ("/v1/health", "/health")
 _MODEL = ("/v1/models/", "/models/")
-_ROUTES = (
-    "GET /v1/models, GET /v1/models/{id}, POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, "
-    f"GET /health, GET /metrics, GET /ui, {', '.join(ROUTES)}"
-)
 CLIENT_GONE = 499
 """Status in the metrics for a client that left before it was answered; never sent."""
 
@@ -140,8 +137,8 @@ class App:
         known = path in _GETS or path.startswith(_MODEL)
         allowed = "GET, HEAD, OPTIONS" if known else "POST, OPTIONS" if path in _POSTS else ""
         if not allowed:
-            message = f"there is no {path[:200]} here; there are {_ROUTES}"
-            return notice(_failed(ApiError(status=404, message=message, code="unknown_route")))
+            form = Form.OLLAMA if path.startswith("/api/") else Form.OPENAI
+            return notice(_failed(unknown_route(path), form), form)
         allow = (b"allow", allowed.encode())
         if method == "OPTIONS":
             return notice((204, [allow], b""))
@@ -161,7 +158,7 @@ class App:
             case "/metrics":
                 return 200, [(b"content-type", CONTENT_TYPE)], self.metrics.text(models)
             case "/":
-                hint = {"server": "bercail", "routes": _ROUTES, "models": [model.id for model in models]}
+                hint = {"server": "bercail", "routes": ", ".join(LISTED), "models": [model.id for model in models]}
                 return 200, [JSON], json.encode(hint)
             case _:
                 return 200, [JSON], json.encode(entry(host.find(path.partition("models/")[2])))

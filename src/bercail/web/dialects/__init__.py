@@ -10,6 +10,7 @@ from bercail.web.asgi import Scope
 from bercail.web.desk import Desk, Errand, Notice, notice
 from bercail.web.dialects.logs import Logs
 from bercail.web.dialects.memory import METHODS, Memory
+from bercail.web.dialects.ollama import METHODS as OLLAMA
 from bercail.web.dialects.ollama import Ollama
 from bercail.web.dialects.passage import Passages
 from bercail.web.dialects.through import Through
@@ -19,9 +20,10 @@ ROUTES = (
     *(f"POST {path}" for path in PASSAGES),
     *(f"GET {path}" for path in STATES),
     *(f"{'|'.join(methods)} {path}" for path, methods in METHODS.items()),
-    "GET /logs, GET /logs/stream",
-    "Ollama's /api/...",
-    "/upstream/{model}/...",
+    "GET /logs",
+    "GET /logs/stream",
+    *(f"{'|'.join(methods)} {path}" for path, methods in OLLAMA.items()),
+    "ANY /upstream/{model}/...",
 )
 
 
@@ -62,7 +64,7 @@ class Dialects:
                 return self._logs.errand(path)
             return not_allowed(path, methods, scope["method"], Form.OPENAI)
         if path.startswith("/api/"):
-            return self._ollama.look_up(scope["method"], path) or _unknown(path)
+            return self._ollama.look_up(scope["method"], path)
         found = self._passages.methods(path)
         if not found:
             return None
@@ -79,11 +81,3 @@ def not_allowed(path: str, methods: tuple[str, ...], method: str, form: Form) ->
     error = ApiError(status=405, message=f"{path[:200]} takes {allowed}, not {method}", code="method_not_allowed")
     headers, body = written(error, form)
     return notice((405, [*headers, (b"allow", allowed.encode())], body), form)
-
-
-def _unknown(path: str) -> Notice:
-    message = (
-        f"there is no {path[:200]} here; of Ollama's interface there are tags, show, ps, version, chat, generate, embed"
-    )
-    headers, body = written(ApiError(status=404, message=message, code="unknown_route"), Form.OLLAMA)
-    return notice((404, headers, body), Form.OLLAMA)

@@ -31,6 +31,9 @@ from bercail.web.turn import Stream, Turn
 _log = logging.getLogger(__name__)
 _decoder = json.Decoder(dict[str, object])
 _GETS = ("/api/tags", "/api/ps", "/api/version")
+METHODS = dict.fromkeys(_GETS, ("GET",)) | dict.fromkeys(
+    ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show"), ("POST",)
+)
 _NOT_HERE = ("/api/pull", "/api/push", "/api/create", "/api/delete", "/api/copy")
 _STREAM = b'"stream":true,"return_progress":true,"stream_options":{"include_usage":true}'
 _LINES: Headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
