@@ -888,6 +888,25 @@ def test_out_of_memory_at_a_load_is_told_and_tried_once_more() -> None:
     assert again == [f"{name} ran out of memory; with more room it is tried once more" for name in "ab"]
 
 
+def test_who_joins_those_that_wait_has_nothing_planned_anew() -> None:
+    """An engine that pauses after a crash may be asked for by hundreds meanwhile."""
+
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.lease("a")
+        scene.fakes.engine.processes[-1].die()
+        await settle()
+        waiting = []
+        for _ in range(3):
+            waiting.append(scene.ask("a"))
+            await settle()
+        assert len(scene.heard(news.ModelRead)) == 2
+        await scene.wait(1)
+        for task in waiting:
+            give_back(task)
+
+    play(story, "a")
+
+
 def test_a_load_that_landed_as_planned_ends_the_caution_after_one_that_ran_out_of_memory() -> None:
     """A kill of whatever kind looks like want of memory; it must not keep all others out for ever."""
 

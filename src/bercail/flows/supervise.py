@@ -122,7 +122,8 @@ class Supervisor:
         asked_s = self._house.clock.monotonic()
         if entry.away:
             raise BusyError(entry.away, retry_after_s=math.ceil(self._house.settings.server.health_interval))
-        if self._stand(entry) not in _ALIVE | _COMING:
+        planned = entry.is_known and bool(self._floor.seat(entry).line)  # for those who wait already
+        if self._stand(entry) not in _ALIVE | _COMING and not planned:
             await self._planner.plan(self._house, entry)
             self._refuse_if_stopping()
         ticket = await self._floor.wait(entry, key, priority, tuple(substitutes), watch)
