@@ -19,21 +19,26 @@ _JSON = ((b"content-type", b"application/json"),)
 
 
 async def save(house: House, prepared: Prepared, address: Address, tell: Callable[[news.News], None]) -> None:
-    """Save what the slots of an engine hold that nobody uses any more; what cannot be saved is told."""
+    """Save what the slots of an engine hold that nobody uses any more; what cannot be saved is told.
+
+    One after the other, so that the budget is exceeded by no more than the one that is being written.
+    """
     if not prepared.spec.slot_folder:
         return
     tokens = 0
-    try:
-        for slot in range(prepared.spec.settings.slots):
-            name = _name(prepared, slot)
+    for slot in range(prepared.spec.settings.slots):
+        name = _name(prepared, slot)
+        try:
             done = await _asked(house, address, slot, "save", name)
-            if done.get("n_saved", 0) < WORTH_TOKENS:
-                house.shelf.drop(name)
-            else:
-                tokens += int(done["n_saved"])
-    except BercailError as error:
-        tell(news.Warned(text=f"the contexts of {prepared.spec.model_id} could not be saved: {error}"))
-    await asyncio.to_thread(house.shelf.settle)
+        except BercailError as error:
+            house.shelf.drop(name)  # llama.cpp b11549 leaves what it had written when the disk ran full
+            tell(news.Warned(text=f"the contexts of {prepared.spec.model_id} could not be saved: {error}"))
+            break
+        if done.get("n_saved", 0) < WORTH_TOKENS:
+            house.shelf.drop(name)
+            continue
+        tokens += int(done["n_saved"])
+        await asyncio.to_thread(house.shelf.settle)
     if tokens:
         tell(news.ContextKept(model_id=prepared.spec.model_id, tokens=tokens))
 
