@@ -7,11 +7,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from bercail.core.build import Target
 from bercail.core.configuration import Gateway as Declared
+from bercail.core.configuration import capture_bytes
 from bercail.core.engine import Make
 from bercail.core.errors import SettingsError
 from bercail.core.log import Telling, format_time
@@ -80,20 +82,21 @@ def build_house(
         given=given,
         home=home,
     )
-    settings = loaded.settings
+    settings, gateway = loaded.settings, loaded.configuration.gateway
     if serving:
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
     keyring = FileKeyring(paths.state / "keys.json", _warn)
     ledger = ActivityLedger(
-        paths.state / "activity.db",
+        Path(gateway.store_path) if gateway.store_path else paths.state / "activity.db",
         days=settings.activity.days,
         size=settings.activity.size,
         warn=_warn,
         clock=time.time,
     )
     journal = _journal(paths)
-    log = _log(loaded.configuration.gateway)
+    log = _log(gateway)
+    serving_options = replace(settings.server, capture=capture_bytes(settings.server, gateway))
     workshop = Workshop(paths.cache / "engines", environment, trial=demo_path())
     return House(
         settings=settings,
@@ -103,7 +106,7 @@ def build_house(
         commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal, hear=log.add),
         workshop=workshop,
         upstream=upstream,
-        door=Gateway(settings.server, upstream, keyring=keyring, ledger=ledger, log=log),
+        door=Gateway(serving_options, upstream, keyring=keyring, ledger=ledger, log=log),
         cache=FileCache(paths.cache, _warn),
         shelf=FolderShelf(paths.state / "contexts", settings.server.saved_contexts),
         journal=journal,

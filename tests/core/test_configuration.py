@@ -13,13 +13,15 @@ from bercail.core.configuration import (
     Strategy,
     Target,
     Way,
+    capture_bytes,
 )
 from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile, Timeouts
 from bercail.core.groups import Group, Groups
 from bercail.core.keys import parse_duration
 from bercail.core.matrix import Matrix
-from bercail.core.options import EngineOptions
+from bercail.core.options import EngineOptions, ServerOptions
 from bercail.core.tree import Dialect, NoteKind
+from bercail.core.units import MIB
 from fakes.configuration import command, configuration, model, notes, refused
 
 RUN = "{cmd: run, proxy: http://h}"
@@ -541,3 +543,12 @@ def test_what_is_no_gpu_is_refused_with_its_line(asked: str) -> None:
     error = refused(f"models:\n  m:\n    model: a.gguf\n    gpus: {asked}\n")
     assert "c.yaml, line 4: models.m.gpus: " in str(error)
     assert "is no number of a GPU" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "set_mib", "kept_mib"),
+    [("", 0, 0), ("captureBuffer: 7", 0, 7), ("captureBuffer: 0", 0, 0), ("captureBuffer: 7", 9, 9)],
+)
+def test_texts_are_kept_only_where_somebody_says_so(text: str, set_mib: int, kept_mib: int) -> None:
+    found = configuration(f"models: {{}}\n{text}\n")
+    assert capture_bytes(ServerOptions(capture=set_mib * MIB), found.gateway) == kept_mib * MIB

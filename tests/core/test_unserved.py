@@ -15,9 +15,6 @@ PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
 @pytest.mark.parametrize(
     ("gateway", "word"),
     [
-        (Gateway(store_path="/x"), "store.path"),
-        (Gateway(session_headers=()), "session_id"),
-        (Gateway(capture_mb=9), "captureBuffer"),
         (Gateway(samples=False), "performance"),
         (Gateway(sample_s=9), "performance"),
     ],

@@ -416,9 +416,13 @@ class FakeDoor:
     closed_within_s: list[float] = field(default_factory=list)
     keys: list[tuple[str, ...]] = field(default_factory=list)
     assets: list[tuple[str, ...]] = field(default_factory=list)
+    sessions: list[tuple[str, ...]] = field(default_factory=list)
 
     def take_keys(self, keys: Sequence[str]) -> None:
         self.keys.append(tuple(keys))
+
+    def take_sessions(self, headers: Sequence[str]) -> None:
+        self.sessions.append(tuple(headers))
 
     def take_assets(self, expressions: Sequence[str]) -> None:
         self.assets.append(tuple(expressions))

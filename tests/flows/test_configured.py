@@ -8,7 +8,16 @@ import pytest
 
 from bercail.core import news
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Gateway, Peer, Profile, Selector, SideRule, Strategy
+from bercail.core.configuration import (
+    SESSION_HEADERS,
+    Configuration,
+    Gateway,
+    Peer,
+    Profile,
+    Selector,
+    SideRule,
+    Strategy,
+)
 from bercail.core.declared import Capabilities, Declared, Filters, Keep, ModelFile, Timeouts
 from bercail.core.errors import (
     BusyError,
@@ -496,6 +505,7 @@ def test_paths_that_load_nothing_reach_the_door_when_the_configuration_is_read_a
     async def story(scene: Scene) -> None:
         await scene.supervisor.adopt(replace(scene.configuration, gateway=Gateway(asset_paths=("x",))))
         assert scene.fakes.door.assets == [("x",)]
+        assert scene.fakes.door.sessions == [SESSION_HEADERS]
 
     play(story, a_command("x"))
 

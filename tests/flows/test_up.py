@@ -587,3 +587,12 @@ def test_that_texts_are_kept_is_told_loudly() -> None:
     (warning,) = [text for text in play(open_book).warnings() if "TEXTS" in text]
     assert "16.0 MiB" in warning
     assert "/api/captures" in warning
+
+
+def test_texts_that_a_configuration_asks_for_are_told_by_its_key() -> None:
+    async def open_book(scene: Scene) -> None:
+        scene.fakes.configuration = Configuration(gateway=Gateway(capture_mb=3))
+        await serve_and_stop(scene)
+
+    (warning,) = [text for text in play(open_book, "a").warnings() if "TEXTS" in text]
+    assert "(3.00 MiB, captureBuffer)" in warning

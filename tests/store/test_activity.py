@@ -240,3 +240,22 @@ def test_an_entry_is_in_the_database_soon_without_a_close(path: Path) -> None:
     until(lambda: desk.count() == 1)
     assert desk.count() == 1
     desk.ledger.close()
+
+
+def test_the_database_of_another_program_is_left_as_it_was(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE activity (id INTEGER)")
+        database.commit()
+    with pytest.raises(StoreError, match="another program's database") as caught:
+        Desk(path).keep(an_entry())
+    assert caught.value.code == "not_ours"
+    assert Desk(path).count() == 0
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (0,)
+
+
+def test_sums_are_told_by_session(path: Path) -> None:
+    desk = Desk(path).keep(an_entry(session="work"), an_entry(session="work"), an_entry())
+    found = desk.ledger.totals(Grouping.SESSION, 0)
+    assert [(total.name, total.requests) for total in found] == [("work", 2), ("", 1)]

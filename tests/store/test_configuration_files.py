@@ -261,7 +261,7 @@ def test_a_store_that_cannot_be_written_is_refused(files: ConfigurationFiles, tm
     (tmp_path / "there.db").touch()
     for path in ("new.db", "there.db", str(tmp_path / "new.db")):
         text = f"models: {{}}\nstore: {{path: {path}}}\n"
-        assert files.read(((file, text),)).gateway.store_path == path
+        assert files.read(((file, text),)).gateway.store_path == str(tmp_path / path)
     for path, why in ((".", "is a folder"), ("none/new.db", "does not exist")):
         with pytest.raises(SettingsError) as caught:
             files.read(((file, f"models: {{}}\nstore: {{path: {path}}}\n"),))

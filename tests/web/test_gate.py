@@ -617,3 +617,16 @@ def test_the_page_needs_no_key_for_it_holds_no_state(path: str) -> None:
     bench = Bench()
     bench.key()
     assert bench.get(path).status == 200
+
+
+def test_a_session_is_kept_as_its_client_names_it() -> None:
+    bench = Bench()
+    bench.ask(CHAT, ("x-session-id", " s1 "))
+    bench.ask(CHAT, ("x-litellm-session-id", "s2"), ("x-session-id", " "))
+    bench.ask(CHAT)
+    bench.ask(CHAT, ("x-session-id", "long" * 100))
+    bench.gate.take_sessions(("X-Chat",))
+    bench.ask(CHAT, ("x-session-id", "s3"), ("x-chat", "c"))
+    bench.gate.take_sessions(())
+    bench.ask(CHAT, ("x-chat", "c"))
+    assert [entry.session for entry in bench.ledger.entries] == ["s1", "s2", "", "long" * 32, "c", ""]

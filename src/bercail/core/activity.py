@@ -26,6 +26,7 @@ class Entry:
         prefill_tokens_per_s, decode_tokens_per_s: as the engine timed itself.
         total_s: from the end of the request to the end of its answer.
         capture_id: of its texts where the owner has them kept; they are not here.
+        session: as its client names it; empty if it names none.
     """
 
     ended_s: Seconds
@@ -45,6 +46,7 @@ class Entry:
     decode_tokens_per_s: float | None = None
     total_s: Seconds | None = None
     capture_id: int | None = None
+    session: str = ""
 
 
 class Grouping(StrEnum):
@@ -53,14 +55,15 @@ class Grouping(StrEnum):
     DAY = "day"
     MODEL = "model"
     KEY = "key"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """Requests of one day (of this machine's calendar), one model or one key.
+    """Requests of one day (of this machine's calendar), one model, one key or one session.
 
     Attributes:
-        name: ``2026-11-21``, the model's id, or the key's; empty for none.
+        name: ``2026-11-21``, the model's id, the key's, or what the client calls its session; empty for none.
         failed: answered with a status of 400 or more.
         ttft_s, decode_tokens_per_s: means over the requests that tell, or None.
     """

@@ -11,9 +11,9 @@ from bercail.core.declared import Declared, Filters, Timeouts
 from bercail.core.errors import NotFoundError
 from bercail.core.groups import Groups
 from bercail.core.matrix import Matrix
-from bercail.core.options import Settings
+from bercail.core.options import ServerOptions, Settings
 from bercail.core.tree import Dialect, Json, Note
-from bercail.core.units import Seconds, Tokens
+from bercail.core.units import MIB, Bytes, Seconds, Tokens
 
 Rule: TypeAlias = Groups | Matrix
 """Who may be in memory together; both tell ``eviction_for(target, running)`` and ``may_coexist(models)``."""
@@ -194,7 +194,7 @@ class Gateway:
         log_time: how log lines tell the time; empty if they do not.
         log_output: proxy, upstream, both or none.
         requests_kept: how many are remembered.
-        capture_mb: megabytes of requests and answers remembered.
+        capture_mb: megabytes of requests and answers remembered; None where it does not say.
         store_path: file that keeps the activity; empty is none.
         session_headers: request headers that name a session.
         samples: whether the machine is sampled.
@@ -209,11 +209,19 @@ class Gateway:
     log_time: str = ""
     log_output: str = "proxy"
     requests_kept: int = 1000
-    capture_mb: int = 5
+    capture_mb: int | None = None
     store_path: str = ""
     session_headers: tuple[str, ...] = SESSION_HEADERS
     samples: bool = True
     sample_s: Seconds = 5.0
+
+
+def capture_bytes(server: ServerOptions, gateway: Gateway) -> Bytes:
+    """Memory for texts of requests and answers: as the settings say, else as a configuration does; 0 keeps none.
+
+    llama-swap keeps texts where nobody has asked for it; here somebody must.
+    """
+    return server.capture or (gateway.capture_mb or 0) * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

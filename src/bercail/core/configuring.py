@@ -264,7 +264,7 @@ def _gateway(top: Table, general: General, reading: Reading) -> Gateway:
         log_time=_word(top, "logTimeFormat", TIMES, default.log_time, reading),
         log_output=top.text("logToStdout") or default.log_output,
         requests_kept=_positive(top.count("metricsMaxInMemory", 0)) or default.requests_kept,
-        capture_mb=_positive(top.count("captureBuffer", default.capture_mb)),
+        capture_mb=_positive(top.count("captureBuffer", 0)) if top.has("captureBuffer") else None,
         store_path=kept.text("path"),
         session_headers=_session_headers(top, reading),
         samples=not performance.flag("disabled", default=False),

@@ -10,6 +10,8 @@ _GATEWAY = {
     "log_level": "logLevel",
     "log_time": "logTimeFormat",
     "log_output": "logToStdout",
+    "capture_mb": "captureBuffer",
+    "store_path": "store.path",
 }
 """Keys of a configuration by the name of what they set."""
 

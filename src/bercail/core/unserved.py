@@ -14,9 +14,6 @@ def _in_general(configuration: Configuration) -> Iterator[str]:
     usual, gateway = Gateway(), configuration.gateway
 
     for asked, text in (
-        (bool(gateway.store_path), "store.path: no activity is kept in that file"),
-        (gateway.session_headers != usual.session_headers, "ui.activity.session_id: there is no page for it yet"),
-        (gateway.capture_mb not in (0, usual.capture_mb), "captureBuffer: texts are kept where server.capture says so"),
         (not gateway.samples or gateway.sample_s != usual.sample_s, "performance: nothing is sampled"),
     ):  # fmt: skip
         if asked:

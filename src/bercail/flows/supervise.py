@@ -242,6 +242,7 @@ class Supervisor:
         """
         self._house.door.take_keys(configuration.gateway.api_keys)
         self._house.door.take_assets(configuration.gateway.asset_paths)
+        self._house.door.take_sessions(configuration.gateway.session_headers)
         before = self._roster
         self._house = replace(self._house, configuration=configuration)
         had = {name: entry.allotment.cpus for name, entry in self._entries.items() if entry.allotment is not None}

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from bercail.core import news
 from bercail.core.access import required
-from bercail.core.configuration import Configuration
+from bercail.core.configuration import Configuration, capture_bytes
 from bercail.core.errors import BercailError, StoreError
 from bercail.core.log import OURS, Telling
 from bercail.core.model import Findings, FoundModel
@@ -79,6 +79,7 @@ async def up(house: House, request: Request) -> None:
     house.keyring.keys()  # a file of keys that cannot be read is no open door
     house.door.take_keys(house.configuration.gateway.api_keys)
     house.door.take_assets(house.configuration.gateway.asset_paths)
+    house.door.take_sessions(house.configuration.gateway.session_headers)
     await _open_ledger(house, tell)
     first = None if declares else await request.choose(findings)
     roster = await asyncio.to_thread(muster, house, findings, house.configuration)
@@ -122,9 +123,10 @@ async def _open_ledger(house: House, tell: Callable[[news.News], None]) -> None:
 def _openness(house: House) -> Iterator[str]:
     """What there is to know of who may come in."""
     server, keys, declared = house.settings.server, house.keyring.keys(), house.configuration.gateway.api_keys
-    if server.capture:
+    if kept := capture_bytes(server, house.configuration.gateway):
+        asked = "server.capture" if server.capture else "captureBuffer"
         yield (
-            f"TEXTS OF REQUESTS AND ANSWERS ARE KEPT in memory ({format_bytes(server.capture)}, server.capture): "
+            f"TEXTS OF REQUESTS AND ANSWERS ARE KEPT in memory ({format_bytes(kept)}, {asked}): "
             "whoever may do everything here reads them at /api/captures"
         )
     if required(server.require_key, keys, declared=bool(declared)):

@@ -161,6 +161,10 @@ class Door(Protocol):
         """From now on let in whoever shows one of these keys, which a configuration holds, beside the keyring's."""
         ...
 
+    def take_sessions(self, headers: Sequence[str]) -> None:
+        """From now on keep, with each request, what the first of these headers that it carries holds."""
+        ...
+
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths below ``/upstream/MODEL`` that match one of these expressions."""
         ...

@@ -28,6 +28,7 @@ MIGRATIONS = (
     """,
     "ALTER TABLE activity ADD COLUMN trimmed_tokens INTEGER",
     "ALTER TABLE activity ADD COLUMN capture_id INTEGER",
+    "ALTER TABLE activity ADD COLUMN session TEXT NOT NULL DEFAULT ''",
 )
 """What makes each version of the schema from the one before; the number of those applied is ``user_version``."""
 
@@ -57,6 +58,7 @@ _GROUPS = {
     Grouping.DAY: "date(ended_s, 'unixepoch', 'localtime')",
     Grouping.MODEL: "model",
     Grouping.KEY: "key_id",
+    Grouping.SESSION: "session",
 }
 
 
@@ -213,6 +215,9 @@ class ActivityLedger:
             hint = "use that, or move the file away"
             raise StoreError(f"{self._path} was made by a newer Bercail", hint=hint, code="newer_schema")
         if not version:
+            if database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+                hint = "name a file of its own; the record of another program cannot be gone on with"
+                raise StoreError(f"{self._path} is another program's database", hint=hint, code="not_ours")
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.execute("PRAGMA journal_mode = WAL")
         for number, script in enumerate(MIGRATIONS[version:], version + 1):

@@ -4,16 +4,12 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bercail.core.configuration import Configuration, Loaded
 from bercail.core.errors import SettingsError
 from bercail.core.options import Settings
 from bercail.core.tree import Texts
-from bercail.store.settings import SUFFIXES, apart, apply, gather, in_force
-
-if TYPE_CHECKING:
-    from bercail.store.contents import Contents
+from bercail.store.settings import SUFFIXES, apart, apply, gather, in_force, placed, with_places
 
 
 class ConfigurationFiles:
@@ -42,7 +38,7 @@ class ConfigurationFiles:
         Raises:
             SettingsError: something in it is wrong; tells the line and what to do.
         """
-        return self._contents(texts).configuration
+        return self._checked(texts)[1]
 
     def load(self, texts: Texts, given: Mapping[str, object]) -> Loaded:
         """The same with the settings in force: those of the files, of the environment, and ``given`` ones by key.
@@ -50,19 +46,20 @@ class ConfigurationFiles:
         Raises:
             SettingsError: as ``read``; or a variable or a given value is wrong.
         """
-        contents = self._contents(texts)
-        settings = in_force(contents.settings, self._environment, given, self._home)
-        return Loaded(settings=settings, configuration=contents.configuration)
+        written, configuration = self._checked(texts)
+        return Loaded(settings=in_force(written, self._environment, given, self._home), configuration=configuration)
 
-    def _contents(self, texts: Texts) -> "Contents":
+    def _checked(self, texts: Texts) -> tuple[Mapping[str, object], Configuration]:
+        """The settings that files hold, and their configuration, whose activity can be kept where it says."""
         from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
         contents = read_all(texts, self._environment)
-        store = contents.configuration.gateway.store_path
-        if store and (trouble := self._unwritable(self._placed(store, contents.store_file))):
+        configuration = with_places(contents, self._home)
+        store = configuration.gateway.store_path
+        if store and (trouble := self._unwritable(Path(store))):
             words = f"{contents.store_place}: store.path: {trouble}"
             raise SettingsError(words, hint="name a file in a folder that may be written to")
-        return contents
+        return contents.settings, configuration
 
     def look(self, file: str | None, folder: str | None) -> tuple[object, ...] | None:
         """Something that differs once one of these files is another, or has been written to, or there are others.
@@ -89,16 +86,11 @@ class ConfigurationFiles:
 
     def has_file(self, path: str, file: str) -> bool:
         """Whether a path that ``file`` names leads to a file or folder; it may begin where ``file`` lies."""
-        return self._placed(path, file).exists()
+        return placed(path, file, self._home).exists()
 
     def has_program(self, name: str, path: str | None) -> bool:
         """Whether a program can be started; ``path`` are the folders searched, or None for those of this process."""
         return shutil.which(name, path=self._environment.get("PATH") if path is None else path) is not None
-
-    def _placed(self, path: str, file: str) -> Path:
-        own = self._home / path[2:] if path.startswith("~/") else Path(path)
-        base = Path(file).absolute()
-        return (base if base.is_dir() else base.parent) / own
 
     def _unwritable(self, path: Path) -> str:
         """Why no file can be written there; empty if it can."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bercail.core.configuration import Configuration, Loaded
 from bercail.core.errors import SettingsError
@@ -16,6 +17,9 @@ FILE_NAME = "bercail.yaml"
 PREFIX = "BERCAIL_"
 OTHER_VARIABLES = ("BERCAIL_CONFIG", "BERCAIL_KEY", "BERCAIL_SHARED")
 """Variables with our prefix that are no settings: the settings file, the API key for a chat, material for tests."""
+
+if TYPE_CHECKING:
+    from bercail.store.contents import Contents
 
 SUFFIXES = (".yml", ".yaml")
 _LONGEST_BYTES = 1024 * 1024
@@ -51,7 +55,7 @@ def load_settings(
         from bercail.store.contents import read_all  # a YAML parser takes a while to load
 
         contents = read_all(gather(named if named or folder else default_file, folder), environment)
-        written, configuration = contents.settings, contents.configuration
+        written, configuration = contents.settings, with_places(contents, home)
     return Loaded(settings=in_force(written, environment, given, home), configuration=configuration)
 
 
@@ -98,6 +102,21 @@ def gather(file: Path | None, folder: Path | None) -> Texts:
     if not texts:
         raise SettingsError(f"the folder {folder} holds no configuration", hint="put a file there that ends in .yaml")
     return tuple(texts)
+
+
+def with_places(contents: "Contents", home: Path) -> Configuration:
+    """The configuration of files, with the whole path of the file that keeps the activity."""
+    found, store = contents.configuration, contents.configuration.gateway.store_path
+    if not store:
+        return found
+    return replace(found, gateway=replace(found.gateway, store_path=str(placed(store, contents.store_file, home))))
+
+
+def placed(path: str, file: str, home: Path) -> Path:
+    """A path that ``file`` names: it may begin where ``file`` lies, or at home (``~/``)."""
+    own = home / path[2:] if path.startswith("~/") else Path(path)
+    base = Path(file).absolute()
+    return (base if base.is_dir() else base.parent) / own
 
 
 def apart(file: Path | None, folder: Path | None) -> tuple[Path | None, Path | None]:

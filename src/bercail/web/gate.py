@@ -21,7 +21,7 @@ from bercail.core.access import (
 )
 from bercail.core.alike import names_there
 from bercail.core.chat import ApiError
-from bercail.core.configuration import Profiles, SideRule
+from bercail.core.configuration import SESSION_HEADERS, Profiles, SideRule
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.news import Reloaded
 from bercail.core.options import ServerOptions
@@ -35,6 +35,7 @@ from bercail.web.record import Record
 
 _log = logging.getLogger(__name__)
 
+SESSION_LETTERS = 128
 _HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 _QUERY = frozenset(("key", "api_key", "api-key", "apikey", "access_token", "token"))
 
@@ -111,10 +112,15 @@ class Gate:
         self._wall = wall
         self._usages: dict[str, Usage] = {}
         self._declared: tuple[Key, ...] = ()
+        self._session_headers = _lower(SESSION_HEADERS)
 
     def take_keys(self, tokens: Sequence[str]) -> None:
         """From now on let in whoever shows one of these keys, which a configuration holds."""
         self._declared = declared_keys(tokens)
+
+    def take_sessions(self, headers: Sequence[str]) -> None:
+        """From now on keep, with each request, what the first of these headers that it carries holds."""
+        self._session_headers = _lower(headers)
 
     def remember(self) -> None:
         """What keys have used within the last day, as recorded: a restart gives nobody a new quota."""
@@ -155,6 +161,7 @@ class Gate:
             ReplyError: as ``admit``, or 429 while its key has used what it may.
         """
         visit = self.admit(scope, Scope.INFERENCE)
+        record.session = _session(scope["headers"], self._session_headers)
         if visit.key is not None:
             record.key_id = visit.key.id
             self._usages[visit.key.id] = (self._usages.get(visit.key.id) or Usage()).entered()
@@ -175,6 +182,19 @@ class Gate:
             self._usages[visit.key.id] = usage.left(record.charged_tokens, self._clock())
         if self._ledger is not None:
             self._ledger.note(record.entry(self._wall(), self._clock()))
+
+
+def _lower(names: Sequence[str]) -> tuple[bytes, ...]:
+    return tuple(name.lower().encode("latin-1", "replace") for name in names)
+
+
+def _session(headers: asgi.Headers, names: Sequence[bytes]) -> str:
+    """What names the session of a request, its first ``SESSION_LETTERS``; empty if nothing does."""
+    if not names:
+        return ""
+    found = dict(headers)
+    value = next((found[name] for name in names if found.get(name, b"").strip()), b"")
+    return value.decode("latin-1").strip()[:SESSION_LETTERS]
 
 
 def _token(scope: asgi.Scope) -> str | None:

@@ -56,6 +56,10 @@ class Gateway:
         """From now on let in whoever shows one of these keys, which a configuration holds, beside the keyring's."""
         self._gate.take_keys(keys)
 
+    def take_sessions(self, headers: Sequence[str]) -> None:
+        """From now on keep, with each request, what the first of these headers that it carries holds."""
+        self._gate.take_sessions(headers)
+
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths of an engine that match one of these."""
         self._assets = tuple(expressions)

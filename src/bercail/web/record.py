@@ -38,6 +38,7 @@ class Record:
         trimmed_tokens: of the prompt that were left out, as a policy asked.
         prefill_tokens_per_s, decode_tokens_per_s: as it timed itself; of several choices, the last to end.
         capture_id: of its texts, if they are kept.
+        session: what its client calls the conversation it belongs to; empty if it does not say.
         pieces: events of the answer so far, about one for each token.
     """
 
@@ -57,6 +58,7 @@ class Record:
     prefill_tokens_per_s: float | None = None
     decode_tokens_per_s: float | None = None
     capture_id: int | None = None
+    session: str = ""
     request_bytes: Bytes = 0
     response_bytes: Bytes = 0
     pieces: int = 0
@@ -155,6 +157,7 @@ class Record:
             ended_s=wall_s, endpoint=self.endpoint, model=self.model, key_id=self.key_id, status=self.status,
             aborted=self.aborted, prompt_tokens=self.prefill_tokens, cached_tokens=self.cached_tokens,
             generated_tokens=self.decode_tokens, trimmed_tokens=self.trimmed_tokens, capture_id=self.capture_id,
+            session=self.session,
             queue_s=self.queue_s, load_s=self.load_s, ttft_s=self.ttft_s,
             prefill_tokens_per_s=self.prefill_tokens_per_s, decode_tokens_per_s=self.decode_tokens_per_s,
             total_s=None if self.arrived_s is None else now_s - self.arrived_s,
