@@ -30,7 +30,7 @@ from bercail.core.errors import (
 )
 from bercail.core.groups import Group, Groups
 from bercail.core.machine import NumaNode
-from bercail.core.model import Findings
+from bercail.core.model import Capability, Findings
 from bercail.core.options import EngineOptions, Settings
 from bercail.core.route import Phase
 from bercail.core.tree import Note, NoteKind
@@ -40,6 +40,7 @@ from fakes.models import a_machine
 
 MIB = 1024 * 1024
 PATH = "a"
+ALL_OF_IT = [Capability.CHAT, Capability.COMPLETION, Capability.VISION]
 
 
 def a_command(name: str, *argv: str, **changes: object) -> Declared:
@@ -99,6 +100,35 @@ def test_the_general_wishes_hold_where_a_model_has_none() -> None:
         fakes.configuration = Configuration(models=(a_file("fast"),))
         supervisor = Supervisor(fakes.house(), Findings(models=(), looked=()), lambda _: None)
         assert (await supervisor.lease("fast")).model.slot_context_tokens == 2048
+        await supervisor.close()
+
+    run(whole)
+
+
+@pytest.mark.parametrize(
+    ("general", "wishes", "capabilities"),
+    [
+        ({}, {"embedding": True}, [Capability.EMBEDDINGS]),
+        ({}, {"purpose": "embedding"}, [Capability.EMBEDDINGS]),
+        ({"embedding": True}, {}, [Capability.EMBEDDINGS]),
+        ({"embedding": True}, {"embedding": False}, ALL_OF_IT),
+        ({}, {"vision": False}, [Capability.CHAT, Capability.COMPLETION]),
+        ({}, {}, ALL_OF_IT),
+    ],
+)
+def test_a_model_offers_what_it_is_to_be_started_for_before_and_after_it_is_loaded(
+    general: dict[str, object], wishes: dict[str, object], capabilities: list[Capability]
+) -> None:
+    async def whole() -> None:
+        fakes = Fakes(settings=Settings(engine=EngineOptions(**general)))  # type: ignore[arg-type] # a table
+        fakes.add("a")
+        seeing = {"capabilities": tuple(ALL_OF_IT), "projector": "/m/p", "projector_bytes": 1000}
+        fakes.reader.models["/m/a.gguf"] = replace(fakes.reader.models["/m/a.gguf"], **seeing)  # type: ignore[arg-type]
+        fakes.configuration = Configuration(models=(a_file("a", wishes=wishes),))
+        supervisor = Supervisor(fakes.house(), Findings(models=(), looked=()), lambda _: None)
+        await supervisor.read_headers()
+        assert list(supervisor.find("a").capabilities) == capabilities
+        assert list((await supervisor.lease("a")).model.capabilities) == capabilities
         await supervisor.close()
 
     run(whole)

@@ -9,6 +9,7 @@ from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Gateway, Profile, Profiles
 from bercail.core.declared import Declared
 from bercail.core.launch import Progress
+from bercail.core.options import EngineOptions
 from bercail.core.route import Phase
 from bercail.flows.resident import Entry
 from bercail.flows.roster import Roster
@@ -26,7 +27,8 @@ def an_entry() -> Entry:
 
 def around(entry: Entry, gateway: Gateway | None = None, profiles: Profiles = PROFILES) -> Around:
     roster = Roster(entries={"a": entry}, names={"b": "a"}, selectors={})
-    return Around(roster=roster, configuration=Configuration(gateway=gateway or Gateway()), profiles=profiles)
+    configuration = Configuration(gateway=gateway or Gateway())
+    return Around(roster=roster, configuration=configuration, profiles=profiles, general=EngineOptions())
 
 
 CHANGES: dict[str, Callable[[Entry], None]] = {

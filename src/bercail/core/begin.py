@@ -44,10 +44,15 @@ def _own_pooling(model: Model, *, embedding: bool) -> Pooling | None:
     return Pooling.LAST if model.role is Role.EMBED and model.shape.causal else Pooling.MEAN
 
 
+def embeds(model: Model, wish: EngineOptions) -> bool:
+    """Whether it is started to embed, or to rank, rather than to generate."""
+    wanted = purpose_of(wish).embedding or model.role is not Role.GENERATE
+    return wanted if wish.embedding is None else wish.embedding
+
+
 def begin(machine: Machine, model: Model, wish: EngineOptions) -> EngineSettings:
     """Everything but the context, which starts at what was asked or what the model was made for."""
-    wanted = purpose_of(wish).embedding or model.role is not Role.GENERATE
-    embedding = wanted if wish.embedding is None else wish.embedding
+    embedding = embeds(model, wish)
     pooling = Pooling(wish.pooling) if wish.pooling else _own_pooling(model, embedding=embedding)
     usual = GPU_BATCH if machine.gpus else GENERATE_BATCH
     ubatch = wish.ubatch or wish.batch or usual

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bercail.core import events, news
-from bercail.core.declared import ModelFile
 from bercail.core.devices import emptiest_first
 from bercail.core.errors import BercailError
 from bercail.core.units import Bytes
@@ -72,7 +71,5 @@ class Planner:
 
 def _wishing(house: House, entry: Entry) -> House:
     """The house with the wishes that a configuration has for this model."""
-    source = entry.declared.source if entry.declared else None
-    if not isinstance(source, ModelFile):
-        return house
-    return replace(house, settings=replace(house.settings, engine=source.wish(house.settings.engine)))
+    wish = entry.wish(house.settings.engine)
+    return replace(house, settings=replace(house.settings, engine=wish))

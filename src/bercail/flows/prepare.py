@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from bercail.core import news
 from bercail.core.allotment import Allotment
+from bercail.core.begin import embeds
 from bercail.core.engine import Make
 from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
@@ -134,7 +135,7 @@ async def _chat_refusal(house: House, model: Model, tell: Callable[[news.News], 
     Raises:
         ReadError: its chat template cannot even be parsed.
     """
-    if model.role is not Role.GENERATE or house.settings.engine.embedding:
+    if model.role is not Role.GENERATE or embeds(model, house.settings.engine):
         return ""
     if model.format is not Format.GGUF:  # its engine has a renderer of its own, and no template beside the model's
         if model.chat_template is None:

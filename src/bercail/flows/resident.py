@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from bercail.core import news
 from bercail.core.allotment import Allotment
+from bercail.core.begin import embeds
 from bercail.core.budget import MAIN_MEMORY, by_card
 from bercail.core.command import CommandSpec
-from bercail.core.declared import Declared
+from bercail.core.declared import Declared, ModelFile
 from bercail.core.engine import Make, Offer
 from bercail.core.errors import BercailError, EngineError, RefusedError
 from bercail.core.landing import Outcome, compare, taught
@@ -134,6 +135,11 @@ class Entry:
             ttl_s=ttl_s,
             reload_s=LEAST_LOAD_S + self.prepared.spec.weights_bytes / LOAD_BYTES_PER_S,
         )
+
+    def wish(self, general: EngineOptions) -> EngineOptions:
+        """What is wished for it: what the configuration says of it, else what holds for all models."""
+        source = self.declared.source if self.declared else None
+        return source.wish(general) if isinstance(source, ModelFile) else general
 
     def budget(self, general: EngineOptions) -> Mapping[str, Bytes]:
         """What there is of everything that its plan takes, for all models together; it must be planned.
@@ -268,8 +274,14 @@ def _learn(
     )
 
 
-def served(entry: Entry, phase: Phase) -> ServedModel:
-    """The model as clients see it."""
+def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
+    """The model as clients see it.
+
+    Args:
+        entry: the model.
+        phase: where it stands.
+        general: the wishes that hold for all models.
+    """
     model, resident = entry.model, entry.resident if phase is Phase.LOADED else None
     seen = ServedModel(
         id=entry.id,
@@ -288,7 +300,7 @@ def served(entry: Entry, phase: Phase) -> ServedModel:
         seen = replace(
             seen,
             context_length=model.context_length,
-            capabilities=capabilities(model, entry.chat_refusal, resident.plan if resident else None),
+            capabilities=capabilities(entry, model, general, resident.plan if resident else None),
             architecture=model.architecture,
             quantization=model.quantization,
             parameter_count=model.parameter_count,
@@ -335,16 +347,16 @@ def _is_llama_server(command: CommandSpec) -> bool:
     return any("llama-server" in word.rpartition("/")[2] for word in command.argv)
 
 
-def capabilities(model: Model, chat_refusal: str, plan: Fits | None) -> tuple[Capability, ...]:
-    """What may be asked of a model as it is loaded, or as it would be."""
-    embeds = plan.settings.embedding if plan else model.role is not Role.GENERATE
-    if embeds:
+def capabilities(entry: Entry, model: Model, general: EngineOptions, plan: Fits | None) -> tuple[Capability, ...]:
+    """What may be asked of a model as it is loaded by ``plan``, or as it would be."""
+    wish = entry.wish(general)
+    if plan.settings.embedding if plan else embeds(model, wish):
         ranks = model.role is Role.RERANK
         return (Capability.RERANK,) if ranks else (Capability.EMBEDDINGS,)
-    without: set[Capability] = {Capability.CHAT, Capability.TOOLS} if chat_refusal else set()
-    if plan is not None and plan.projector is None:
+    without: set[Capability] = {Capability.CHAT, Capability.TOOLS} if entry.chat_refusal else set()
+    if plan.projector is None if plan else wish.vision is False:
         without |= {Capability.VISION, Capability.AUDIO}
     kept = tuple(capability for capability in model.capabilities if capability not in without)
-    adds = Capability.CHAT not in kept and not chat_refusal
+    adds = Capability.CHAT not in kept and not entry.chat_refusal
     # Without a template of its own the engine speaks ChatML; flows.prepare says so when it loads.
     return (Capability.CHAT, *kept) if adds else kept

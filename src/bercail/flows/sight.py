@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from bercail.core.configuration import Configuration, Profiles
+from bercail.core.options import EngineOptions
 from bercail.core.route import Phase, ServedModel
 from bercail.flows.resident import Entry, served
 from bercail.flows.roster import Roster, also_listed
@@ -19,11 +20,13 @@ class Around:
         roster: who else is served.
         configuration: what is said of all of them.
         profiles: other names, and which are in force.
+        general: the wishes that hold for all models.
     """
 
     roster: Roster
     configuration: Configuration
     profiles: Profiles
+    general: EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ def _made_of(entry: Entry, phase: Phase, around: Around) -> tuple[object, ...]:
     """Everything that ``_face`` reads; mostly the very same objects as before, which are compared at once."""
     resident = entry.resident
     return (
-        phase, around.roster, around.configuration, around.profiles, entry.found, entry.declared, entry.model,
-        entry.chat_refusal, entry.error, entry.away, entry.progress, entry.loads, entry.swaps,
+        phase, around.roster, around.configuration, around.profiles, around.general, entry.found, entry.declared,
+        entry.model, entry.chat_refusal, entry.error, entry.away, entry.progress, entry.loads, entry.swaps,
         resident and resident.plan, resident and resident.offer,
     )  # fmt: skip
 
@@ -85,4 +88,4 @@ def _face(entry: Entry, phase: Phase, around: Around) -> ServedModel:
     gateway = around.configuration.gateway
     tells = entry.declared.loading_state if entry.declared else gateway.loading_state
     also = also_listed(entry, around.roster, around.configuration, around.profiles.pins)
-    return replace(served(entry, phase), tells_loading=tells, also=also)
+    return replace(served(entry, phase, around.general), tells_loading=tells, also=also)

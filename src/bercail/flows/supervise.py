@@ -330,7 +330,10 @@ class Supervisor:
         phase = Phase.LOADING if stand in _COMING else Phase.FAILED if entry.error else Phase.UNLOADED
         if entry.resident is not None and stand in _ALIVE:
             phase = Phase.FAILED if entry.away else Phase.LOADED
-        around = Around(roster=self._roster, configuration=self._house.configuration, profiles=self._profiles)
+        house, profiles = self._house, self._profiles
+        around = Around(
+            roster=self._roster, configuration=house.configuration, profiles=profiles, general=house.settings.engine
+        )
         load = len(seat.running), len(seat.line)
         return self._sight.see(entry, phase, around, requests=load[0], waiting=load[1], asked=asked)
 
