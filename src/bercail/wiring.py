@@ -17,7 +17,7 @@ from bercail.core.configuration import capture_bytes
 from bercail.core.engine import Make
 from bercail.core.errors import SettingsError
 from bercail.core.log import Telling, format_time
-from bercail.core.options import Settings
+from bercail.core.options import ServerOptions, Settings
 from bercail.demo import demo_path
 from bercail.engines import (
     Commands,
@@ -45,6 +45,7 @@ from bercail.store import (
     ConfigurationFiles,
     FileCache,
     FileKeyring,
+    FolderArchive,
     FolderShelf,
     MemoryLog,
     Paths,
@@ -106,7 +107,9 @@ def build_house(
         commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal, hear=log.add),
         workshop=workshop,
         upstream=upstream,
-        door=Gateway(serving_options, upstream, keyring=keyring, ledger=ledger, log=log),
+        door=Gateway(
+            serving_options, upstream, keyring=keyring, ledger=ledger, log=log, archive=_archive(serving_options)
+        ),
         cache=FileCache(paths.cache, _warn),
         shelf=FolderShelf(paths.state / "contexts", settings.server.saved_contexts),
         journal=journal,
@@ -202,6 +205,20 @@ def _journal(paths: Paths) -> ChildJournal:
     return ChildJournal(
         paths.state / "children", owner=look(os.getpid()), scope=read_scope(), look=look, end=_end, warn=_warn
     )
+
+
+def _archive(options: ServerOptions) -> FolderArchive | None:
+    """Where texts are kept as files.
+
+    Raises:
+        SettingsError: there is a folder for them, and none are kept.
+    """
+    if options.capture_folder is None:
+        return None
+    if not options.capture:
+        hint = "say how much memory they may take while they pass: server.capture: 64MiB"
+        raise SettingsError("server.capture_folder is set, and no texts are kept", hint=hint)
+    return FolderArchive(Path(options.capture_folder).expanduser().absolute(), options.capture_disk, _warn)
 
 
 def _end(child: Child) -> bool:

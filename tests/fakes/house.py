@@ -10,6 +10,7 @@ from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
+from bercail.core.captured import Captured
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Make, Offer
@@ -396,6 +397,20 @@ class FakeLedger:
         if self.refusal is not None:
             raise self.refusal
         return tuple(one for one in self.charged if one.at_s >= since_s)
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeArchive:
+    """Keeps texts in memory."""
+
+    kept: list[Captured] = field(default_factory=list)
+
+    def open(self) -> None: ...
+
+    def put(self, captured: Captured) -> None:
+        self.kept.append(captured)
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True, kw_only=True)

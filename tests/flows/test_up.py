@@ -596,3 +596,12 @@ def test_texts_that_a_configuration_asks_for_are_told_by_its_key() -> None:
 
     (warning,) = [text for text in play(open_book, "a").warnings() if "TEXTS" in text]
     assert "(3.00 MiB, captureBuffer)" in warning
+
+
+def test_texts_that_are_kept_as_files_are_told_with_their_folder() -> None:
+    async def open_book(scene: Scene) -> None:
+        scene.fakes.settings = replace(Settings(), server=ServerOptions(capture=1 << 24, capture_folder="/srv/texts"))
+        await serve_and_stop(scene)
+
+    (warning,) = [text for text in play(open_book, "a").warnings() if "TEXTS" in text]
+    assert "and as files of 1.00 GiB in /srv/texts" in warning

@@ -13,7 +13,7 @@ from bercail.web.gate import Gate
 from fakes.bench import answer
 from fakes.client import Client
 from fakes.host import FakeHost, served
-from fakes.house import FakeKeyring, FakeLedger
+from fakes.house import FakeArchive, FakeKeyring, FakeLedger
 from fakes.loop import run
 from fakes.upstream import FakeUpstream, Scripted
 
@@ -139,3 +139,18 @@ def test_a_key_that_stands_in_a_body_is_taken_out_of_it() -> None:
 @pytest.mark.parametrize("path", ["/api/captures/x", "/api/captures/1"])
 def test_what_is_not_there_is_404(path: str) -> None:
     assert Bench().ask(path, method="GET").status == 404
+
+
+def test_an_archive_gets_what_is_kept_and_nothing_else() -> None:
+    archive = FakeArchive()
+    upstream = FakeUpstream(answer("hi"), answer("hi"))
+    options = ServerOptions(capture=MIB)
+    app = App(FakeHost(known=[served()]), upstream, options, lambda: 0.0, archive=archive)
+    client = Client(app)
+
+    async def scene() -> None:
+        await client.start(CHAT, ASKED).end()
+
+    run(scene)
+    (kept,) = archive.kept
+    assert (kept.path, kept.request_body) == (CHAT, ASKED)

@@ -60,6 +60,12 @@ class ServerOptions:
         0, Kind.BYTES, "Memory for the texts of the latest requests and answers, to be looked at; 0 keeps none.",
         minimum=0,
     )  # fmt: skip
+    capture_folder: str | None = option(
+        None, Kind.TEXT, "Folder that gets these texts as well, one file of this user alone for each request."
+    )
+    capture_disk: Bytes = option(
+        GIB, Kind.BYTES, "Size of these files together, beyond which the oldest are deleted.", minimum=MIB
+    )
     drain: Seconds = option(
         30.0, Kind.SECONDS, "How long running requests may finish after the first Ctrl-C or SIGTERM.", minimum=0
     )

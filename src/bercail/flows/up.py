@@ -125,9 +125,10 @@ def _openness(house: House) -> Iterator[str]:
     server, keys, declared = house.settings.server, house.keyring.keys(), house.configuration.gateway.api_keys
     if kept := capture_bytes(server, house.configuration.gateway):
         asked = "server.capture" if server.capture else "captureBuffer"
+        disk = f" and as files of {format_bytes(server.capture_disk)} in {server.capture_folder}"
         yield (
-            f"TEXTS OF REQUESTS AND ANSWERS ARE KEPT in memory ({format_bytes(kept)}, {asked}): "
-            "whoever may do everything here reads them at /api/captures"
+            f"TEXTS OF REQUESTS AND ANSWERS ARE KEPT in memory ({format_bytes(kept)}, {asked})"
+            f"{disk if server.capture_folder else ''}: whoever may do everything here reads them at /api/captures"
         )
     if required(server.require_key, keys, declared=bool(declared)):
         if not keys and not declared:

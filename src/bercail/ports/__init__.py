@@ -4,10 +4,11 @@ from bercail.ports.engine import Commands, Engine, EngineProcess, Workshop
 from bercail.ports.host import Door, Host, Lease, Watch
 from bercail.ports.house import Clock, House
 from bercail.ports.sight import ModelReader, Prober
-from bercail.ports.store import Cache, Configurations, Journal, Keyring, Ledger, Log, Shelf
+from bercail.ports.store import Archive, Cache, Configurations, Journal, Keyring, Ledger, Log, Shelf
 from bercail.ports.upstream import Tunnel, Upstream, UpstreamResponse
 
 __all__ = [
+    "Archive",
     "Cache",
     "Clock",
     "Commands",

@@ -174,6 +174,7 @@ class Door(Protocol):
 
         Raises:
             ListenError: the address is taken or not ours.
+            StoreError: what is to be kept of requests cannot be.
         """
         ...
 

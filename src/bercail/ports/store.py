@@ -5,6 +5,7 @@ from typing import Protocol
 
 from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
+from bercail.core.captured import Captured
 from bercail.core.configuration import Configuration, Loaded
 from bercail.core.log import Excerpt
 from bercail.core.options import Settings
@@ -156,6 +157,26 @@ class Ledger(Protocol):
         Raises:
             StoreError: it cannot be read.
         """
+        ...
+
+
+class Archive(Protocol):
+    """Keeps texts of requests and answers beyond the end of the server."""
+
+    def open(self) -> None:
+        """Begin.
+
+        Raises:
+            StoreError: it cannot; nothing would be kept.
+        """
+        ...
+
+    def put(self, captured: Captured) -> None:
+        """Keep one soon; never waits, never fails."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits, and end."""
         ...
 
 

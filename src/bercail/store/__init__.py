@@ -1,6 +1,7 @@
 """Our own files: settings, API keys, the record of requests, what is kept between runs, the journal of children."""
 
 from bercail.store.activity import ActivityLedger
+from bercail.store.archive import FolderArchive
 from bercail.store.cache import FileCache
 from bercail.store.configuration import ConfigurationFiles
 from bercail.store.journal import Child, ChildJournal, Process, Scope
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigurationFiles",
     "FileCache",
     "FileKeyring",
+    "FolderArchive",
     "FolderShelf",
     "MemoryLog",
     "Paths",

@@ -15,7 +15,7 @@ from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
-from bercail.ports import Host, Lease, Log, Upstream
+from bercail.ports import Archive, Host, Lease, Log, Upstream
 from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
 from bercail.web.aside import look_aside, told_aside
 from bercail.web.captures import Captures
@@ -60,13 +60,14 @@ class App:
         options: ServerOptions,
         clock: Callable[[], Seconds],
         gate: Gate | None = None,
+        archive: Archive | None = None,
     ) -> None:
         self._host = host
         self._gate = gate or Gate()
         self._relay = Relay(upstream, clock)
         self._desk = Desk(host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend)
         self._dialects = Dialects(self._desk)
-        self._captures = Captures(options.capture)
+        self._captures = Captures(options.capture, archive=archive)
         self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
         self.turns: set[Turn] = set()

@@ -10,6 +10,7 @@ from bercail.core import access
 from bercail.core.captured import Captured, document, harmless, is_text, row, secrets_of, without
 from bercail.core.chat import ApiError
 from bercail.core.units import Bytes, Seconds
+from bercail.ports import Archive
 from bercail.web.asgi import JSON, Headers, Message, Receive, Scope, Send
 from bercail.web.desk import Answer, Notice
 from bercail.web.errors import written
@@ -96,10 +97,16 @@ class Take:
 
 
 class Captures:
-    """The latest of them, and those that are passing, within ``budget`` bytes together; 0 keeps nothing."""
+    """The latest of them, and those that are passing, within ``budget`` bytes together; 0 keeps nothing.
 
-    def __init__(self, budget: Bytes, wall: Callable[[], Seconds] = time.time) -> None:
+    An ``archive`` gets each of them as well.
+    """
+
+    def __init__(
+        self, budget: Bytes, wall: Callable[[], Seconds] = time.time, *, archive: Archive | None = None
+    ) -> None:
         self._budget = budget
+        self._archive = archive
         self._wall = wall
         self._kept: deque[tuple[Captured, Bytes]] = deque()
         self._used: Bytes = 0
@@ -117,7 +124,10 @@ class Captures:
             return
         self._number += 1
         record.capture_id = self._number
-        self._kept.append((take.made(self._number, self._wall(), record), take.held_bytes + _HEADERS_BYTES))
+        captured = take.made(self._number, self._wall(), record)
+        self._kept.append((captured, take.held_bytes + _HEADERS_BYTES))
+        if self._archive is not None:
+            self._archive.put(captured)
 
     def reserve(self, count: Bytes) -> bool:
         """Make room, at the cost of the oldest; False if those that are passing leave none."""

@@ -17,7 +17,7 @@ from bercail.core.configuration import ASSETS
 from bercail.core.errors import ListenError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.units import Seconds
-from bercail.ports import Host, Keyring, Ledger, Log, Upstream
+from bercail.ports import Archive, Host, Keyring, Ledger, Log, Upstream
 from bercail.web.app import App
 from bercail.web.asgi import CLOSE
 from bercail.web.errors import STOPPING_RETRY_S, written
@@ -40,12 +40,14 @@ class Gateway:
         keyring: Keyring | None = None,
         ledger: Ledger | None = None,
         log: Log | None = None,
+        archive: Archive | None = None,
         clock: Callable[[], Seconds] = time.monotonic,
     ) -> None:
         self._options = options
         self._gate = Gate(keyring, ledger, require=options.require_key, clock=clock)
         self._upstream = upstream
         self._log = log
+        self._archive = archive
         self._clock = clock
         self._assets: tuple[str, ...] = (ASSETS,)
         self._state = ServerState()
@@ -71,9 +73,12 @@ class Gateway:
 
         Raises:
             ListenError: the address is taken, not ours, or not allowed.
+            StoreError: texts are to be kept as files, and cannot be.
         """
+        if self._archive is not None:
+            await asyncio.to_thread(self._archive.open)
         await asyncio.to_thread(self._gate.remember)
-        app = App(host, self._upstream, self._options, self._clock, self._gate)
+        app = App(host, self._upstream, self._options, self._clock, self._gate, self._archive)
         app.take_log(self._log)
         app.take_assets(self._assets)
         listener = bind(self._options.host, self._options.port)
@@ -109,6 +114,8 @@ class Gateway:
             if isinstance(connection, HttpToolsProtocol) and connection.transport is not None:
                 connection.transport.close()
         self._server = None
+        if self._archive is not None:
+            await asyncio.to_thread(self._archive.close)
         return cut
 
 
