@@ -154,3 +154,23 @@ def test_an_archive_gets_what_is_kept_and_nothing_else() -> None:
     run(scene)
     (kept,) = archive.kept
     assert (kept.path, kept.request_body) == (CHAT, ASKED)
+
+
+def test_a_stream_whose_middle_wakes_no_task_is_kept_whole() -> None:
+    one = Bench()
+    client = Client(one.app, takes=lambda _: True)
+
+    async def scene() -> None:
+        await client.post(CHAT, {"messages": [], "stream": True})
+
+    run(scene)
+    assert client.pushed
+    [row] = one.kept()
+    assert b64decode(one.capture(row["id"])["resp_body"]) == client.body
+    closed = Client(one.app, takes=lambda _: False)
+
+    async def other() -> None:
+        await closed.post(CHAT, {"messages": [], "stream": True})
+
+    run(other)
+    assert b64decode(one.capture(one.kept()[0]["id"])["resp_body"]) == closed.body

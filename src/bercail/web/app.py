@@ -172,6 +172,8 @@ class App:
         take = self._captures.begin(scope) if errand.need is access.Scope.INFERENCE else None
         if take is not None:
             receive, send = take.hear(receive), take.tell(send)
+            if "push" in scope:
+                scope["push"] = take.push(scope["push"])
         turn = Turn(receive, send, Record(endpoint=errand.label), errand.form)
         self.turns.add(turn)
         try:

@@ -11,7 +11,7 @@ from bercail.core.captured import Captured, document, harmless, is_text, row, se
 from bercail.core.chat import ApiError
 from bercail.core.units import Bytes, Seconds
 from bercail.ports import Archive
-from bercail.web.asgi import JSON, Headers, Message, Receive, Scope, Send
+from bercail.web.asgi import JSON, Headers, Message, Push, Receive, Scope, Send
 from bercail.web.desk import Answer, Notice
 from bercail.web.errors import written
 from bercail.web.record import Record
@@ -81,6 +81,17 @@ class Take:
             else:
                 self._response.add(message.get("body", b""))
             await send(message)
+
+        return overheard
+
+    def push(self, push: Push) -> Push:
+        """``push``, overheard."""
+
+        def overheard(body: bytes) -> bool:
+            taken = push(body)
+            if taken:
+                self._response.add(body)
+            return taken
 
         return overheard
 
