@@ -21,6 +21,7 @@ from e2e.test_openai_client import HELLO, TOOL_TEMPLATE, WEATHER
 pytestmark = pytest.mark.engine
 
 LONG: Any = [{"role": "user", "content": "x " * 9000}]
+TEXT: Any = {"type": "text", "text": "brief."}
 CALL = '<tool_call>{"name": "get_weather", "arguments": {"city": "Rome"}}</tool_call>'
 
 
@@ -76,6 +77,75 @@ def test_messages_whole_and_streamed_say_the_same(server: Server) -> None:
                 client.messages.create(model="tiny", max_tokens=1, messages=LONG, stream=stream_it)
         with pytest.raises(anthropic.NotFoundError, match="there are: tiny"):
             client.messages.create(model="claude-9", max_tokens=1, messages=HELLO)
+
+
+STEPS: Any = [
+    HELLO[0],
+    {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Hi."}]},
+    {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"city": "Köln"}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "sunny"}]},
+]
+TOOLS: Any = [{"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {}}}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"system": "Be brief."},
+        {"system": [{"type": "text", "text": "Be ", "cache_control": {"type": "ephemeral"}}, TEXT]},
+        {"messages": STEPS, "tools": TOOLS},
+        {"messages": STEPS, "tools": TOOLS, "tool_choice": {"type": "auto", "disable_parallel_tool_use": False}},
+        {"messages": [*HELLO, {"role": "assistant", "content": "I"}]},
+        {"messages": [*STEPS[:3], {"role": "system", "content": "Hush."}, HELLO[0]]},
+        {"stop_sequences": ["{"]},
+    ],
+)
+def test_a_message_is_what_the_engine_itself_would_have_made_of_it(server: Server, changes: dict[str, Any]) -> None:
+    """Its own endpoint for messages takes the same prompt: the same words, reason and counts."""
+    asked: Any = {"model": "tiny", "max_tokens": 24, "messages": HELLO, "temperature": 0} | changes
+    made: list[Any] = []
+    for base in (server.url, server.url + "/upstream/tiny"):
+        with anthropic.Anthropic(base_url=base, api_key="none", max_retries=0, timeout=60) as client:
+            extra = {"temperature": asked["temperature"]}
+            known = {name: value for name, value in asked.items() if name != "temperature"}
+            with client.messages.stream(**known, extra_body=extra) as stream:
+                message = stream.get_final_message()
+            read = message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+            counted = server.request("POST", base.removeprefix(server.url) + "/v1/messages/count_tokens", asked)[1]
+            assert read == counted["input_tokens"]
+            content = [block.model_dump() for block in message.content]
+            made.append((content, message.stop_reason, message.stop_sequence, read, message.usage.output_tokens))
+    ours, its_own = made
+    assert ours[0]
+    if ours[2]:  # llama.cpp calls it the end of a turn
+        assert (ours[1], its_own[1]) == ("stop_sequence", "end_turn")
+        its_own = (its_own[0], "stop_sequence", *its_own[2:])
+    assert ours == its_own
+
+
+def test_a_text_that_ends_an_answer_is_named(parrot: Server) -> None:
+    asked: Any = {"model": "parrot", "max_tokens": 99, "messages": HELLO, "stop_sequences": ["weather", "ct"]}
+    with claude(parrot) as client:
+        whole = client.messages.create(**asked, extra_body={"temperature": 0})
+        with client.messages.stream(**asked, extra_body={"temperature": 0}) as stream:
+            streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "weather")
+        [text] = message.content
+        assert isinstance(text, anthropic.types.TextBlock)
+        assert text.text.endswith("get_")
+
+
+def test_a_message_that_cannot_be_put_into_other_words_is_refused_by_its_place(server: Server) -> None:
+    document: Any = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}}
+    search: Any = {"type": "web_search_20250305", "name": "web_search"}
+    with claude(server) as client:
+        with pytest.raises(anthropic.BadRequestError, match="takes text alone, no document"):
+            client.messages.create(model="tiny", max_tokens=1, messages=[{"role": "user", "content": [document]}])
+        with pytest.raises(anthropic.BadRequestError, match=r"tools\[0\].type is 'web_search_20250305'"):
+            client.messages.create(model="tiny", max_tokens=1, messages=HELLO, tools=[search])
 
 
 def test_a_message_with_a_tool_call_has_its_arguments_whole_and_streamed(parrot: Server) -> None:

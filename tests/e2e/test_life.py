@@ -206,40 +206,56 @@ def test_a_hung_engine_does_not_keep_the_server_from_stopping(up: Up, tiny: Path
     assert not is_alive(engine)
 
 
+LONG_PROMPT = "y " * 3500
+LEAVERS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/completions", {"prompt": LONG_PROMPT}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": LONG_PROMPT}]}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": LONG_PROMPT}]}),
+]
+
+
 def test_a_lost_client_frees_its_slot_while_another_generates(up: Up, slow: Path) -> None:
+    """Before its prompt has been read to the end, in every dialect."""
     server = up(slow, "--slots", "2", "--context", "8192")
     server.wait_for("ready")
     busy, response = open_stream(server, "slow", 6000)
-    for stream in (True, False):
-        leaver = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE_S)
-        body = {"model": "slow", "prompt": "y " * 3500, "max_tokens": 4000, "stream": stream, "ignore_eos": True}
-        leaver.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
-        wait_until(lambda: _processing(server) == 2)
-        leaver.close()
-        assert wait_until(lambda: _processing(server) == 1)
+    for path, question in LEAVERS:
+        for stream in (True, False):
+            leaver = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE_S)
+            body = {"model": "slow", "max_tokens": 4000, "stream": stream, "ignore_eos": True, "cache_prompt": False}
+            leaver.request("POST", path, json.dumps(body | question), {"Content-Type": "application/json"})
+            wait_until(lambda: _processing(server) == 2)
+            leaver.close()
+            assert wait_until(lambda: _processing(server) == 1)
+            left = max(_slots(server), key=lambda slot: int(slot["id_task"]))
+            assert left["n_prompt_tokens"] < len(LONG_PROMPT), path
     busy.close()
     response.close()
 
 
 def _processing(server: Any) -> int:
     """Slots at work, by the engine's own word."""
+    return sum(bool(slot["is_processing"]) for slot in _slots(server))
+
+
+def _slots(server: Any) -> list[Any]:
     rows = Path("/proc/net/unix").read_text().splitlines()
     sockets = {Path(row.split()[-1]) for row in rows if row.endswith("llama.sock")}
-    return sum(_busy_slots(path, server.engines()) for path in sockets)
+    return [slot for path in sockets for slot in _slots_at(path, server.engines())]
 
 
-def _busy_slots(path: Path, engines: list[int]) -> int:
+def _slots_at(path: Path, engines: list[int]) -> list[Any]:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
         except OSError:
-            return 0
+            return []
         pid = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
         if pid not in engines:
-            return 0
+            return []
         probe.sendall(b"GET /slots HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         data = b""
         while piece := probe.recv(65536):
             data += piece
-    slots = json.loads(data.split(b"\r\n\r\n", 1)[1])
-    return sum(bool(slot["is_processing"]) for slot in slots)
+    found: list[Any] = json.loads(data.split(b"\r\n\r\n", 1)[1])
+    return found

@@ -517,24 +517,10 @@ def test_without_keys_a_lease_is_nobodys() -> None:
     assert bench.host.asked == [("tiny", "", 0)]
 
 
-def events(*found: dict[str, Any]) -> list[bytes]:
-    return [f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in found]
-
-
-MESSAGE = events(
-    {"type": "message_start", "message": {"role": "assistant", "content": [], "usage": {"input_tokens": 4}}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
-    {"type": "message_stop"},
-)
-
-
 @pytest.mark.parametrize(
     ("path", "pieces", "counts"),
     [
-        ("/v1/messages", MESSAGE, (4, 2)),
+        ("/v1/messages", answer().pieces, (2, 10)),
         ("/api/chat", answer().pieces, (2, 10)),
         ("/upstream/tiny/v1/chat/completions", answer().pieces, (2, 10)),
         ("/rerank", [b'{"results":[],"usage":{"prompt_tokens":7,"total_tokens":7}}'], (7, 0)),

@@ -63,6 +63,15 @@ def bench(*pieces: Any, status: int = 200, **model: Any) -> Bench:
     return Bench(host, FakeUpstream(Scripted(pieces=pieces, status=status)))
 
 
+THEIRS: dict[str, Any] = {"engine": "theirs", "format": None, "plain": True}
+"""A server that is not known to be llama.cpp's: it is asked in a dialect's own words, and for nothing else."""
+
+
+def asked_of(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Whose endpoint is asked, and what is asked beside the client's wishes."""
+    return (THEIRS, {"stream": True}) if path == MESSAGES else ({}, {"stream": True, "return_progress": True})
+
+
 def counted(one: Bench, label: str, status: int = 200) -> None:
     lines = one.get("/metrics").body.decode().splitlines()
     assert f'bercail_requests_total{{model="tiny",endpoint="{label}",status="{status}"}} 1' in lines
@@ -88,12 +97,13 @@ def counted(one: Bench, label: str, status: int = 200) -> None:
 def test_one_answer_is_folded_from_a_stream_so_that_a_client_that_leaves_is_noticed(
     path: str, body: dict[str, Any], pieces: list[bytes], answer: dict[str, Any], label: str
 ) -> None:
-    one = bench(*pieces)
+    model, added = asked_of(path)
+    one = bench(*pieces, **model)
     client = one.post(path, body)
     assert client.status == 200
     assert answer.items() <= client.json.items()
     sent = json.loads(one.upstream.asked[0].body)
-    assert sent == body | {"stream": True, "return_progress": True}
+    assert sent == body | added
     assert one.upstream.asked[0].target == PASSAGES[path].target
     counted(one, label)
 
@@ -121,13 +131,14 @@ def test_one_answer_is_folded_from_a_stream_so_that_a_client_that_leaves_is_noti
 def test_a_stream_passes_whole_but_for_what_was_not_asked_for(
     path: str, body: dict[str, Any], pieces: list[bytes], shown: list[bytes], label: str
 ) -> None:
-    one = bench(b": first\n\n", *pieces)
+    model, added = asked_of(path)
+    one = bench(b": first\n\n", *pieces, **model)
     client = one.post(path, body | {"stream": True})
     assert client.status == 200
     assert client.headers["content-type"] == "text/event-stream"
     assert client.body == b"".join(shown)
     assert client.complete
-    assert json.loads(one.upstream.asked[0].body) == body | {"stream": True, "return_progress": True}
+    assert json.loads(one.upstream.asked[0].body) == body | added
     counted(one, label)
 
 
@@ -153,11 +164,12 @@ def test_progress_that_was_asked_for_is_shown() -> None:
 def test_a_stream_that_breaks_ends_with_an_error_in_its_own_form_and_no_clean_end(
     path: str, body: dict[str, Any], begin: bytes, told: str
 ) -> None:
-    one = bench(begin, EngineError("it died"))
+    model, _ = asked_of(path)
+    one = bench(begin, EngineError("it died"), **model)
     client = one.post(path, body | {"stream": True})
     assert client.body.decode().removeprefix(begin.decode()).startswith(told)
     assert not client.complete
-    cut = bench(begin)
+    cut = bench(begin, **model)
     assert not cut.post(path, body | {"stream": True}).complete
     assert cut.post(path, body).status == 502
 
@@ -175,7 +187,7 @@ def test_an_error_inside_a_stream_keeps_its_status_and_its_words(event: bytes) -
 
 
 def test_silence_is_filled_in_the_words_of_the_dialect() -> None:
-    one = bench(MESSAGE[0], 40.0, *MESSAGE[1:])
+    one = bench(MESSAGE[0], 40.0, *MESSAGE[1:], **THEIRS)
     client = one.post(MESSAGES, HELLO | {"stream": True})
     assert client.body.count(b'event: ping\ndata: {"type": "ping"}\n\n') == 2
     assert client.complete
@@ -229,7 +241,7 @@ def test_what_a_stream_would_lose_travels_whole(body: dict[str, Any]) -> None:
 
 
 def test_a_block_that_only_counts_is_not_sent() -> None:
-    one = bench(*MESSAGE)
+    one = bench(*MESSAGE, **THEIRS)
     system = [
         {"type": "text", "text": "x-anthropic-billing-header: cc_version=1"},
         {"type": "text", "text": "be brief"},
@@ -268,9 +280,9 @@ def test_nothing_is_fetched_for_any_dialect(path: str, body: dict[str, Any], cod
 
 def test_a_text_that_names_an_address_is_no_picture() -> None:
     body = HELLO | {"messages": [{"role": "user", "content": [{"type": "text", "text": 'https://x "image"'}]}]}
-    assert bench(*MESSAGE).post(MESSAGES, body).status == 200
+    assert bench(*MESSAGE, **THEIRS).post(MESSAGES, body).status == 200
     data = {"type": "image", "source": {"type": "base64", "data": "aa"}}
-    sees = bench(*MESSAGE, capabilities=(Capability.CHAT, Capability.VISION))
+    sees = bench(*MESSAGE, capabilities=(Capability.CHAT, Capability.VISION), **THEIRS)
     assert sees.post(MESSAGES, HELLO | {"messages": [{"role": "user", "content": [data]}]}).status == 200
 
 
@@ -305,7 +317,7 @@ def test_a_form_passes_as_it_is_to_the_model_that_it_names() -> None:
         ("/v1/rerank", {}, 400, "no reranking model"),
         ("/v1/audio/transcriptions", {"capabilities": (Capability.RERANK,)}, 400, "must be a form"),
         (MESSAGES, {"chat_refusal": "its template hangs"}, 400, "its template hangs"),
-        (MESSAGES, {"engine": "openvino"}, 501, "openvino does not speak /v1/messages, llama.cpp does"),
+        ("/v1/responses", {"engine": "openvino"}, 501, "openvino does not speak /v1/responses, llama.cpp does"),
         ("/v1/audio/speech", {}, 501, "llama.cpp does not speak"),
         ("/v1/images/generations", {"engine": None, "phase": Phase.UNLOADED}, 501, "no engine at hand speaks"),
     ],

@@ -8,6 +8,7 @@ from bercail.core.chat import ApiError, Json
 from bercail.core.model import Capability
 
 LLAMA_CPP = "llama.cpp"
+_OURS = frozenset({LLAMA_CPP, "openvino", "onnxruntime"})
 
 
 class Form(StrEnum):
@@ -96,11 +97,11 @@ class Passage:
 
 _MESSAGES = Passage(
     label="messages", target="/v1/messages", form=Form.ANTHROPIC, shape=Shape.MESSAGES, needs=Capability.CHAT,
-    requires="messages",
+    engines=_OURS, requires="messages",
 )  # fmt: skip
 _COUNT = Passage(
     label="messages/count_tokens", target="/v1/messages/count_tokens", form=Form.ANTHROPIC, needs=Capability.CHAT,
-    requires="messages",
+    engines=_OURS, requires="messages",
 )  # fmt: skip
 _RESPONSES = Passage(
     label="responses", target="/v1/responses", form=Form.RESPONSES, shape=Shape.RESPONSES, needs=Capability.CHAT
@@ -108,7 +109,7 @@ _RESPONSES = Passage(
 _RERANK = Passage(label="rerank", target="/v1/rerank", needs=Capability.RERANK)
 _COMPLETION = Passage(
     label="completion", target="/completion", shape=Shape.NATIVE, needs=Capability.COMPLETION,
-    engines=frozenset({LLAMA_CPP, "openvino", "onnxruntime"}),
+    engines=_OURS,
 )  # fmt: skip
 _INFILL = Passage(label="infill", target="/infill", shape=Shape.NATIVE, needs=Capability.COMPLETION)
 
@@ -166,9 +167,6 @@ def missing(passage: Passage, engine: str | None, *, on_disk: bool) -> ApiError 
         does = "does not speak" if engine else "speaks"
         return absent(f"{who} {does} {passage.target}: it takes a server made for it")
     return None
-
-
-_OURS = frozenset({LLAMA_CPP, "openvino", "onnxruntime"})
 
 
 def absent(words: str) -> ApiError:

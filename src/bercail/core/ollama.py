@@ -9,6 +9,7 @@ from enum import StrEnum
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
 from bercail.core.keys import parse_duration
+from bercail.core.members import flag, items, member, text, within
 from bercail.core.model import Capability
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
@@ -68,7 +69,7 @@ def read_chat(body: Json) -> Wish:
     messages = _messages(body)
     made = _common(body)
     made["messages"] = messages
-    tools = _list(body, "tools")
+    tools = items(body, "tools")
     if tools:
         made["tools"] = tools
     _think(body, made)
@@ -82,37 +83,37 @@ def read_generate(body: Json) -> Wish:
         UsageError: a member has the wrong type, or asks for what cannot be done.
     """
     for name, instead in (("template", "raw: true with the whole prompt"), ("context", "/api/chat with all messages")):
-        if _member(body, name, str, list):
+        if member(body, name, str, list):
             raise UsageError(f"{name} is not supported", hint=f"use {instead}")
-    prompt = _text(body, "prompt")
-    suffix = _text(body, "suffix")
-    images = _list(body, "images")
+    prompt = text(body, "prompt")
+    suffix = text(body, "suffix")
+    images = items(body, "images")
     made = _common(body)
     if not prompt and not suffix and not images:
         return _wish(body, Way.NONE, made, {})
     if suffix:
         made |= {"input_prefix": prompt, "input_suffix": suffix}
         return _wish(body, Way.INFILL, made, {Capability.INFILL: "insert"})
-    if _flag(body, "raw", absent=False):
+    if flag(body, "raw", absent=False):
         made["prompt"] = prompt
         return _wish(body, Way.TEXT, made, {Capability.COMPLETION: "generate"})
-    system = _text(body, "system")
+    system = text(body, "system")
     said: list[Json] = [{"role": "system", "content": system}] if system else []
     made["messages"] = [*said, {"role": "user", "content": _content(prompt, images)}]
     _think(body, made)
     return _wish(body, Way.CHAT, made, {**_needs(body), Capability.CHAT: "chat; it completes with raw: true"})
 
 
-def read_embed(body: Json, member: str) -> Wish:
-    """A request for embeddings of what stands in ``member``.
+def read_embed(body: Json, name: str) -> Wish:
+    """A request for embeddings of what stands in ``name``.
 
     Raises:
         UsageError: it is no text and no list of texts, or another size is asked for.
     """
-    texts = _member(body, member, str, list) or ""
-    if isinstance(texts, list) and not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{member} must be a text or a list of texts", hint="tokens are not taken")
-    if _member(body, "dimensions", int):
+    texts = member(body, name, str, list) or ""
+    if isinstance(texts, list) and not all(isinstance(one, str) for one in texts):
+        raise UsageError(f"{name} must be a text or a list of texts", hint="tokens are not taken")
+    if member(body, "dimensions", int):
         raise UsageError("dimensions cannot be chosen", hint="leave it out: the model has a size of its own")
     made: Json = {"model": model_in(body), "input": texts}
     return _wish(body, Way.NONE, made, {})
@@ -124,7 +125,7 @@ def model_in(body: Json) -> str:
     Raises:
         UsageError: it is no text.
     """
-    return _text(body, "model") or _text(body, "name")
+    return text(body, "model") or text(body, "name")
 
 
 def found_name(name: str, known: Callable[[str], bool]) -> str:
@@ -163,11 +164,11 @@ def _wish(body: Json, way: Way, made: Json, needs: Mapping[Capability, str]) -> 
         model=model_in(body),
         way=way,
         body=made,
-        stream=_flag(body, "stream", absent=True),
+        stream=flag(body, "stream", absent=True),
         needs=needs,
-        options=_object(body, "options"),
-        stay_s=_stay_s(_member(body, "keep_alive", int, float, str)),
-        cut=_flag(body, "truncate", absent=False),
+        options=within(body, "options"),
+        stay_s=_stay_s(member(body, "keep_alive", int, float, str)),
+        cut=flag(body, "truncate", absent=False),
     )
 
 
@@ -177,16 +178,16 @@ def _stay_s(said: object) -> Seconds | None:
     Raises:
         UsageError: it is neither.
     """
-    text = "" if said is None else str(said).strip()
-    if not text:
+    words = "" if said is None else str(said).strip()
+    if not words:
         return None
     try:
-        stay_s = parse_duration(text.removeprefix("-")) if text[-1].isalpha() else abs(float(text))
+        stay_s = parse_duration(words.removeprefix("-")) if words[-1].isalpha() else abs(float(words))
     except ValueError:
         stay_s = math.nan
     if not math.isfinite(stay_s):
         raise UsageError(f"keep_alive is {said!r}, no duration", hint="write seconds, or 10m, or -1 for ever")
-    return math.inf if text.startswith("-") else stay_s
+    return math.inf if words.startswith("-") else stay_s
 
 
 def _needs(body: Json) -> Mapping[Capability, str]:
@@ -194,51 +195,13 @@ def _needs(body: Json) -> Mapping[Capability, str]:
     return {Capability.CHAT: "chat"} | thinks
 
 
-def _text(body: Json, name: str) -> str:
-    found = _member(body, name, str)
-    return found if isinstance(found, str) else ""
-
-
-def _flag(body: Json, name: str, *, absent: bool) -> bool:
-    found = _member(body, name, bool)
-    return found if isinstance(found, bool) else absent
-
-
-def _list(body: Json, name: str) -> list[object]:
-    found = _member(body, name, list)
-    return found if isinstance(found, list) else []
-
-
-def _object(body: Json, name: str) -> Json:
-    found = _member(body, name, dict)
-    return found if isinstance(found, dict) else {}
-
-
-def _member(body: Json, name: str, *kinds: type) -> object:
-    """A member of a request, or None where it is not there.
-
-    Raises:
-        UsageError: it is none of ``kinds``.
-    """
-    found = body.get(name)
-    if found is not None and (not isinstance(found, kinds) or (isinstance(found, bool) and bool not in kinds)):
-        words = " or ".join(_WORDS[kind] for kind in kinds)
-        raise UsageError(f"{name} must be {words}", hint=f"it is {_WORDS[type(found)]}")
-    return found
-
-
-_WORDS: Mapping[type, str] = {
-    str: "a text", list: "a list", dict: "an object", bool: "true or false", int: "a whole number", float: "a number",
-}  # fmt: skip
-
-
 def _common(body: Json) -> Json:
     """Options and format."""
     made: Json = {"model": model_in(body)}
-    for name, value in _object(body, "options").items():
+    for name, value in within(body, "options").items():
         if value is not None and (name in _SAME or name in _RENAMED):
             made[_RENAMED.get(name, name)] = value
-    form = _member(body, "format", str, dict)
+    form = member(body, "format", str, dict)
     if isinstance(form, dict):
         made["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": form}}
     elif form == "json":
@@ -250,7 +213,7 @@ def _common(body: Json) -> Json:
 
 def _think(body: Json, made: Json) -> None:
     """Whether, and how hard, the model is to think before it answers."""
-    think = _member(body, "think", bool, str)
+    think = member(body, "think", bool, str)
     if isinstance(think, bool):
         made["chat_template_kwargs"] = {"enable_thinking": think}
     elif think is not None:
@@ -260,7 +223,7 @@ def _think(body: Json, made: Json) -> None:
 def _messages(body: Json) -> list[Json]:
     made: list[Json] = []
     calls: list[tuple[str, str]] = []
-    for at, message in enumerate(_list(body, "messages")):
+    for at, message in enumerate(items(body, "messages")):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise UsageError(f"messages[{at}] must be an object with a role", hint="such as user or assistant")
         made.append(_message(message, calls))
@@ -269,14 +232,14 @@ def _messages(body: Json) -> list[Json]:
 
 def _message(message: Json, calls: list[tuple[str, str]]) -> Json:
     """One message; ``calls`` are ids and names of calls that have no result yet."""
-    made: Json = {"role": message["role"], "content": _content(_text(message, "content"), _list(message, "images"))}
-    if thinking := _text(message, "thinking"):
+    made: Json = {"role": message["role"], "content": _content(text(message, "content"), items(message, "images"))}
+    if thinking := text(message, "thinking"):
         made["reasoning_content"] = thinking
-    if asked := _list(message, "tool_calls"):
+    if asked := items(message, "tool_calls"):
         made["tool_calls"] = [_call(call, calls) for call in asked]
     if made["role"] == "tool":
-        name = _text(message, "tool_name") or _text(message, "name")
-        made["tool_call_id"] = _text(message, "tool_call_id") or _taken(name, calls)
+        name = text(message, "tool_name") or text(message, "name")
+        made["tool_call_id"] = text(message, "tool_call_id") or _taken(name, calls)
     return made
 
 
@@ -289,8 +252,8 @@ def _call(call: object, calls: list[tuple[str, str]]) -> Json:
     identity = given if isinstance(given, str) and given else f"call_{len(calls)}_{name}"
     calls.append((identity, name))
     arguments = function.get("arguments")
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
-    return {"id": identity, "type": "function", "function": {"name": name, "arguments": text}}
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+    return {"id": identity, "type": "function", "function": {"name": name, "arguments": written}}
 
 
 def _taken(name: str, calls: list[tuple[str, str]]) -> str:
@@ -302,11 +265,11 @@ def _taken(name: str, calls: list[tuple[str, str]]) -> str:
 _KINDS = {"iVBOR": "png", "R0lGOD": "gif", "UklGR": "webp"}
 
 
-def _content(text: str, images: list[object]) -> object:
+def _content(words: str, images: list[object]) -> object:
     """Text alone, or with pictures, which Ollama's clients send as bare base64."""
     if not images:
-        return text
-    parts: list[Json] = [{"type": "text", "text": text}] if text else []
+        return words
+    parts: list[Json] = [{"type": "text", "text": words}] if words else []
     for image in images:
         if not isinstance(image, str):
             raise UsageError("images must be texts in base64", hint="send the bytes of each image in base64")

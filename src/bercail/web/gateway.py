@@ -148,13 +148,17 @@ class _Protocol(HttpToolsProtocol):
         return self.transport
 
     def _push(self, body: bytes) -> bool:
-        """Write a piece of a stream that has begun; False, and nothing is written, if that has to be waited for."""
+        """Write a piece of a stream that has begun; False, and nothing is written, if that has to be waited for.
+
+        An empty piece only asks whether it would have to be.
+        """
         cycle = self._active
         if cycle is None or self.flow.write_paused or cycle.disconnected:
             return False
         if not (cycle.response_started and cycle.chunked_encoding) or cycle.response_complete:
             return False
-        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        if body:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 
     def _watch(self, on_end: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from msgspec import DecodeError, json
 
-from bercail.core.chat import Ask, Endpoint, Fold, Way, engine_refusal
+from bercail.core.chat import Ask, Endpoint, Fold, Json, Way, engine_refusal
 from bercail.core.errors import EngineError
 from bercail.core.overflow import Overflow
 from bercail.core.units import Bytes, Seconds
@@ -100,23 +100,15 @@ class Relay:
     async def _fold(
         self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
     ) -> None:
-        splitter, record = Splitter(), turn.record
-        fold = Fold(ask.endpoint, choices_per_prompt=ask.choices)
-        async for chunk in chunks:
+        record = turn.record
+
+        def first() -> None:
             if record.ttft_s is None:
-                record.read_progress(chunk)
-            events = splitter.feed(chunk)
-            for event in split(events):
-                if not is_mere_progress(event):
-                    _take(fold, event)
-                    record.pieces += 1
-            if record.ttft_s is None and fold.begun:
                 record.ttft_s = self._clock() - begun_s
-            if events.endswith(DONE) and fold.complete:
-                answer = fold.answer()
-                record.read_answer(answer)
-                return await turn.whole(200, [JSON], json.encode(answer))
-        raise incomplete()
+
+        answer = await folded(record, Fold(ask.endpoint, choices_per_prompt=ask.choices), chunks, first)
+        record.read_answer(answer)
+        await turn.whole(200, [JSON], json.encode(answer))
 
     async def _whole(
         self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
@@ -126,6 +118,35 @@ class Relay:
         turn.record.read_body(body, ask.choices)
         kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
         await turn.whole(200, [(b"content-type", kind)], body)
+
+
+async def folded(record: Record, fold: Fold, chunks: AsyncIterator[bytes], first: Callable[[], None]) -> Json:
+    """The one answer that a stream stands for.
+
+    Args:
+        record: gets to know how far the answer has come.
+        fold: takes the stream in.
+        chunks: of the stream.
+        first: is called while there is something of the answer.
+
+    Raises:
+        ReplyError: the stream tells of an error.
+        EngineError: it ends too early.
+    """
+    splitter = Splitter()
+    async for chunk in chunks:
+        if record.ttft_s is None:
+            record.read_progress(chunk)
+        events = splitter.feed(chunk)
+        for event in split(events):
+            if not is_mere_progress(event):
+                _take(fold, event)
+                record.pieces += 1
+        if fold.begun:
+            first()
+        if events.endswith(DONE) and fold.complete:
+            return fold.answer()
+    raise incomplete()
 
 
 async def exchange(

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from bercail.core.chat import ApiError, Ask, Endpoint
+from bercail.core.chat import ApiError, Ask, Endpoint, Json
 from bercail.core.units import Bytes, Seconds
 from bercail.web.asgi import Scope
 from bercail.web.errors import ReplyError
@@ -70,6 +70,19 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except RecursionError as error:
         what = "the body is nested too deeply to be read"
         raise ReplyError(ApiError(status=400, message=what, code="invalid_json")) from error
+
+
+def encoded(body: Json) -> bytes:
+    """A body for the engine.
+
+    Raises:
+        ReplyError: it is nested too deeply to be written.
+    """
+    try:
+        return msgspec.json.encode(body)
+    except RecursionError as error:
+        message = "the body is nested too deeply to be read"
+        raise ReplyError(ApiError(status=400, message=message, code="invalid_json")) from error
 
 
 def _invalid(words: str) -> ApiError:

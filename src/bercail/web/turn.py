@@ -76,7 +76,10 @@ class Stream:
         await self._send({"type": "http.response.body", "body": self.mark(events), "more_body": True})
 
     def push(self, events: bytes) -> bool:
-        """Send whole events of a stream that has begun; False, and nothing is sent, if only ``write`` can do that."""
+        """Send whole events of a stream that has begun; False, and nothing is sent, if only ``write`` can do that.
+
+        No events at all only ask: what is pushed before anything else runs is then sent.
+        """
         if self._push is None or self._ping is not None or not self._push(self.mark(events)):
             return False
         self._last_s = self._loop.time()

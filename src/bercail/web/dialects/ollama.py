@@ -1,6 +1,5 @@
 """Ollama's interface: requests put into the words of our engines, answers put into Ollama's."""
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -20,15 +19,15 @@ from bercail.ports import Host, Lease, UpstreamResponse
 from bercail.web.asgi import JSON, Headers, Scope
 from bercail.web.aside import look_aside
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
+from bercail.web.dialects.retelling import Notes, retold
 from bercail.web.errors import ReplyError, check_needs, written
 from bercail.web.media import check_media
 from bercail.web.models import listing
 from bercail.web.relay import Outgoing, exchange, incomplete
-from bercail.web.request import decoded
+from bercail.web.request import decoded, encoded
 from bercail.web.sse import DONE, Splitter, parse, split
 from bercail.web.turn import Stream, Turn
 
-_log = logging.getLogger(__name__)
 _decoder = json.Decoder(dict[str, object])
 _GETS = ("/api/tags", "/api/ps", "/api/version")
 METHODS = dict.fromkeys(_GETS, ("GET",)) | dict.fromkeys(
@@ -37,9 +36,6 @@ METHODS = dict.fromkeys(_GETS, ("GET",)) | dict.fromkeys(
 _NOT_HERE = ("/api/pull", "/api/push", "/api/create", "/api/delete", "/api/copy")
 _STREAM = b'"stream":true,"return_progress":true,"stream_options":{"include_usage":true}'
 _LINES: Headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-cache")]
-NOTE = b"x-bercail-note"
-"""Header of what of a request was not done, or was done otherwise."""
-_NOTES_KEPT = 1000
 
 
 class Ollama:
@@ -47,7 +43,7 @@ class Ollama:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._told: set[str] = set()
+        self._notes = Notes()
         self._posts: dict[str, Errand] = {
             "/api/chat": self._errand("api/chat", partial(self._generate, read_chat, chat=True)),
             "/api/generate": self._errand("api/generate", partial(self._generate, read_generate, chat=False)),
@@ -95,7 +91,7 @@ class Ollama:
         if wish.unloads:
             await self._unload(turn, wish, model, chat=chat)
             return
-        payload = _encoded(wish.body)
+        payload = encoded(wish.body)
         check_media(payload, model)
         if wish.way is Way.CHAT:
             look_aside(self._desk, turn, scope, model, payload)
@@ -111,6 +107,7 @@ class Ollama:
                 ping=_line(reply.piece(_now())),
                 headers=_LINES,
                 voice=_silent,
+                push=scope.get("push"),
             )
 
         async def use(lease: Lease) -> None:
@@ -141,34 +138,44 @@ class Ollama:
         chunks: AsyncIterator[bytes],
     ) -> None:
         """Put the engine's stream into lines, or all lines into one answer."""
-        splitter, pieces, record = Splitter(), list[Json](), turn.record
+        if turn.stream is None:
+            pieces = await self._gathered(turn, reply, chunks)
+            turn.record.read_timings(reply.counts())
+            last = reply.end(_now(), self._desk.clock() - begun_s)
+            return await turn.whole(200, [JSON, *told], json.encode(whole(pieces, last)))
+
+        def tell(events: bytes) -> bytes:
+            return b"".join(_line(piece) for piece in self._pieces(turn, reply, events))
+
+        said = await retold(turn, response, chunks, tell, last=partial(_is_last, reply))
+        turn.record.read_timings(reply.counts())
+        await turn.end_stream(said + _line(reply.end(_now(), self._desk.clock() - begun_s)))
+        return None
+
+    async def _gathered(self, turn: Turn, reply: Reply, chunks: AsyncIterator[bytes]) -> list[Json]:
+        splitter, pieces = Splitter(), list[Json]()
         async for chunk in chunks:
-            if record.ttft_s is None:
-                record.read_progress(chunk)
+            if turn.record.ttft_s is None:
+                turn.record.read_progress(chunk)
             events = splitter.feed(chunk)
-            new = _pieces(reply, events)
-            record.pieces += len(new)
-            if reply.begun:
-                record.first_piece(self._desk.clock())
-            ended = reply.done or events.endswith(DONE)
-            if turn.stream is None:
-                pieces += new
-            elif new and not ended:
-                await _write(turn, turn.stream, new)
-            if ended:
-                record.read_timings(reply.counts())
-                last = reply.end(_now(), self._desk.clock() - begun_s)
-                if turn.stream is None:
-                    return await turn.whole(200, [JSON, *told], json.encode(whole(pieces, last)))
-                return await turn.end_stream(b"".join(_line(piece) for piece in [*new, last]))
+            pieces += self._pieces(turn, reply, events)
+            if _is_last(reply, events):
+                return pieces
         raise incomplete()
+
+    def _pieces(self, turn: Turn, reply: Reply, events: bytes) -> list[Json]:
+        made = _pieces(reply, events)
+        turn.record.pieces += len(made)
+        if reply.begun:
+            turn.record.first_piece(self._desk.clock())
+        return made
 
     async def _embed(self, member: str, turn: Turn, scope: Scope) -> None:
         wish = read_embed(decoded(_decoder, await take_body(turn, scope, self._desk)), member)
         model = self._find(turn, wish.model)
         turn.record.model = model.id
         check_needs(Capability.EMBEDDINGS, "/api/embed", model)
-        turn.payload = _encoded(wish.body)
+        turn.payload = encoded(wish.body)
         begun_s = self._desk.clock()
 
         async def use(lease: Lease) -> None:
@@ -196,7 +203,7 @@ class Ollama:
         is_in = model.phase in (Phase.LOADED, Phase.LOADING)
         refused = _forbidden(turn) or (self._desk.host.stay(model.id, 0) if is_in else "")
         made = loaded(wish.model or model.id, _now(), 0, chat=chat, reason="load" if refused and is_in else "unload")
-        await turn.whole(200, [JSON, *self._noted(model, (refused,) if refused else ())], json.encode(made))
+        await turn.whole(200, [JSON, *self._notes.headers(model, (refused,) if refused else ())], json.encode(made))
 
     def _let_go(self, turn: Turn, wish: Wish, model: ServedModel) -> None:
         """Unload a model after the answer, if that is asked for and nobody else uses it."""
@@ -208,18 +215,7 @@ class Ollama:
         refused = _forbidden(turn) if wish.stay_s is not None else ""
         if wish.stay_s and not refused:
             refused = self._desk.host.stay(model.id, wish.stay_s)
-        return self._noted(model, (*notes(wish, model), refused) if refused else notes(wish, model))
-
-    def _noted(self, model: ServedModel, told: tuple[str, ...]) -> Headers:
-        """What is not done as asked: in a header each time, in the log the first time."""
-        made: Headers = []
-        for note in told:
-            words = "".join(letter if " " <= letter <= "~" else "?" for letter in note)
-            made.append((NOTE, words.encode()))
-            if (line := f"{model.id}: {words}") not in self._told and len(self._told) < _NOTES_KEPT:
-                self._told.add(line)
-                _log.warning("%s", line)
-        return made
+        return self._notes.headers(model, (*notes(wish, model), refused) if refused else notes(wish, model))
 
 
 def _forbidden(turn: Turn) -> str:
@@ -266,10 +262,8 @@ def _pieces(reply: Reply, events: bytes) -> list[Json]:
     return made
 
 
-async def _write(turn: Turn, stream: Stream, pieces: list[Json]) -> None:
-    lines = b"".join(_line(piece) for piece in pieces)
-    turn.record.response_bytes += len(lines)
-    await stream.write(lines)
+def _is_last(reply: Reply, events: bytes) -> bool:
+    return reply.done or events.endswith(DONE)
 
 
 def _silent(_: str) -> bytes:
@@ -279,19 +273,6 @@ def _silent(_: str) -> bytes:
 
 def _line(piece: Json) -> bytes:
     return json.encode(piece) + b"\n"
-
-
-def _encoded(body: Json) -> bytes:
-    """A body for the engine.
-
-    Raises:
-        ReplyError: it is nested too deeply to be written.
-    """
-    try:
-        return json.encode(body)
-    except RecursionError as error:
-        message = "the body is nested too deeply to be read"
-        raise ReplyError(ApiError(status=400, message=message, code="invalid_json")) from error
 
 
 def _listed(model: ServedModel) -> Json:

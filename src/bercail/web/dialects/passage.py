@@ -16,7 +16,7 @@ from bercail.core.folds import fold_of
 from bercail.core.passing import form_field
 from bercail.core.route import ServedModel
 from bercail.ports import Lease, UpstreamResponse
-from bercail.web.asgi import JSON, Scope
+from bercail.web.asgi import JSON, Push, Scope
 from bercail.web.desk import Desk, Errand, lease_at_once, take_body
 from bercail.web.dialects.sift import PINGS, Sift, voice
 from bercail.web.errors import ReplyError, check_needs
@@ -29,8 +29,12 @@ First: TypeAlias = Callable[[], None]
 """Is called when the first piece of an answer has come."""
 
 
-class _Peek(msgspec.Struct):
-    """The members that are read; all others are skipped unparsed."""
+class Peek(msgspec.Struct):
+    """The members that are read; all others are skipped unparsed.
+
+    Attributes:
+        kind: of a form with files, whose boundary it names.
+    """
 
     model: str | None = None
     stream: bool | None = None
@@ -39,9 +43,10 @@ class _Peek(msgspec.Struct):
     return_tokens: bool | None = None
     prompt: msgspec.Raw = msgspec.Raw(b"")
     messages: msgspec.Raw = msgspec.Raw(b"")
+    kind: bytes = b""
 
 
-_decoder = json.Decoder(_Peek)
+_decoder = json.Decoder(Peek)
 _anything = json.Decoder(dict[str, object])
 _PROGRESS = b'"return_progress":true'
 
@@ -68,44 +73,68 @@ class Passages:
         return Errand(label=passage.label, form=passage.form, attempt=partial(self._pass, passage))
 
     async def _pass(self, passage: Passage, turn: Turn, scope: Scope) -> None:
+        body, peek, model = await self.take(passage, turn, scope)
+        turn.payload = body
+        del body
+        self.begin(passage, turn, peek)
+
+        async def use(lease: Lease) -> None:
+            check(passage, lease.model)
+            await self.speak(passage, turn, lease, peek)
+
+        await self._desk.lend(turn, model, use)
+
+    async def take(self, passage: Passage, turn: Turn, scope: Scope) -> tuple[bytes, Peek, ServedModel]:
+        """A request's body, what it says, and the model that it is for.
+
+        Raises:
+            ReplyError: it is no request, or asks for what the model or its engine cannot do.
+        """
         body = await take_body(turn, scope, self._desk)
         kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
         peek = _peek_form(body, kind) if passage.multipart else _peek(passage, body)
         model = self._desk.find(turn, peek.model or "")
         turn.record.model = model.id
-        _check(passage, model)
+        check(passage, model)
         if passage.form in (Form.ANTHROPIC, Form.RESPONSES):
             check_parts(body, model)
-        streamed, folded = _ways(passage, peek)
-        turn.payload = _payload(passage, body, peek, folded=folded)
-        if streamed:
-            options = self._desk.options
-            turn.stream = Stream(
-                turn.send,
-                hold_s=options.header_hold,
-                keep_alive_s=options.keep_alive,
-                ping=PINGS[passage.form],
-                voice=voice(passage.form),
-            )
-        del body
-        headers = [(b"content-type", kind)] if passage.multipart else [JSON]
+        return body, peek, model
+
+    def begin(self, passage: Passage, turn: Turn, peek: Peek, push: Push | None = None) -> None:
+        """Begin a stream, if the client asked for one and the endpoint has any."""
+        if not (peek.stream and passage.shape is not None):
+            return
+        options = self._desk.options
+        turn.stream = Stream(
+            turn.send,
+            hold_s=options.header_hold,
+            keep_alive_s=options.keep_alive,
+            ping=PINGS[passage.form],
+            voice=voice(passage.form),
+            push=push,
+        )
+
+    async def speak(self, passage: Passage, turn: Turn, lease: Lease, peek: Peek) -> None:
+        """Ask the engine in the endpoint's own words, which are the turn's payload, and bring its answer.
+
+        Raises:
+            ReplyError: the engine refused the request, failed, or has no such endpoint.
+        """
+        folded = _is_folded(passage, peek)
+        turn.payload = _payload(passage, turn.payload, peek, folded=folded, plain=lease.model.plain)
+        headers = [(b"content-type", peek.kind)] if passage.multipart else [JSON]
         outgoing = Outgoing(target=passage.target, headers=headers, as_is=passage.multipart)
+        take = self._taker(passage, turn, peek, folded=folded)
+        await exchange(
+            self._desk.upstream, turn, lease, outgoing, present(passage.target, lease.model, take), refused=False
+        )
 
-        async def use(lease: Lease) -> None:
-            _check(passage, lease.model)
-            take = self._taker(passage, turn, peek, streamed=streamed, folded=folded)
-            await exchange(
-                self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take), refused=False
-            )
-
-        await self._desk.lend(turn, model, use)
-
-    def _taker(self, passage: Passage, turn: Turn, peek: _Peek, *, streamed: bool, folded: bool) -> Take:
+    def _taker(self, passage: Passage, turn: Turn, peek: Peek, *, folded: bool) -> Take:
         def first() -> None:
             turn.record.first_piece(self._desk.clock())
 
         async def take(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
-            if passage.shape is not None and streamed:
+            if passage.shape is not None and turn.stream is not None:
                 await _stream(turn, Sift(passage.shape, drop_progress=not peek.return_progress), chunks, first)
             elif passage.shape is not None and folded:
                 await _fold(turn, passage.shape, chunks, first)
@@ -125,17 +154,16 @@ class Passages:
             words = f"{model.id} is not loaded, and to look at {target} loads nothing: send it a request first"
             raise ReplyError(ApiError(status=409, message=words, param="model", code="model_not_loaded"))
         try:
-            passage = Passage(label="", target=target)
-            take = self._taker(passage, turn, _Peek(), streamed=False, folded=False)
+            take = self._taker(Passage(label="", target=target), turn, Peek(), folded=False)
             outgoing = Outgoing(target=target, method="GET", as_is=True)
             await exchange(
-                self._desk.upstream, turn, lease, outgoing, _present(passage, lease.model, take), refused=False
+                self._desk.upstream, turn, lease, outgoing, present(target, lease.model, take), refused=False
             )
         finally:
             lease.release()
 
 
-def _peek(passage: Passage, body: bytes) -> _Peek:
+def _peek(passage: Passage, body: bytes) -> Peek:
     peek = decoded(_decoder, body)
     if passage.requires and not bytes(peek.messages).startswith(b"["):
         words = f"{passage.requires} must be a list"
@@ -143,11 +171,11 @@ def _peek(passage: Passage, body: bytes) -> _Peek:
     return peek
 
 
-def _peek_form(body: bytes, content_type: bytes) -> _Peek:
-    return _Peek(model=form_field(body, content_type, b"model"))
+def _peek_form(body: bytes, content_type: bytes) -> Peek:
+    return Peek(model=form_field(body, content_type, b"model"), kind=content_type)
 
 
-def _check(passage: Passage, model: ServedModel) -> None:
+def check(passage: Passage, model: ServedModel) -> None:
     """Refuse what the engine or the model cannot do.
 
     Raises:
@@ -160,30 +188,30 @@ def _check(passage: Passage, model: ServedModel) -> None:
         check_needs(passage.needs, passage.target, model)
 
 
-def _ways(passage: Passage, peek: _Peek) -> tuple[bool, bool]:
-    """Whether the client gets a stream, and whether one is folded for it."""
-    if passage.shape is None:
-        return False, False
-    if peek.stream:
-        return True, False
+def _is_folded(passage: Passage, peek: Peek) -> bool:
+    """Whether a stream is folded into the one answer that the client asked for."""
+    if passage.shape is None or peek.stream:
+        return False
     several = passage.shape is Shape.NATIVE and not bytes(peek.prompt).startswith(b'"')
-    return False, not (several or peek.n_probs or peek.return_tokens)
+    return not (several or peek.n_probs or peek.return_tokens)
 
 
-def _payload(passage: Passage, body: bytes, peek: _Peek, *, folded: bool) -> bytes:
+def _payload(passage: Passage, body: bytes, peek: Peek, *, folded: bool, plain: bool) -> bytes:
+    """What the engine gets; one that is not known to be llama.cpp's is asked for no progress."""
     if passage.shape is Shape.MESSAGES and BILLING.encode() in body:
         body = json.encode(without_billing(decoded(_anything, body)))
-    if folded:
-        return splice(body, b'"stream":true,' + _PROGRESS)
-    return splice(body, _PROGRESS) if peek.stream and passage.shape is not None and not peek.return_progress else body
+    told = [b'"stream":true'] if folded else []
+    if not plain and (folded or (peek.stream and passage.shape is not None and not peek.return_progress)):
+        told.append(_PROGRESS)
+    return splice(body, b",".join(told)) if told else body
 
 
-def _present(passage: Passage, model: ServedModel, take: Take) -> Take:
+def present(target: str, model: ServedModel, take: Take) -> Take:
     """``take`` for an endpoint that is there; one that is not is told with the engine's name."""
 
     async def look(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
         if response.status == 404:
-            raise ReplyError(absent(f"{model.engine or 'the engine'} of {model.id} has no {passage.target}"))
+            raise ReplyError(absent(f"{model.engine or 'the engine'} of {model.id} has no {target}"))
         if response.status != 200:
             raise await refusal(response.status, chunks)
         await take(response, chunks)
