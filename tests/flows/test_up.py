@@ -8,7 +8,7 @@ from bercail.core import news
 from bercail.core.access import Key, KeyWish, mint
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Gateway, Loaded
-from bercail.core.declared import Declared
+from bercail.core.declared import Declared, ModelFile
 from bercail.core.errors import (
     BercailError,
     BusyError,
@@ -605,3 +605,21 @@ def test_texts_that_are_kept_as_files_are_told_with_their_folder() -> None:
 
     (warning,) = [text for text in play(open_book, "a").warnings() if "TEXTS" in text]
     assert "and as files of 1.00 GiB in /srv/texts" in warning
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_configuration_of_which_nothing_can_be_loaded_is_served_with_a_loud_word(*, anew: bool) -> None:
+    async def story(scene: Scene) -> None:
+        models = tuple(Declared(id=name, line=1, source=ModelFile(path=f"/none/{name}.gguf")) for name in "mn")
+        scene.fakes.configuration = Configuration(models=models)
+        source = Source(read=Loaded, look=lambda: 1) if anew else None
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
+        await settle()
+        assert scene.fakes.door.host is not None
+        assert {model.phase for model in scene.fakes.door.host.models()} == {Phase.FAILED}
+        scene.stop.set()
+        await task
+
+    warning = play(story).warnings()[-1]
+    assert warning.startswith("NONE OF 2 MODELS CAN BE LOADED, so every request will fail: m: ")
+    assert warning.endswith("have the configuration read anew") is anew

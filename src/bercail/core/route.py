@@ -1,6 +1,6 @@
 """A model as clients see it, and what they can expect of it right now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -95,3 +95,16 @@ class ServedModel:
     swaps: int = 0
     ignores_websockets: bool = False
     tells_loading: bool = False
+
+
+def nothing_served(models: Sequence[ServedModel]) -> str:
+    """That no model of all there are can be loaded, with the reason of each, in words; empty if one may be."""
+    if not models or any(model.phase is not Phase.FAILED for model in models):
+        return ""
+    reasons = "; ".join(f"{model.id}: {model.error}" for model in models[:_MOST_TOLD])
+    more = f"; and {len(models) - _MOST_TOLD} more" if len(models) > _MOST_TOLD else ""
+    count = "THE ONLY MODEL CANNOT" if len(models) == 1 else f"NONE OF {len(models)} MODELS CAN"
+    return f"{count} BE LOADED, so every request will fail: {reasons}{more}"
+
+
+_MOST_TOLD = 4

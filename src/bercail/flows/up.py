@@ -16,6 +16,7 @@ from bercail.core.model import Findings, FoundModel
 from bercail.core.need import Policy
 from bercail.core.news_report import level_of, log_lines
 from bercail.core.options import ServerOptions
+from bercail.core.route import nothing_served
 from bercail.core.units import format_bytes
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import survey
@@ -203,6 +204,9 @@ async def _start(supervisor: Supervisor, first: FoundModel | None, findings: Fin
                 raise
             request.tell(news.Warned(text=f"{first.id} could not be loaded; the other models are served"))
     await supervisor.read_headers()
+    if text := nothing_served(supervisor.models()):
+        anew = "; correct that and have the configuration read anew" if request.source else ""
+        request.tell(news.Warned(text=f"{text}{anew}"))
 
 
 async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
