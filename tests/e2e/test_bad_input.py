@@ -3,10 +3,13 @@
 import json
 import os
 import resource
+import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -190,6 +193,38 @@ def test_requests_that_are_wrong_get_openai_shaped_errors(up: Up, tiny: Path) ->
         assert status == wanted, (method, path, answer)
         assert answer["error"]["message"]
         assert set(answer["error"]) >= {"message", "type", "param", "code"}
+
+
+@pytest.mark.engine
+def test_headers_that_never_end_take_nobody_elses_place(up: Up, tiny: Path) -> None:
+    server = up(tiny, "--header-timeout", "0.5", "--connections", "8")
+    server.wait_for("ready")
+    place = urlsplit(server.url)
+    with ExitStack() as stack:
+        lines = [stack.enter_context(socket.create_connection((place.hostname, place.port))) for _ in range(20)]
+        for line in lines[10:]:
+            with suppress(ConnectionError):
+                line.sendall(b"GET /health HTTP/1.1\r\nx-slow: 1\r\n")
+        status, _ = server.request("GET", "/health")
+        assert status == 200
+        heard = [_all_of(line) for line in lines]
+    assert set(heard[:10]) == {b""}
+    assert heard[-1].startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection((place.hostname, place.port)) as line, suppress(ConnectionError):
+        line.sendall(b"GET / HTTP/1.1\r\n" + 3000 * (b"x: " + b"a" * 10_000 + b"\r\n"))
+    with socket.create_connection((place.hostname, place.port)) as line:
+        line.sendall(b"GET / HTTP/1.1\r\n" + 7 * (b"x: " + b"a" * 10_000 + b"\r\n") + b"\r\n")
+        assert _all_of(line).startswith(b"HTTP/1.1 431 ")
+    assert server.request("GET", "/health")[0] == 200
+
+
+def _all_of(line: socket.socket) -> bytes:
+    """What comes until the other side ends."""
+    found = b""
+    with suppress(ConnectionResetError):
+        while piece := line.recv(65536):
+            found += piece
+    return found
 
 
 @pytest.mark.engine

@@ -24,6 +24,14 @@ class ServerOptions:
     body_limit: Bytes = option(
         64 * MIB, Kind.BYTES, "Largest request body accepted; longer ones get 413.", minimum=1024
     )
+    connections: int = option(
+        768, Kind.COUNT, "Connections of clients at once; beyond these an idle one is closed for each new one, and "
+        "while none is idle new ones get 503.", minimum=1, maximum=100_000,
+    )  # fmt: skip
+    header_timeout: Seconds = option(
+        30.0, Kind.SECONDS, "How long the line and the headers of a request may take to arrive; slower ones get 408.",
+        minimum=0.1, maximum=600,
+    )  # fmt: skip
     header_hold: Seconds = option(
         15.0, Kind.SECONDS, "How long the headers of a stream wait for its first byte; errors then keep their status.",
         minimum=0, maximum=600,

@@ -9,18 +9,17 @@ import time
 from collections.abc import Callable, Sequence
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bercail.core.chat import ApiError, error_from
+from bercail.core.chat import error_from
 from bercail.core.configuration import ASSETS
 from bercail.core.errors import ListenError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Keyring, Ledger, Log, Upstream
 from bercail.web.app import App
-from bercail.web.asgi import CLOSE
-from bercail.web.errors import STOPPING_RETRY_S, written
+from bercail.web.connection import Lobby
+from bercail.web.errors import STOPPING_RETRY_S
 from bercail.web.gate import Gate
 
 BACKLOG = 1024
@@ -50,7 +49,7 @@ class Gateway:
         self._archive = archive
         self._clock = clock
         self._assets: tuple[str, ...] = (ASSETS,)
-        self._state = ServerState()
+        self._lobby: Lobby | None = None
         self._app: App | None = None
         self._server: asyncio.Server | None = None
 
@@ -90,9 +89,8 @@ class Gateway:
         config.load()
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Protocol(config, self._state, {}, loop), sock=listener, backlog=BACKLOG
-        )
+        self._lobby = Lobby(config, self._options, loop)
+        self._server = await loop.create_server(self._lobby.let_in, sock=listener, backlog=BACKLOG)
         self._app = app
         return _url(listener)
 
@@ -101,8 +99,8 @@ class Gateway:
 
         May be called again while it runs, with less patience.
         """
-        app, server = self._app, self._server
-        if app is None or server is None:
+        app, server, lobby = self._app, self._server, self._lobby
+        if app is None or server is None or lobby is None:
             return 0
         app.stopping = True
         await _finish(app, drain_s)
@@ -110,9 +108,7 @@ class Gateway:
         cut = sum(turn.stop(why) for turn in list(app.turns))
         await _finish(app, CUT_WAIT_S)
         server.close()
-        for connection in list(self._state.connections):
-            if isinstance(connection, HttpToolsProtocol) and connection.transport is not None:
-                connection.transport.close()
+        lobby.close()
         self._server = None
         if self._archive is not None:
             await asyncio.to_thread(self._archive.close)
@@ -123,70 +119,6 @@ async def _finish(app: App, timeout_s: Seconds) -> None:
     tasks = [turn.task for turn in app.turns]
     if tasks:
         await asyncio.wait(tasks, timeout=timeout_s)
-
-
-class _Protocol(HttpToolsProtocol):
-    """Uvicorn's, with an answer in JSON to what is no HTTP, and no request forgotten when pipelined ones follow it."""
-
-    _active: RequestResponseCycle | None = None
-    _on_end: Callable[[], None] | None = None
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
-        self._active, self._on_end = cycle, None
-        cycle.scope["watch"] = self._watch  # type: ignore[typeddict-unknown-key] # an extension of ours
-        cycle.scope["take"] = self._take  # type: ignore[typeddict-unknown-key] # likewise
-        cycle.scope["push"] = self._push  # type: ignore[typeddict-unknown-key] # likewise
-        super()._start_asgi_task(cycle, self.app)
-
-    def _take(self) -> asyncio.Transport:
-        """Let go of the connection: whoever takes it speaks no HTTP, and ends it."""
-        if self._active is not None:
-            self._active.response_started = self._active.response_complete = True
-        self._on_end = None
-        self._unset_keepalive_if_required()
-        self.connections.discard(self)
-        return self.transport
-
-    def _push(self, body: bytes) -> bool:
-        """Write a piece of a stream that has begun; False, and nothing is written, if that has to be waited for.
-
-        An empty piece only asks whether it would have to be.
-        """
-        cycle = self._active
-        if cycle is None or self.flow.write_paused or cycle.disconnected:
-            return False
-        if not (cycle.response_started and cycle.chunked_encoding) or cycle.response_complete:
-            return False
-        if body:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-        return True
-
-    def _watch(self, on_end: Callable[[], None]) -> None:
-        """Tell of the end of the connection; it is noticed only while reading, which a long body has paused."""
-        self.flow.resume_reading()
-        self._on_end = on_end
-        if self._active is not None and self._active.disconnected:
-            self.loop.call_soon(on_end)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        active = self._active
-        if active is not None and active is not self.cycle and not active.response_complete:
-            active.disconnected = True
-            active.message_event.set()
-        super().connection_lost(exc)
-        if self._on_end is not None:
-            self._on_end()
-            self._on_end = None
-
-    def send_400_response(self, msg: str) -> None:
-        headers, body = written(ApiError(status=400, message=msg.rstrip("."), code="invalid_http"))
-        lines = [name + b": " + value for name, value in [*headers, CLOSE]]
-        lines.append(b"content-length: " + str(len(body)).encode())
-        self.transport.write(b"\r\n".join([b"HTTP/1.1 400 Bad Request", *lines, b"", body]))
-        self.transport.close()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Such a request is answered as if no upgrade had been offered, which needs no words."""
 
 
 _EXPECTED = ("ASGI callable returned without completing response.", "Invalid HTTP request received.")
