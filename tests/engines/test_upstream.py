@@ -265,7 +265,9 @@ def test_cancelling_while_headers_are_awaited_closes_the_socket() -> None:
 def test_abort_after_the_end_leaves_the_kept_connection_alone() -> None:
     async def story(server: Scripted) -> None:
         response = await server.upstream.send(server.address, "GET", "/", [], b"")
+        ended = response.ended
         assert [piece async for piece in response.chunks()] == [b"ok"]
+        assert (ended, response.ended) == (False, True)
         response.abort()
         assert await server.get() == b"ok"
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -378,3 +379,64 @@ def test_whatever_happens_nothing_is_left(
     assert not upstream.asked or answer.ended or answer.aborted
     if client.complete and client.headers["content-type"] == "text/event-stream":
         assert client.body.endswith(DONE)
+
+
+ROLE = (
+    b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"created":1,'
+    b'"id":"i"}\n\n'
+)
+QUOTED = chunk('an "error": {}')
+USAGE = b'data: {"choices":[],"id":"i","usage":{"prompt_tokens":9,"completion_tokens":4},"timings":{"prompt_n":9}}\n\n'
+GATHERED = ROLE + PROGRESS + A + QUOTED + B + END + USAGE + DONE
+
+
+@given(st.sets(st.integers(1, len(GATHERED) - 1)))
+@settings(deadline=None)
+def test_an_answer_is_gathered_the_same_however_its_stream_is_cut(cuts: set[int]) -> None:
+    places = [0, *sorted(cuts), len(GATHERED)]
+    pieces = [GATHERED[start:end] for start, end in pairwise(places)]
+
+    async def scene(_: App, client: Client) -> None:
+        await client.start(CHAT, WHOLE).end()
+
+    client = play(FakeUpstream(Scripted(pieces=pieces)), scene)[1]
+    assert (client.status, client.complete) == (200, True)
+    (choice,) = client.json["choices"]
+    assert choice["message"] == {"role": "assistant", "content": 'aan "error": {}b'}
+    assert choice["finish_reason"] == "stop"
+    assert (client.json["id"], client.json["usage"]["completion_tokens"]) == ("i", 4)
+
+
+def test_an_error_in_the_middle_of_a_gathered_answer_is_told_with_its_status() -> None:
+    pieces: list[Piece] = [ROLE, A, B, b'data: {"error":{"code":400,"message":"no","type":"x"}}\n\n']
+
+    async def scene(_: App, client: Client) -> None:
+        await client.start(CHAT, WHOLE).end()
+
+    client = play(FakeUpstream(Scripted(pieces=pieces)), scene)[1]
+    assert (client.status, client.error["message"]) == (400, "no")
+
+
+def test_tokens_of_a_gathered_answer_wake_no_task() -> None:
+    """They are taken where they come in; the task goes on with the last piece."""
+
+    class Poured(Scripted):
+        taken: list[bytes]
+
+        async def pour(self, take: Callable[[bytes], bool]) -> None:
+            def heard(piece: bytes) -> bool:
+                if took := take(piece):
+                    self.taken.append(piece)
+                return took
+
+            await super().pour(heard)
+
+    answer = Poured(pieces=[ROLE, A, B, A, B, END + USAGE + DONE])
+    answer.taken = []
+
+    async def scene(_: App, client: Client) -> None:
+        await client.start(CHAT, WHOLE).end()
+
+    client = play(FakeUpstream(answer), scene)[1]
+    assert client.json["choices"][0]["message"]["content"] == "abab"
+    assert answer.taken == [A, B, A, B]

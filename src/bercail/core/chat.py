@@ -236,18 +236,16 @@ class Fold:
         return bool(self._choices) and all(choice.finish_reason is not None for choice in self._choices.values())
 
     def add(self, chunk: Json) -> None:
-        """Take in the next chunk; chunks that only report progress add nothing but their ids."""
-        for name, value in chunk.items():
-            if name == "choices":
-                self._add_choices(value)
-            elif name == "usage":
-                if isinstance(value, dict):
-                    self._usages.append(value)
-            elif name == "timings":
-                if self._timings is None or self._latest <= self._timings[0]:
-                    self._timings = (self._latest, value)
-            elif name != "prompt_progress":
-                self._top[name] = value
+        """Take in the next chunk, which is used up; those that only report progress add nothing but their ids."""
+        self._add_choices(chunk.pop("choices", None))
+        if isinstance(usage := chunk.pop("usage", None), dict):
+            self._usages.append(usage)
+        if "timings" in chunk:
+            timings = chunk.pop("timings")
+            if self._timings is None or self._latest <= self._timings[0]:
+                self._timings = (self._latest, timings)
+        chunk.pop("prompt_progress", None)
+        self._top.update(chunk)
 
     def _add_choices(self, choices: object) -> None:
         for item in choices if isinstance(choices, list) else ():
@@ -297,17 +295,17 @@ class _Choice:
         self.others: Json = {}
 
     def add(self, item: Json, *, chat: bool) -> None:
-        """Take in what a chunk says of this choice."""
+        """Take in what a chunk says of this choice, which is used up."""
+        item.pop("index", None)
+        self._add_delta(item.pop("delta", None))
+        if (reason := item.pop("finish_reason", None)) is not None:
+            self.finish_reason = reason
         for name, value in item.items():
-            if name == "delta":
-                self._add_delta(value)
-            elif name == "text" and not chat:
+            if name == "text" and not chat:
                 self._add_text(name, value)
             elif name == "logprobs":
                 self.logprobs = _joined(self.logprobs, value)
-            elif name == "finish_reason":
-                self.finish_reason = value if value is not None else self.finish_reason
-            elif name != "index":
+            else:
                 self.others[name] = value
 
     def _add_delta(self, delta: object) -> None:

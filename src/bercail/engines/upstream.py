@@ -52,6 +52,11 @@ class Response:
         self._take: Callable[[bytes], bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def ended(self) -> bool:
+        """The body has come whole, and was taken."""
+        return self._connection is None and self._error is None and not self._pieces
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, queued pieces joined."""
         return self

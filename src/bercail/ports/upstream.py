@@ -19,6 +19,11 @@ class UpstreamResponse(Protocol):
         """Names in lower case."""
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more comes out of ``chunks``; False where that is not known."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, queued pieces joined.
 

@@ -28,9 +28,7 @@ def check_media(body: bytes, model: ServedModel) -> None:
         ReplyError: in words, with status 400.
     """
     senseless = bool(model.capabilities) and _SENSES.isdisjoint(model.capabilities)
-    if senseless and not any(sign in body for sign in _SIGNS):
-        return
-    if not senseless and not any(sign in body for sign in _ADDRESSES):
+    if not _has(body, _SIGNS if senseless else _ADDRESSES):
         return
     for message in _lists(json.decode(body), "messages"):
         for part in _lists(message, "content"):
@@ -56,7 +54,7 @@ def check_parts(body: bytes, model: ServedModel) -> None:
     Raises:
         ReplyError: in words, with status 400.
     """
-    if not any(hint in body for hint in _HINTS):
+    if not _has(body, _HINTS):
         return
     senseless = bool(model.capabilities) and _SENSES.isdisjoint(model.capabilities)
     found = json.decode(body)
@@ -75,6 +73,13 @@ def check_parts(body: bytes, model: ServedModel) -> None:
 
 
 _REMOTE_WORDS = "this server fetches nothing from the network; send the image or sound as a data: URL"
+
+
+def _has(body: bytes, signs: tuple[bytes, ...]) -> bool:
+    for sign in signs:  # noqa: SIM110 - a generator costs three times as much, for every request
+        if sign in body:
+            return True
+    return False
 
 
 def _refused(words: str, code: str) -> ReplyError:

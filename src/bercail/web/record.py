@@ -98,7 +98,7 @@ class Record:
 
     def read_timings(self, timings: object) -> None:
         """Add the counts of a choice; of another shape, they stay as they are."""
-        if not isinstance(timings, Mapping):
+        if not isinstance(timings, dict):
             return
         prompt, generated = _count(timings, "prompt_n"), _count(timings, "predicted_n")
         if prompt is None or generated is None:
@@ -114,11 +114,11 @@ class Record:
         """Take the counts from one whole answer: its usage is of all choices, its timings of one."""
         self.read_timings(answer.get("timings"))
         usage = answer.get("usage")
-        prompt = _count(usage, "prompt_tokens") if isinstance(usage, Mapping) else None
-        if not isinstance(usage, Mapping) or prompt is None:
+        prompt = _count(usage, "prompt_tokens") if isinstance(usage, dict) else None
+        if not isinstance(usage, dict) or prompt is None:
             return
         details = usage.get("prompt_tokens_details")
-        told = _count(details, "cached_tokens") if isinstance(details, Mapping) else None
+        told = _count(details, "cached_tokens") if isinstance(details, dict) else None
         cached = self.cached_tokens if told is None else told
         self.cached_tokens, self.prefill_tokens = cached, max(0, prompt - (cached or 0))
         self.decode_tokens = _count(usage, "completion_tokens") or 0

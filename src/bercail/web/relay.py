@@ -1,7 +1,7 @@
 """From a lease on an engine to the client: the request goes out, the answer comes back the way it was asked for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,8 +16,9 @@ from bercail.core.units import Bytes, Seconds
 from bercail.ports import Lease, Upstream, UpstreamResponse
 from bercail.web.asgi import JSON, Headers
 from bercail.web.errors import ReplyError, api_error
+from bercail.web.gathering import Gathering
 from bercail.web.record import Record
-from bercail.web.sse import DONE, Sieve, Splitter, is_mere_progress, parse, split
+from bercail.web.sse import DONE, Sieve
 from bercail.web.trim import Trimmer, is_overflow
 from bercail.web.turn import Stream, Turn
 
@@ -103,10 +104,10 @@ class Relay:
         record = turn.record
 
         def first() -> None:
-            if record.ttft_s is None:
-                record.ttft_s = self._clock() - begun_s
+            record.ttft_s = self._clock() - begun_s
 
-        answer = await folded(record, Fold(ask.endpoint, choices_per_prompt=ask.choices), chunks, first)
+        gathering = Gathering(Fold(ask.endpoint, choices_per_prompt=ask.choices), record, first)
+        answer = await gathered(gathering, response, chunks)
         record.read_answer(answer)
         await turn.whole(200, [JSON], json.encode(answer))
 
@@ -120,32 +121,17 @@ class Relay:
         await turn.whole(200, [(b"content-type", kind)], body)
 
 
-async def folded(record: Record, fold: Fold, chunks: AsyncIterator[bytes], first: Callable[[], None]) -> Json:
+async def gathered(gathering: Gathering, response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> Json:
     """The one answer that a stream stands for.
-
-    Args:
-        record: gets to know how far the answer has come.
-        fold: takes the stream in.
-        chunks: of the stream.
-        first: is called while there is something of the answer.
 
     Raises:
         ReplyError: the stream tells of an error.
         EngineError: it ends too early.
     """
-    splitter = Splitter()
     async for chunk in chunks:
-        if record.ttft_s is None:
-            record.read_progress(chunk)
-        events = splitter.feed(chunk)
-        for event in split(events):
-            if not is_mere_progress(event):
-                _take(fold, event)
-                record.pieces += 1
-        if fold.begun:
-            first()
-        if events.endswith(DONE) and fold.complete:
-            return fold.answer()
+        if answer := gathering.feed(chunk):
+            return answer
+        await response.pour(gathering.take)
     raise incomplete()
 
 
@@ -200,8 +186,8 @@ async def _send(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing
         await _drain(response, chunks)
     finally:
         response.abort()
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
+        if (close := getattr(chunks, "aclose", None)) is not None:  # a generator's, as fakes are
+            await close()
 
 
 async def _expect(take: Take, response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
@@ -224,21 +210,10 @@ def _forward(sieve: Sieve, stream: Stream, record: Record, chunk: bytes) -> bool
     return True
 
 
-def _take(fold: Fold, event: bytes) -> None:
-    """Fold one event in.
-
-    Raises:
-        ReplyError: the event is an error.
-    """
-    found = parse(event)
-    if isinstance(found, dict):
-        if "error" in found:
-            raise ReplyError(engine_refusal(200, found))
-        fold.add(found)
-
-
 async def _drain(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
     """Read the end of a body whose last event was seen, so that its connection can be used again."""
+    if response.ended:
+        return
     limit = asyncio.get_running_loop().call_later(DRAIN_S, response.abort)
     with suppress(EngineError):
         async for _ in chunks:

@@ -21,7 +21,8 @@ from bercail.web.desk import Desk, Errand
 from bercail.web.dialects.passage import Passages, Peek, check, present
 from bercail.web.dialects.retelling import Notes, retold
 from bercail.web.errors import ReplyError
-from bercail.web.relay import Outgoing, Take, exchange, folded, incomplete
+from bercail.web.gathering import Gathering
+from bercail.web.relay import Outgoing, Take, exchange, gathered, incomplete
 from bercail.web.request import decoded, encoded
 from bercail.web.sse import DONE, parse, split
 from bercail.web.turn import Turn
@@ -126,11 +127,12 @@ class Messages:
         turn: Turn,
         stops: tuple[str, ...],
         name: str,
-        _: UpstreamResponse,
+        response: UpstreamResponse,
         chunks: AsyncIterator[bytes],
     ) -> None:
         record = turn.record
-        answer = await folded(record, Fold(Endpoint.CHAT), chunks, lambda: record.first_piece(self._desk.clock()))
+        gathering = Gathering(Fold(Endpoint.CHAT), record, lambda: record.first_piece(self._desk.clock()))
+        answer = await gathered(gathering, response, chunks)
         made = message(answer, name, stops)
         record.read_answer(answer)
         await turn.whole(200, [JSON], json.encode(made))
