@@ -106,6 +106,40 @@ def test_the_general_wishes_hold_where_a_model_has_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("general", "wishes", "usable"),
+    [
+        ({}, {"context": 512}, 512),
+        ({"context": 1024}, {}, 1024),
+        ({"context": 1024}, {"context": 2048}, 2048),
+        ({}, {}, 8192),
+    ],
+)
+def test_a_model_tells_the_context_it_is_to_be_started_with_before_and_after_it_is_loaded(
+    general: dict[str, object], wishes: dict[str, object], usable: int
+) -> None:
+    async def whole() -> None:
+        fakes = Fakes(settings=Settings(engine=EngineOptions(**general)))  # type: ignore[arg-type] # a table
+        fakes.add("a")
+        fakes.configuration = Configuration(models=(a_file("a", wishes=wishes),))
+        supervisor = Supervisor(fakes.house(), Findings(models=(), looked=()), lambda _: None)
+        assert supervisor.find("a").usable_context_tokens is None
+        await supervisor.read_headers()
+        assert supervisor.find("a").usable_context_tokens == usable
+        assert (await supervisor.lease("a")).model.usable_context_tokens == usable
+        await supervisor.close()
+
+    run(whole)
+
+
+def test_a_context_beyond_the_models_own_is_not_promised() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.read_headers()
+        assert scene.supervisor.find("a").usable_context_tokens == 8192
+
+    play(story, a_file("a", wishes={"context": 100_000}))
+
+
+@pytest.mark.parametrize(
     ("general", "wishes", "capabilities"),
     [
         ({}, {"embedding": True}, [Capability.EMBEDDINGS]),

@@ -23,10 +23,12 @@ def test_a_loaded_model_tells_every_dialect_its_context() -> None:
     assert found["capabilities"] == ["chat", "completion", "tools"]
 
 
-def test_a_model_that_is_not_loaded_tells_what_it_was_made_for() -> None:
+def test_a_model_that_is_not_loaded_tells_what_it_is_to_be_loaded_for_or_was_made_for() -> None:
     found = listed(phase=Phase.UNLOADED, slot_context_tokens=None, slots=None)
     assert found["context_length"] == found["max_model_len"] == 4096
     assert "loaded_context_length" not in found
+    wished = listed(phase=Phase.UNLOADED, slot_context_tokens=None, wished_context_tokens=1024)
+    assert (wished["context_length"], wished["max_model_len"], wished["max_context_length"]) == (1024, 1024, 4096)
     assert (found["status"], found["loaded"]) == ({"value": "unloaded"}, False)
 
 

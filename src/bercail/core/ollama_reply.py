@@ -167,7 +167,7 @@ def shown(model: ServedModel, listed: Json) -> Json:
         listed: its entry in a listing, whose details are the same.
     """
     words = list(dict.fromkeys(_WORDS[one] for one in model.capabilities if one in _WORDS))
-    context = model.slot_context_tokens or model.context_length
+    context = model.usable_context_tokens
     architecture = model.architecture or "unknown"
     info: Json = {
         "general.architecture": architecture,

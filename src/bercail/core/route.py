@@ -28,6 +28,7 @@ class ServedModel:
         created: modification time of the file, unix seconds.
         context_length: tokens the model was made for; None while its header has not been read.
         slot_context_tokens: longest prompt and answer of one request as loaded; None while it is not.
+        wished_context_tokens: the same as it is to be loaded; None if nobody says.
         slots: requests that run at once as loaded; None while it is not.
         capabilities: what may be asked of it; empty while its header has not been read.
         parameter_count: None while its header has not been read.
@@ -64,6 +65,7 @@ class ServedModel:
     file_bytes: Bytes
     context_length: Tokens | None = None
     slot_context_tokens: Tokens | None = None
+    wished_context_tokens: Tokens | None = None
     slots: int | None = None
     capabilities: tuple[Capability, ...] = ()
     architecture: str | None = None
@@ -95,6 +97,11 @@ class ServedModel:
     swaps: int = 0
     ignores_websockets: bool = False
     tells_loading: bool = False
+
+    @property
+    def usable_context_tokens(self) -> Tokens | None:
+        """Longest prompt and answer of one request as it is loaded, or as it would be; None if that is not known."""
+        return self.slot_context_tokens or self.wished_context_tokens or self.context_length
 
 
 def nothing_served(models: Sequence[ServedModel]) -> str:

@@ -297,9 +297,11 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
     if entry.declared is not None:
         seen = _as_declared(seen, entry.declared)
     if model is not None:
+        asked = entry.wish(general).context
         seen = replace(
             seen,
             context_length=model.context_length,
+            wished_context_tokens=min(asked, model.context_length) if asked else None,
             capabilities=capabilities(entry, model, general, resident.plan if resident else None),
             architecture=model.architecture,
             quantization=model.quantization,

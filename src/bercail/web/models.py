@@ -40,7 +40,7 @@ def entry(model: ServedModel) -> Json:
         status["failed"] = True
     if model.error:
         status["error"] = model.error
-    usable = model.slot_context_tokens or model.context_length
+    usable = model.usable_context_tokens
     known: Json = {
         "context_length": usable,
         "max_model_len": usable,
@@ -90,7 +90,7 @@ def _ollama_entry(model: ServedModel) -> Json:
         "parameter_size": _size(model.parameter_count),
         "quantization_level": model.quantization or "",
     }
-    known: Json = {"context_window": model.slot_context_tokens or model.context_length}
+    known: Json = {"context_window": model.usable_context_tokens}
     return {
         "name": model.id,
         "model": model.id,
