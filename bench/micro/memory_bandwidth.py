@@ -43,7 +43,7 @@ def main() -> None:
         begin = time.perf_counter()
         figure = prober.measure_bandwidth(machine)
         if figure is not None:
-            found.append(figure)
+            found.append(figure.bytes_per_s)
         print(f"measure_bandwidth took {time.perf_counter() - begin:.2f} s")
     if found:
         print(line("measure_bandwidth", found))

@@ -13,7 +13,7 @@ from bercail.core.machine import Machine
 from bercail.core.model import Model
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits, decide
-from bercail.core.report import plan_sections
+from bercail.core.report import machine_lines, plan_sections
 from bercail.core.speed import CPU_SHARES, GPU_SHARES, SLICED_SHARES, TOKEN_S
 from bercail.core.units import GIB, MIB
 from fakes.models import a_machine, a_model, a_shape, a_tensor, machines, models, wishes
@@ -136,6 +136,19 @@ def test_rates_are_shown_and_written_with_their_range() -> None:
             "least": rate.least,
             "most": rate.most,
             "calibrated": False,
+            "doubt": "",
         }
         for rate in verdict.rates
     ]
+
+
+def test_a_prediction_says_when_it_rests_upon_a_doubtful_measurement() -> None:
+    machine = reading(a_machine(16 * GIB))
+    doubtful = replace(machine, memory=replace(machine.memory, bandwidth_doubt="others were busy"))
+    plan = planned(doubtful, a_model(), min_speed=1)
+    assert {rate.doubt for rate in plan.rates} == {"others were busy"}
+    titles = [section.title for section in plan_sections(plan)]
+    assert any("from a reading speed that is in doubt: others were busy" in title for title in titles)
+    (because,) = [reason.because for reason in plan.reasons if reason.setting == "min_speed"]
+    assert because.endswith("predicted, from a reading speed that is in doubt (others were busy)")
+    assert machine_lines(doubtful)[1].endswith("reads 20.0 GB/s at least (others were busy)")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
+from bercail.core.bandwidth import Reading
 from bercail.core.budget import Part
 from bercail.core.build import Build, Recipe
 from bercail.core.captured import Captured
@@ -96,10 +97,15 @@ class FakeClock:
 
 @dataclass(slots=True, kw_only=True)
 class FakeProber:
-    """A machine whose bandwidth is measured at most once per call."""
+    """A machine whose bandwidth is measured at most once per call.
+
+    Attributes:
+        busy: share of the CPUs that others take in each measurement; the last one goes on.
+    """
 
     machine: Machine = field(default_factory=a_machine)
     bandwidth: float | None = 30e9
+    busy: tuple[float, ...] = (0.0,)
     measured: int = 0
 
     def probe(self) -> Machine:
@@ -108,9 +114,10 @@ class FakeProber:
     def fingerprint(self, machine: Machine) -> str:
         return f"{machine.cpu.model_name}"
 
-    def measure_bandwidth(self, machine: Machine) -> float | None:
+    def measure_bandwidth(self, machine: Machine) -> Reading | None:
         self.measured += 1
-        return self.bandwidth
+        busy = self.busy[min(self.measured, len(self.busy)) - 1]
+        return None if self.bandwidth is None else Reading(bytes_per_s=self.bandwidth * (1 - busy), busy=busy)
 
 
 @dataclass(slots=True, kw_only=True)

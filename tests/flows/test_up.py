@@ -6,6 +6,7 @@ import pytest
 
 from bercail.core import news
 from bercail.core.access import Key, KeyWish, mint
+from bercail.core.bandwidth import Reading, to_keep
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Gateway, Loaded
 from bercail.core.declared import Declared, ModelFile
@@ -279,9 +280,39 @@ def test_what_was_kept_and_makes_no_sense_is_measured_again(kept: dict[str, obje
     async def story(scene: Scene) -> None:
         scene.fakes.cache.facts["bandwidth", "Test CPU"] = kept
         await serve_and_stop(scene)
-        assert scene.fakes.cache.facts["bandwidth", "Test CPU"] == {"bytes_per_s": 30e9}
+        assert scene.fakes.cache.facts["bandwidth", "Test CPU"] == to_keep((Reading(bytes_per_s=30e9, busy=0.0),))
 
     assert bandwidth(play(story)) == 30e9
+
+
+def test_a_bandwidth_of_a_busy_minute_is_measured_again_and_the_best_counts() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.prober.busy = (0.5, 0.2, 0.0, 0.9)
+        scene.fakes.cache.facts["bandwidth", "Test CPU"] = {"bytes_per_s": 7e9}  # of an earlier version
+        seen = []
+        for _ in range(4):
+            again = Scene(fakes=replace(Fakes(), cache=scene.fakes.cache, prober=scene.fakes.prober))
+            await serve_and_stop(again)
+            memory = next(item for item in again.told if isinstance(item, news.MachineProbed)).machine.memory
+            seen.append((memory.bandwidth_bytes_per_s, memory.bandwidth_doubt, len(again.warnings())))
+        assert seen == [
+            (15e9, "other programs took 50% of the CPUs", 1), (24e9, "other programs took 20% of the CPUs", 1),
+            (30e9, "", 0), (30e9, "", 0),
+        ]  # fmt: skip
+        assert scene.fakes.prober.measured == 3
+
+    play(story)
+
+
+def test_a_doubtful_bandwidth_stays_where_there_is_too_little_memory_for_another() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.cache.facts["bandwidth", "Test CPU"] = {"bytes_per_s": 7e9}
+        scene.fakes.prober.bandwidth = None
+        await serve_and_stop(scene)
+
+    scene = play(story)
+    assert bandwidth(scene) == 7e9
+    assert scene.warnings() == []
 
 
 def test_a_bandwidth_that_cannot_be_measured_is_unknown_and_said_so() -> None:

@@ -9,7 +9,8 @@ from bercail.core.machine import Cpu, Machine, MemoryPool
 from bercail.core.units import GIB, MIB
 from bercail.ports import Prober
 from bercail.probes import LocalProber
-from bercail.probes.local import reading_threads, usable_cpus
+from bercail.probes.local import reading_threads, taken, usable_cpus
+from bercail.probes.procfs import CpuTimes, parse_stat
 
 CPUINFO = "processor : 0\nmodel name : Test CPU\nflags : avx2\n\nprocessor : 1\nmodel name : Test CPU\nflags : avx2\n"
 MEMINFO = f"MemTotal: {8 * GIB // 1024} kB\nMemAvailable: {6 * GIB // 1024} kB\nSwapTotal: 1024 kB\n"
@@ -162,7 +163,33 @@ def test_bandwidth_is_bytes_read_over_time() -> None:
     prober = LocalProber(clock=lambda: next(ticks) * 0.004)
     machine = some_machine()
     one_thread = replace(machine, cpu=replace(machine.cpu, physical_cores=1))
-    assert prober.measure_bandwidth(one_thread) == pytest.approx(32 * MIB / 0.004)
+    found = prober.measure_bandwidth(one_thread)
+    assert found is not None
+    assert found.bytes_per_s == pytest.approx(32 * MIB / 0.004)
+    assert found.spread == 0.0
+
+
+STAT = """cpu  9 9 9 9 9 9 9 9 0 0
+cpu0 {0} 0 10 {1} 5 0 0 {2} 0 0
+cpu1 0 0 0 100 0 0 0 0 0 0
+cpu9 7 0 0 0 0 0 0 0 0 0
+intr 1
+"""
+
+
+def test_what_others_take_while_it_is_measured_is_what_is_left_of_busy_time(tmp_path: Path) -> None:
+    before = parse_stat(STAT.format(0, 100, 0), (0, 1))
+    assert before == CpuTimes(busy=10, stolen=0, total=215)
+    after = parse_stat(STAT.format(60, 120, 20), (0, 1))
+    assert taken(before, after, 0.1) == pytest.approx((0.5, 0.2))
+    assert taken(before, after, 0.9)[0] == 0.0
+    assert taken(before, before, 0.0) == taken(None, after, 0.0) == taken(before, None, 0.0) == (None, None)
+    assert parse_stat("cpu0 1 2 3\ncpu1 a b c d e f g h\n", (0, 1)) is None
+    idle = build(tmp_path, {"proc/stat": STAT.format(0, 100, 0)})
+    machine = some_machine()
+    found = idle.measure_bandwidth(replace(machine, cpu=replace(machine.cpu, physical_cores=1)))
+    assert found is not None
+    assert (found.busy, found.withheld) == (None, None), "the recorded clock stands still"
 
 
 def test_what_could_not_be_filled_beyond_the_caches_is_no_reading_of_memory() -> None:

@@ -111,7 +111,7 @@ def _memory(machine: Machine, place: Bound) -> MemoryPool:
     """Less of the cores read memory more slowly: how fast was not measured."""
     pool = machine.memory
     if set(place.cpus) != set(machine.cpu.logical_cpus):
-        pool = replace(pool, bandwidth_bytes_per_s=None)
+        pool = replace(pool, bandwidth_bytes_per_s=None, bandwidth_doubt="")
     free = next((node.available_bytes for node in machine.cpu.nodes if node.id == place.node), None)
     if free is None or free >= pool.available_bytes:
         return pool

@@ -144,6 +144,7 @@ _READERS: Mapping[str, _Reader] = {
     "MemoryPool.limited_by": _TEXT,
     "MemoryPool.swap_bytes": _COUNT,
     "MemoryPool.bandwidth_bytes_per_s": _or_none(_NUMBER),
+    "MemoryPool.bandwidth_doubt": _TEXT,
     "Gpu.name": _TEXT,
     "Gpu.backend": _backend,
     "Gpu.total_bytes": _COUNT,

@@ -109,6 +109,7 @@ class MemoryPool:
         limited_by: what set ``available_bytes``: ``system`` or the path of the control group.
         swap_bytes: configured swap; never counted as room.
         bandwidth_bytes_per_s: measured reading speed with all usable cores, or None if not measured.
+        bandwidth_doubt: what disturbed that measurement, in words; empty if nothing did.
     """
 
     total_bytes: Bytes
@@ -116,6 +117,7 @@ class MemoryPool:
     limited_by: str = "system"
     swap_bytes: Bytes = 0
     bandwidth_bytes_per_s: float | None = None
+    bandwidth_doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

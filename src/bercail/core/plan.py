@@ -22,6 +22,7 @@ from bercail.core.reasons import (
     budget_reasons,
     context_reason,
     fixed_reasons,
+    in_doubt,
     place_reasons,
     speed_reasons,
 )
@@ -278,7 +279,7 @@ def _too_slow(wish: EngineOptions, rates: tuple[Rate, ...]) -> str:
     first = rates[0]
     return (
         f"would decode {format_rate(first.tokens_per_s)} ({first.least:.3g} to {first.most:.3g}), "
-        f"less than the {wish.min_speed:g} of min_speed"
+        f"less than the {wish.min_speed:g} of min_speed{in_doubt(first)}"
     )
 
 

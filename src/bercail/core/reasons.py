@@ -243,8 +243,13 @@ def speed_reasons(wish: EngineOptions, rates: Sequence[Rate]) -> tuple[Reason, .
         return ()
     because = "not known to be met: how fast a memory is read is not known"
     if rates:
-        because = f"{format_rate(rates[0].tokens_per_s)} predicted"
+        because = f"{format_rate(rates[0].tokens_per_s)} predicted{in_doubt(rates[0])}"
     return (Reason(setting="min_speed", value=f"{wish.min_speed:g}", because=because),)
+
+
+def in_doubt(rate: Rate) -> str:
+    """That a prediction rests upon a doubtful measurement; empty if it does not."""
+    return f", from a reading speed that is in doubt ({rate.doubt})" if rate.doubt else ""
 
 
 def _layers(on_gpus: int, layers: int) -> str:

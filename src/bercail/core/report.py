@@ -8,7 +8,7 @@ from bercail.core.budget import Device, Part, as_told
 from bercail.core.cpulist import cpus_text
 from bercail.core.explain import Explanation
 from bercail.core.lessons import Lessons
-from bercail.core.machine import Gpu, Machine
+from bercail.core.machine import Gpu, Machine, MemoryPool
 from bercail.core.measure import Turn
 from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import Findings, Model, Tokenizer
@@ -109,7 +109,7 @@ def machine_lines(machine: Machine) -> tuple[str, ...]:
     cpu, memory = machine.cpu, machine.memory
     quota = f", quota {cpu.quota_cpus:g} CPUs" if cpu.quota_cpus is not None else ""
     cores = f"{cpu.physical_cores} cores" if cpu.physical_cores else f"{len(cpu.logical_cpus)} CPUs"
-    speed = f", reads {format_bandwidth(memory.bandwidth_bytes_per_s)}" if memory.bandwidth_bytes_per_s else ""
+    speed = _reads(memory)
     limit = "" if memory.limited_by == "system" else f" (limited by {memory.limited_by})"
     sets = " ".join(name for name in cpu.instruction_sets if name in _TELLING_SETS) or "no vector extensions known"
     first = f"{cpu.model_name or cpu.architecture}: {cores}{quota}, {sets}"
@@ -117,6 +117,13 @@ def machine_lines(machine: Machine) -> tuple[str, ...]:
         f"{format_bytes(memory.available_bytes)} of {format_bytes(memory.total_bytes)} memory available{limit}{speed}"
     )
     return (first, second, *(_gpu_line(gpu) for gpu in machine.gpus), *machine.notes)
+
+
+def _reads(memory: MemoryPool) -> str:
+    if memory.bandwidth_bytes_per_s is None:
+        return ""
+    speed = format_bandwidth(memory.bandwidth_bytes_per_s)
+    return f", reads {speed} at least ({memory.bandwidth_doubt})" if memory.bandwidth_doubt else f", reads {speed}"
 
 
 def _gpu_line(gpu: Gpu) -> str:
@@ -166,6 +173,8 @@ def _speed_section(verdict: Fits) -> Section:
         how = "predicted from answers timed on this machine; one request alone"
     else:
         how = "predicted; one request alone, nothing counted for traffic between devices"
+        if doubt := next((rate.doubt for rate in verdict.rates if rate.doubt), ""):
+            how += f"; from a reading speed that is in doubt: {doubt}"
     return Section(title=f"Speed ({how})", rows=rows, header=("what", "usual", "range"))
 
 

@@ -37,6 +37,7 @@ class Rate:
         least: the low end of the range.
         most: the high end.
         calibrated: by answers that were timed on this machine.
+        doubt: what disturbed the measurement of the main memory it reads, in words; empty if nothing did.
     """
 
     depth_tokens: Tokens
@@ -44,6 +45,7 @@ class Rate:
     least: float
     most: float
     calibrated: bool = False
+    doubt: str = ""
 
 
 def decode_rates(machine: Machine, case: Case, settings: EngineSettings) -> tuple[Rate, ...]:
@@ -93,7 +95,8 @@ def _rate(machine: Machine, case: Case, settings: EngineSettings, depth: Tokens)
     if times[0] == TOKEN_S[0] or any(size and not speed for size, speed, _ in places):
         return None
     least, usual, most = (1 / seconds for seconds in times)
-    return Rate(depth_tokens=depth, tokens_per_s=usual, least=least, most=most)
+    doubt = machine.memory.bandwidth_doubt if host else ""
+    return Rate(depth_tokens=depth, tokens_per_s=usual, least=least, most=most, doubt=doubt)
 
 
 def _read_bytes(case: Case, settings: EngineSettings, depth: Tokens) -> list[float]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bercail.core import news
+from bercail.core import bandwidth, news
 from bercail.core.choice import AUTO, drives
 from bercail.core.declared import ModelFile
 from bercail.core.devices import beside, one_card_each, usable
@@ -31,25 +31,29 @@ class Here:
 def glance(house: House) -> Machine:
     """The machine without GPUs, with the reading speed of its memory if it was measured before."""
     machine = house.prober.probe()
-    kept = house.cache.get("bandwidth", house.prober.fingerprint(machine))
-    measured = kept.get("bytes_per_s") if kept else None
-    return _reading(machine, float(measured)) if isinstance(measured, int | float) else machine
+    return _reading(machine, _kept(house, machine))
 
 
 def look(house: House, tell: Callable[[news.News], None]) -> Machine:
-    """The machine with the reading speed of its memory, measured once and kept."""
-    machine = glance(house)
-    if machine.memory.bandwidth_bytes_per_s is not None:
-        return machine
+    """The machine with the reading speed of its memory, measured and kept; once more while only busy minutes told."""
+    machine = house.prober.probe()
+    readings = _kept(house, machine)
+    if bandwidth.is_settled(readings):
+        return _reading(machine, readings)
     measured = house.prober.measure_bandwidth(machine)
-    if measured is None:
+    if measured is None and not readings:
         tell(news.Warned(text="memory bandwidth was not measured: too little memory is free"))
-        return machine
+    if measured is None:
+        return _reading(machine, readings)
+    readings = (*readings, measured)
     try:
-        house.cache.put("bandwidth", house.prober.fingerprint(machine), {"bytes_per_s": measured})
+        house.cache.put("bandwidth", house.prober.fingerprint(machine), bandwidth.to_keep(readings))
     except StoreError as error:
         tell(news.Warned(text=str(error)))
-    return _reading(machine, measured)
+    if (doubt := bandwidth.doubt(readings)) and not bandwidth.is_settled(readings):
+        text = f"memory bandwidth was measured while the machine was busy ({doubt}); it is measured again next time"
+        tell(news.Warned(text=text))
+    return _reading(machine, readings)
 
 
 async def around(house: House) -> Here:
@@ -92,5 +96,12 @@ def _may_run(house: House, offer: Offer) -> bool:
     return any(name == offer.make or name in offer.id for name in named)
 
 
-def _reading(machine: Machine, bytes_per_s: float) -> Machine:
-    return replace(machine, memory=replace(machine.memory, bandwidth_bytes_per_s=bytes_per_s))
+def _kept(house: House, machine: Machine) -> tuple[bandwidth.Reading, ...]:
+    return bandwidth.kept(house.cache.get("bandwidth", house.prober.fingerprint(machine)))
+
+
+def _reading(machine: Machine, readings: tuple[bandwidth.Reading, ...]) -> Machine:
+    if not readings:
+        return machine
+    speed, doubt = bandwidth.best(readings).bytes_per_s, bandwidth.doubt(readings)
+    return replace(machine, memory=replace(machine.memory, bandwidth_bytes_per_s=speed, bandwidth_doubt=doubt))

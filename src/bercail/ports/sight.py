@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from bercail.core.bandwidth import Reading
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
 
@@ -18,8 +19,8 @@ class Prober(Protocol):
         """A key under which measurements of this machine may be kept."""
         ...
 
-    def measure_bandwidth(self, machine: Machine) -> float | None:
-        """Reading speed of main memory in bytes/s with all usable cores, at most about a second of work.
+    def measure_bandwidth(self, machine: Machine) -> Reading | None:
+        """Reading speed of main memory with all usable cores and what disturbed it, at most about a second of work.
 
         None where it cannot be measured (too little free memory); the reason is up to the caller to tell.
         """

@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from bercail.core.bandwidth import Reading
 from bercail.core.cpulist import format_cpulist
 from bercail.core.machine import Cpu, Machine, MemoryPool
 from bercail.core.units import GIB, MIB, Bytes, Seconds
 from bercail.probes.bandwidth import Effort, measure
 from bercail.probes.container import Limits, MemoryLimit, read_limits
 from bercail.probes.elsewhere import count_usable_cpus, read_memory_elsewhere
-from bercail.probes.procfs import CpuInfo, parse_cpuinfo, parse_meminfo
+from bercail.probes.procfs import CpuInfo, CpuTimes, parse_cpuinfo, parse_meminfo, parse_stat
 from bercail.probes.topology import (
     Siblings,
     count_cores,
@@ -50,6 +51,7 @@ class LocalProber:
         system: ``Linux``, ``Darwin``, ``Windows``.
         architecture: as ``platform.machine()`` names it.
         clock: seconds that never go back, for measuring.
+        own_time: seconds of CPU time that this process has used.
     """
 
     fsroot: str | Path = "/"
@@ -57,6 +59,7 @@ class LocalProber:
     system: str = platform.system()
     architecture: str = platform.machine()
     clock: Callable[[], Seconds] = time.perf_counter
+    own_time: Callable[[], Seconds] = time.process_time
 
     def probe(self) -> Machine:
         """What may be used of the machine right now; the bandwidth is not measured."""
@@ -76,8 +79,8 @@ class LocalProber:
         )
         return "; ".join(parts)
 
-    def measure_bandwidth(self, machine: Machine) -> float | None:
-        """Reading speed of main memory in bytes/s with all usable cores: the best of four windows of 0.12 s.
+    def measure_bandwidth(self, machine: Machine) -> Reading | None:
+        """Reading speed of main memory with all usable cores: the best of four windows of 0.12 s.
 
         None with less than 1 GiB available, or where the buffers cannot be had or filled in time.
         """
@@ -87,13 +90,23 @@ class LocalProber:
         cache = cpu.l3_bytes or 0
         wished = max(_LEAST_BUFFER, _CACHE_MULTIPLE * cache)
         effort = Effort(threads=reading_threads(cpu), buffer_bytes=min(wished, available // 4))
+        before, own_s, began_s = self._times(cpu), self.own_time(), self.clock()
         try:
             result = measure(effort, self.clock)
         except (MemoryError, OSError, AttributeError, RuntimeError):
             return None
         if result.filled_bytes < _LEAST_CACHE_MULTIPLE * cache:
             return None
-        return max(window.bytes_per_s for window in result.windows)
+        own = (self.own_time() - own_s) / max(self.clock() - began_s, 1e-9) / max(len(cpu.logical_cpus), 1)
+        busy, withheld = taken(before, self._times(cpu), own)
+        best = max(result.windows, key=lambda window: window.bytes_per_s)
+        like = [window.bytes_per_s for window in result.windows if window.method == best.method]
+        return Reading(
+            bytes_per_s=best.bytes_per_s, busy=busy, withheld=withheld, spread=1 - min(like) / best.bytes_per_s
+        )
+
+    def _times(self, cpu: Cpu) -> CpuTimes | None:
+        return parse_stat(Tree(self.fsroot).read("/proc/stat") or "", cpu.logical_cpus)
 
     def _probe_linux(self) -> Machine:
         tree = Tree(self.fsroot)
@@ -147,6 +160,14 @@ class LocalProber:
         )
         unknown = f"on {self.system} physical cores, core types, instruction sets, caches and NUMA nodes are not probed"
         return Machine(system=self.system, cpu=cpu, memory=memory, notes=(unknown, *notes))
+
+
+def taken(before: CpuTimes | None, after: CpuTimes | None, own: float) -> tuple[float | None, float | None]:
+    """Shares of the CPUs that others and the hypervisor took between two looks, ``own`` being ours; None if unknown."""
+    if before is None or after is None or after.total <= before.total:
+        return None, None
+    ticks = after.total - before.total
+    return max(0.0, (after.busy - before.busy) / ticks - own), max(0.0, (after.stolen - before.stolen) / ticks)
 
 
 def usable_cpus(

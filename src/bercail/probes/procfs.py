@@ -1,6 +1,6 @@
 """What /proc says about processors and memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from bercail.core.cpulist import parse_number
@@ -74,6 +74,31 @@ def parse_meminfo(text: str) -> dict[str, Bytes]:
         if number is not None and name.split():
             found[name.split()[-1]] = number * KIB
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuTimes:
+    """What CPUs did since the start, in ticks of the system's clock, all of them together."""
+
+    busy: int
+    stolen: int
+    total: int
+
+
+def parse_stat(text: str, cpus: Collection[int]) -> CpuTimes | None:
+    """The times of ``cpus`` in the text of /proc/stat (proc_stat(5)); None if it tells none of them."""
+    busy = stolen = total = 0
+    for line in text.splitlines():
+        name, _, rest = line.partition(" ")
+        number = parse_number(name.removeprefix("cpu")) if name.startswith("cpu") else None
+        numbers = [parse_number(word) for word in rest.split()]
+        if number not in cpus or len(numbers) < 8 or None in numbers:
+            continue
+        user, nice, system, idle, wait, hard, soft, steal = (ticks or 0 for ticks in numbers[:8])
+        busy += user + nice + system + hard + soft
+        stolen += steal
+        total += user + nice + system + idle + wait + hard + soft + steal
+    return CpuTimes(busy=busy, stolen=stolen, total=total) if total else None
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:
