@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -387,6 +388,34 @@ def stop_in(text: str) -> str:
     """Letters of the text that nothing broken stands before: pieces of characters are sent when they are whole."""
     whole = [place for place, letter in enumerate(text) if letter.isascii() and letter.isprintable()]
     return text[whole[len(whole) // 2]]
+
+
+def test_a_count_is_of_what_would_be_read(bench: Bench) -> None:
+    """Or the engine says that it does not count."""
+    chat: dict[str, object] = {"messages": [{"role": "user", "content": "Hello there"}], "max_tokens": 1}
+    text = "Once upon a time"
+
+    async def story() -> None:
+        async with bench.running() as (process, upstream):
+
+            async def told(path: str, body: dict[str, object]) -> dict[str, Any]:
+                status, answer = await ask(upstream, process, "POST", path, body)
+                assert status == 200, answer
+                found: dict[str, Any] = json.loads(answer)
+                return found
+
+            status, body = await ask(upstream, process, "POST", "/v1/chat/completions/input_tokens", chat)
+            if status == 404:
+                return
+            answer = await told("/v1/chat/completions", chat)
+            assert json.loads(body)["input_tokens"] == answer["usage"]["prompt_tokens"]
+            tokens = (await told("/tokenize", {"content": text, "add_special": True}))["tokens"]
+            answer = await told("/v1/completions", {"prompt": text, "max_tokens": 1})
+            assert len(tokens) == answer["usage"]["prompt_tokens"]
+            bare = (await told("/tokenize", {"content": text, "add_special": False}))["tokens"]
+            assert (await told("/detokenize", {"tokens": bare}))["content"].strip() == text
+
+    asyncio.run(story())
 
 
 def test_a_seed_makes_dice_fall_alike(bench: Bench) -> None:

@@ -10,6 +10,8 @@ import pytest
 from bercail.engines.interface import Interface, Library
 from bercail.engines.question import Question
 
+MARK = 7
+"""A token that stands for no text."""
 EURO = "\N{EURO SIGN}".encode()
 
 
@@ -24,17 +26,18 @@ class Toy:
         self.asked: list[tuple[list[int], int, Question]] = []
         self.cancelled = 0
         self.silent = False
+        self.marks = 0
 
     def chat_ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         if messages[0]["role"] == "alien":
             raise ValueError("no such role")
         return list("".join(message["content"] for message in messages).encode())
 
-    def text_ids(self, text: str) -> list[int]:
-        return list(text.encode())
+    def text_ids(self, text: str, *, special: bool = True) -> list[int]:
+        return [MARK] * special * self.marks + list(text.encode())
 
-    def text_of(self, ids: Sequence[int]) -> str:
-        return bytes(ids).decode(errors="replace")
+    def text_of(self, ids: Sequence[int], *, special: bool = False) -> str:
+        return bytes(one for one in ids if one != MARK or special).decode(errors="replace")
 
     def reused(self, ids: Sequence[int]) -> int:
         return 2
@@ -141,6 +144,47 @@ def test_a_stop_string_ends_the_answer() -> None:
     assert (found["choices"][0]["text"], found["choices"][0]["finish_reason"]) == ("ab", "stop")
     assert toy.cancelled == 2  # as soon as it came, and once more at the end
     assert answered(Toy(), "/v1/completions", {"prompt": "abc", "stop": ["cx", ""]})["choices"][0]["text"] == "abc"
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_who_wants_to_know_is_told_which_stop_string_it_was(path: str) -> None:
+    said = {"prompt": "abcdef", "messages": [{"role": "user", "content": "abcdef"}]}
+    asked: dict[str, Any] = {**said, "stop": ["ef", "cd", "d"], "verbose": True}
+    if path == "/v1/completions":
+        del asked["messages"]
+    assert answered(Toy(), path, asked)["__verbose"] == {"stopping_word": "cd"}
+    assert [one["__verbose"]["stopping_word"] for one in streamed(Toy(), path, asked) if "__verbose" in one] == ["cd"]
+    assert answered(Toy(), path, {**asked, "stop": ["x"]})["__verbose"] == {"stopping_word": ""}
+    assert "__verbose" not in answered(Toy(), path, {**asked, "verbose": False})
+    assert answered(Toy(), "/completion", {"prompt": "abc", "stop": "b"})["stopping_word"] == "b"
+
+
+def test_parts_of_a_message_are_lines_of_it_and_only_text_is_read() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    found = answered(Toy(), "/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]})
+    assert found["choices"][0]["message"]["content"] == "a\nb"
+    for part in ({"type": "image_url", "image_url": {}}, {"type": "text"}, 5):
+        status, told = call(
+            Toy(), "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": [*parts, part]}]}
+        )
+        assert (status, "reads text alone" in json.loads(told)["error"]["message"]) == (400, True)
+
+
+def test_tokens_are_counted_as_they_are_read() -> None:
+    toy = Toy()
+    toy.marks = 1
+    messages = {"messages": [{"role": "user", "content": "abc"}], "max_tokens": 1}
+    counted = answered(toy, "/v1/chat/completions/input_tokens", messages)
+    assert counted == {"input_tokens": 3, "object": "response.input_tokens"}
+    assert answered(toy, "/tokenize", {"content": "ab"}) == {"tokens": [97, 98]}
+    assert answered(toy, "/tokenize", {"content": "ab", "add_special": True}) == {"tokens": [MARK, 97, 98]}
+    assert answered(toy, "/detokenize", {"tokens": [97, MARK]}) == {"content": "a\a"}
+    assert not toy.asked
+    for path in ("/tokenize", "/detokenize"):
+        status, told = call(toy, "POST", path, {"content": 5, "tokens": 5})
+        assert (status, "parse error" in json.loads(told)["error"]["message"]) == (400, True)
+    status, _ = call(toy, "POST", "/v1/chat/completions/input_tokens", {"messages": [], "tools": [1]})
+    assert status == 400
 
 
 def test_a_client_that_leaves_ends_the_work() -> None:

@@ -14,7 +14,7 @@ from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec
 from bercail.engines import HttpUpstream, OnnxRuntime
 from bercail.engines.onnxruntime.parameters import LACKS, Parameters
-from bercail.engines.onnxruntime.worker import sampling_of
+from bercail.engines.onnxruntime.worker import marks_in, sampling_of
 from bercail.engines.question import Question
 from engines.sockets import connections
 from fakes.models import some_settings
@@ -60,6 +60,15 @@ def test_a_generator_goes_on_only_where_the_answer_cannot_tell() -> None:
     assert sampling_of(Question(temperature=1.0, seed=3), 512).alone
     whole = dict(sampling_of(Question(temperature=0, repeat_penalty=1.1, ignore_eos=True), 512).options)
     assert whole == {"do_sample": False, "repetition_penalty": 1.1, "min_length": 512}
+
+
+def test_marks_of_a_model_are_known_by_its_tokenizer(tmp_path: Path) -> None:
+    assert marks_in(tmp_path) == {}
+    tokens = [{"id": 5, "content": "<s>", "special": True}, {"id": 6, "content": "x", "special": False}]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    assert marks_in(tmp_path) == {5: "<s>"}
+    (tmp_path / "tokenizer.json").write_text("[5]")
+    assert marks_in(tmp_path) == {}
 
 
 async def post(engine: Any, upstream: HttpUpstream, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -34,12 +34,15 @@ class Generates(Protocol):
         """
         ...
 
-    def text_ids(self, text: str) -> list[int]:
-        """Token ids of a text."""
+    def text_ids(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of a text; with ``special`` those that the model wants before and after every text, too."""
         ...
 
-    def text_of(self, ids: Sequence[int]) -> str:
-        """The text of token ids; what is not a whole character yet ends in U+FFFD."""
+    def text_of(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """The text of token ids; what is not a whole character yet ends in U+FFFD.
+
+        With ``special`` tokens that mark something, such as the beginning of a turn, are written out.
+        """
         ...
 
     def begin(
@@ -70,8 +73,8 @@ async def generate(library: Generates, names: tuple[str, str], kind: "Kind", rec
     Raises:
         RefusedError: it cannot be answered.
     """
-    question = _understood(library, await read_body(receive))
-    ids = await asyncio.to_thread(_ids, library, question)
+    question = understood(library, await read_body(receive))
+    ids = await asyncio.to_thread(ids_of, library, question)
     context = library.context_tokens
     if len(ids) >= context:
         raise RefusedError.too_long(len(ids), context)
@@ -80,7 +83,12 @@ async def generate(library: Generates, names: tuple[str, str], kind: "Kind", rec
     await until_left(receive, _reply(turn, reply, question, send), turn.cancel)
 
 
-def _understood(library: Generates, body: bytes) -> Question:
+def understood(library: Generates, body: bytes) -> Question:
+    """A question.
+
+    Raises:
+        RefusedError: it is none, or asks for what the library cannot do.
+    """
     try:
         question = msgspec.json.decode(body, type=Question)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -90,13 +98,30 @@ def _understood(library: Generates, body: bytes) -> Question:
     return question
 
 
-def _ids(library: Generates, question: Question) -> list[int]:
+def ids_of(library: Generates, question: Question) -> list[int]:
+    """The token ids of a question's prompt.
+
+    Raises:
+        RefusedError: the template refuses its messages, or they hold more than text.
+    """
     try:
         if question.messages is not None:
-            return library.chat_ids(question.messages)
+            return library.chat_ids([_plain(message, library.name) for message in question.messages])
         return question.prompt if isinstance(question.prompt, list) else library.text_ids(question.prompt)
     except ValueError as error:
         raise RefusedError(400, str(error)) from error
+
+
+def _plain(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """A message whose content is a text: several parts become lines of it, as in llama.cpp."""
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return message
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    lines = [text for text in texts if isinstance(text, str)]
+    if len(lines) < len(parts):
+        raise RefusedError(400, f"{name} reads text alone: a part of a message is something else")
+    return message | {"content": "\n".join(lines)}
 
 
 class _Turn:
@@ -107,6 +132,7 @@ class _Turn:
         self.reused = library.reused(ids)
         self.generated: list[int] = []
         self.finish = "length"
+        self.stopping_word = ""
         self.prefill_s: Seconds = 0.0
         self.decode_s: Seconds = 0.0
         self._library = library
@@ -143,7 +169,7 @@ class _Turn:
                 yield piece
             if stopped:
                 self.cancel()
-                finish = "stop"
+                finish, self.stopping_word = "stop", self._tail.word
         self.finish = finish
         if rest := self._tail.end():
             yield rest
@@ -192,7 +218,7 @@ class _Reply:
 
     def end(self, turn: _Turn) -> bytes:
         """The last events of a stream."""
-        events = self.chunk("", turn.finish)
+        events = self.chunk("", turn.finish, **self._told(turn))
         options = self._question.stream_options
         if options is not None and options.include_usage:
             events += event({**self._head, "object": self.kind.chunk, "choices": [], **_counts(turn)})
@@ -202,13 +228,18 @@ class _Reply:
         """An answer at once."""
         if self.kind.native:
             return {"content": text, "stop": True, "tokens_predicted": len(turn.generated),
-                    "tokens_evaluated": turn.prompt_tokens, **_counts(turn)}  # fmt: skip
+                    "tokens_evaluated": turn.prompt_tokens, "stopping_word": turn.stopping_word,
+                    **_counts(turn)}  # fmt: skip
         choice: dict[str, object] = {"index": 0, "finish_reason": turn.finish}
         if self.kind.chat:
             choice["message"] = {"role": "assistant", "content": text}
         else:
             choice.update(text=text, logprobs=None)
-        return {**self._head, "object": self.kind.whole, "choices": [choice], **_counts(turn)}
+        return {**self._head, "object": self.kind.whole, "choices": [choice], **_counts(turn), **self._told(turn)}
+
+    def _told(self, turn: _Turn) -> dict[str, object]:
+        """What is told to who wants to know more; of what llama.cpp tells there, the text that ended the answer."""
+        return {"__verbose": {"stopping_word": turn.stopping_word}} if self._question.verbose else {}
 
 
 async def _reply(turn: _Turn, reply: _Reply, question: Question, send: Send) -> None:

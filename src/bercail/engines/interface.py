@@ -1,12 +1,14 @@
 """The HTTP interface of ``llama-server`` for a library in this process; our own workers serve it.
 
-Served are chats, completions or embeddings, the list of models and health, in the shapes of llama.cpp b11549, so that
-the gateway and clients meet one kind of engine. What a library cannot do is refused with its name, never left out in
-silence.
+Served are chats, completions and counts of their tokens, or embeddings, the list of models and health, in the shapes of
+llama.cpp b11549, so that the gateway and clients meet one kind of engine. What a library cannot do is refused with its
+name, never left out in silence.
 """
 
 from typing import TypeAlias
 
+from bercail.engines.counting import PATHS as COUNTS
+from bercail.engines.counting import count
 from bercail.engines.embedding import PATHS, Embeds, embed
 from bercail.engines.exchange import Receive, RefusedError, Scope, Send, answer
 from bercail.engines.generating import KINDS, Generates, generate
@@ -33,7 +35,7 @@ class Interface:
             await answer(send, refused.status, refused.body)
 
     async def _route(self, method: str, path: str, receive: Receive, send: Send) -> None:
-        if method == "POST" and (path in KINDS or path in PATHS):
+        if method == "POST" and (path in KINDS or path in PATHS or path in COUNTS):
             await self._work(path, receive, send)
         elif path in ("/health", "/v1/health"):
             await answer(send, 200, {"status": "ok"})
@@ -47,9 +49,11 @@ class Interface:
     async def _work(self, path: str, receive: Receive, send: Send) -> None:
         library, kind = self._library, KINDS.get(path)
         if isinstance(library, Embeds):
-            if kind is not None:
+            if path not in PATHS:
                 raise _other(library, "embed, not to generate: ask /v1/embeddings")
             await embed(library, self._model_id, receive, send)
+        elif path in COUNTS:
+            await count(library, path, receive, send)
         elif kind is None:
             raise _other(library, "generate, not to embed")
         else:

@@ -45,6 +45,7 @@ class Question(msgspec.Struct):
     response_format: Format | None = None
     stream_options: StreamOptions | None = None
     return_progress: bool = False
+    verbose: bool = False
     n: int = 1
     logprobs: int | bool | None = None
     tools: list[Any] | None = None

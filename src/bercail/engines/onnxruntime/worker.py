@@ -11,6 +11,8 @@ import json
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from bercail.core.units import Tokens
@@ -80,6 +82,7 @@ class Library:
         config.overlay(json.dumps(parameters.overlay))
         self._model = genai.Model(config)
         self._tokenizer = genai.Tokenizer(self._model)
+        self._marks = marks_in(Path(parameters.model_path))
         self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._idle: list[Session] = []
         keep_working(self._work, "generators")
@@ -96,13 +99,20 @@ class Library:
             raise ValueError(f"the chat template refuses these messages: {error}") from error
         return self.text_ids(text)
 
-    def text_ids(self, text: str) -> list[int]:
+    def text_ids(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text."""
         return [int(number) for number in self._tokenizer.encode(text)]
 
-    def text_of(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of token ids."""
-        return str(self._tokenizer.decode(list(ids))) if ids else ""
+        if not special:
+            return self._decoded(list(ids))
+        parts = groupby(ids, key=self._marks.get)
+        return "".join(mark * len(list(part)) if mark else self._decoded(list(part)) for mark, part in parts)
+
+    def _decoded(self, ids: list[int]) -> str:
+        """Its tokenizer leaves marks out, whatever it is told (0.18)."""
+        return str(self._tokenizer.decode(ids)) if ids else ""
 
     def reused(self, ids: Sequence[int]) -> Tokens:
         """Of a prompt, what lies in the cache of a generator that rests."""
@@ -207,6 +217,15 @@ def sampling_of(question: Question, context_tokens: Tokens) -> Sampling:
         options["min_length"] = context_tokens
     alone = question.schema is not None or (drawn and question.seed is not None)
     return Sampling(tuple(options.items()), question.schema, alone)
+
+
+def marks_in(folder: Path) -> Mapping[int, str]:
+    """Tokens of a model that mark something and stand for no text, as they are written; none where none are told."""
+    try:
+        told = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+        return {int(one["id"]): str(one["content"]) for one in told if one["special"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _shared(kept: Sequence[int], ids: Sequence[int]) -> Tokens:

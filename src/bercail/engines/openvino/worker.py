@@ -96,19 +96,16 @@ class Library:
             text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True)
         except (RuntimeError, TypeError) as error:
             raise ValueError(f"the chat template refuses these messages: {error}") from error
-        return self._encode(text, special=False)
+        return self.text_ids(text, special=False)
 
-    def text_ids(self, text: str) -> list[int]:
+    def text_ids(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text."""
-        return self._encode(text, special=True)
-
-    def _encode(self, text: str, *, special: bool) -> list[int]:
         found = self._tokenizer.encode([text], add_special_tokens=special)
         return [int(number) for number in found.input_ids.data[0]]
 
-    def text_of(self, ids: Sequence[int]) -> str:
+    def text_of(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of token ids."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)) if ids else ""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=not special)) if ids else ""
 
     def reused(self, ids: Sequence[int]) -> Tokens:
         """Of a prompt, what lies in the cache."""
