@@ -24,7 +24,8 @@ from bercail.core.plan import decide
 from bercail.core.route import Phase
 from bercail.core.units import MIB
 from bercail.flows.lease import ResidentLease
-from bercail.flows.resident import STOP_GRACE_S
+from bercail.flows.prepare import prepare
+from bercail.flows.resident import STOP_GRACE_S, Entry, bring_up
 from bercail.flows.supervise import Supervisor
 from fakes.house import Fakes, run, settle
 from fakes.models import a_found, a_machine, a_model, a_shape
@@ -886,6 +887,26 @@ def test_out_of_memory_at_a_load_is_told_and_tried_once_more() -> None:
     scene = play(story, "a", "b")
     again = [item.text for item in scene.told if isinstance(item, news.Warned)]
     assert again == [f"{name} ran out of memory; with more room it is tried once more" for name in "ab"]
+
+
+def test_what_a_load_took_is_that_of_its_own_plan_also_if_its_model_is_declared_anew_meanwhile() -> None:
+    fakes = Fakes(settings=ASKED_NOTHING)
+    fakes.engine.landed = landing()
+
+    async def story() -> None:
+        house, (found,) = fakes.house(), fakes.add("a")
+        entry = Entry(id="a", found=found, prepared=await prepare(house, found, lambda _: None))
+        fakes.engine.gate = asyncio.Event()
+        load = asyncio.create_task(bring_up(house, entry, lambda _: None))
+        await settle()
+        planned, entry.prepared = entry.need().bytes, None
+        fakes.engine.gate.set()
+        resident = await load
+        assert resident.taken == planned
+        assert planned
+        await resident.process.stop(0)
+
+    run(story)
 
 
 def test_who_joins_those_that_wait_has_nothing_planned_anew() -> None:

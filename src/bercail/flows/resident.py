@@ -124,11 +124,8 @@ class Entry:
             limit = (declared.concurrency_limit if declared else None) or MOST_AT_ONCE
             return Need(bytes={}, slots=limit, keep=keep, priority=priority, ttl_s=ttl_s)
         plan = self.prepared.plan
-        bytes_by_device = dict(by_card(plan.devices)[0])
-        if (node := plan.settings.numa) is not None:
-            bytes_by_device[f"NUMA node {node}"] = plan.devices[0].total_bytes
         return Need(
-            bytes=bytes_by_device,
+            bytes=_taken_by(plan),
             slots=plan.settings.slots,
             keep=keep,
             priority=priority,
@@ -181,6 +178,14 @@ class Entry:
         )
 
 
+def _taken_by(plan: Fits) -> Mapping[str, Bytes]:
+    """Bytes by device, as the schedule counts them."""
+    taken = dict(by_card(plan.devices)[0])
+    if (node := plan.settings.numa) is not None:
+        taken[f"NUMA node {node}"] = plan.devices[0].total_bytes
+    return taken
+
+
 async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]) -> Resident:
     """The engine of a planned model, ready and held against its plan; or what its command starts, ready.
 
@@ -216,7 +221,7 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
             started_at_s=started_s,
             ready_at_s=house.clock.monotonic(),
             prepared=prepared,
-            taken=entry.need().bytes if outcome is not None and not outcome.surprises else None,
+            taken=_taken_by(prepared.plan) if outcome is not None and not outcome.surprises else None,
         )
 
 
