@@ -299,10 +299,10 @@ def request_cost(*, stream: bool) -> Callable[[Side], Awaitable[float]]:
     return cost
 
 
-def chunk_cost(seconds: float) -> Callable[[Side], Awaitable[float]]:
-    """CPU per chunk of 64 streams with 50 tokens/s each; chunks of one read are counted as they were sent."""
+def chunk_cost(seconds: float, *, stream: bool = True) -> Callable[[Side], Awaitable[float]]:
+    """CPU per chunk of 64 answers with 50 tokens/s each; chunks of one read are counted as they were sent."""
     tokens = int(50 * seconds)
-    body = question(stream=True, tokens=tokens, delay_s=0.02)
+    body = question(stream=stream, tokens=tokens, delay_s=0.02)
 
     async def cost(side: Side) -> float:
         before_s = cpu_s(side.pid)
@@ -310,6 +310,13 @@ def chunk_cost(seconds: float) -> Callable[[Side], Awaitable[float]]:
         return (cpu_s(side.pid) - before_s) / (64 * tokens) * 1e6
 
     return cost
+
+
+async def folded_cost(side: Side, seconds: float, count: int) -> Figure:
+    """CPU per token of an answer that its client gets whole: the engine's stream is folded here."""
+    cost = chunk_cost(seconds, stream=False)
+    value = statistics.median([await cost(side) for _ in range(6)][1:])
+    return Figure(name="CPU per token, 64 whole answers", value=value, unit="us", target=None, count=count)
 
 
 async def bare_cost(pid: int, load: Load) -> Figure:
@@ -420,6 +427,7 @@ async def figures_of(
         figures += await compared(f"CPU per request, {kind}", 100, sides, request_cost(stream=stream), 2500)
     chunks = int(64 * 50 * seconds / 5) * 5
     figures += await compared("CPU per chunk, 64 streams", 40, sides, chunk_cost(seconds / 5), chunks)
+    figures.append(await folded_cost(sides[0], seconds / 5, chunks))
     figures += await added_latency(direct, through, sides[1].load, seconds)
     figures += await abort_times(engine, address)
     figures += await memory(pid, through)
