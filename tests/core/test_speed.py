@@ -9,12 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from bercail.core import memory
 from bercail.core.catalogue import machine_named
 from bercail.core.document import plan_document
+from bercail.core.lessons import Lessons, Pace
 from bercail.core.machine import Machine
 from bercail.core.model import Model
 from bercail.core.options import EngineOptions
+from bercail.core.pace import lies_on, main_type, weights_read
 from bercail.core.plan import Fits, decide
 from bercail.core.report import machine_lines, plan_sections
 from bercail.core.speed import CPU_SHARES, GPU_SHARES, SLICED_SHARES, TOKEN_S
+from bercail.core.split import weigh
 from bercail.core.units import GIB, MIB
 from fakes.models import a_machine, a_model, a_shape, a_tensor, machines, models, wishes
 
@@ -152,3 +155,62 @@ def test_a_prediction_says_when_it_rests_upon_a_doubtful_measurement() -> None:
     (because,) = [reason.because for reason in plan.reasons if reason.setting == "min_speed"]
     assert because.endswith("predicted, from a reading speed that is in doubt (others were busy)")
     assert machine_lines(doubtful)[1].endswith("reads 20.0 GB/s at least (others were busy)")
+
+
+def on(machine: Machine, *paces: Pace, **wish: Any) -> Fits:
+    verdict = decide(machine, a_model_of(), EngineOptions(slots=1, context=8192, **wish), lessons=Lessons(paces=paces))
+    assert isinstance(verdict, Fits), verdict.why
+    return verdict
+
+
+def a_pace(place: str, weights_s: float) -> Pace:
+    kind = main_type(a_model_of())
+    return Pace(type=kind, weights_s=weights_s, mix_s=0, linear_s=1e-13, attention_s=0, spread=0.2, runs=4, place=place)
+
+
+def test_a_plan_on_a_gpu_follows_what_was_timed_on_such_a_gpu_and_never_what_a_cpu_took() -> None:
+    machine = machine_named("rtx-3090 + 64gib@40gb/s")
+    name = machine.gpus[0].name
+    cpu, gpu, other = a_pace("", 1e-9), a_pace(name, 2e-12), a_pace("another card", 1e-12)
+    by_sheet = on(machine, cpu, other)
+    assert not any(rate.calibrated for rate in by_sheet.rates)
+    assert by_sheet.prefill == ()
+    assert by_sheet.rates == on(machine).rates, "the card's data sheet, whatever a CPU took"
+    timed = on(machine, cpu, gpu, other)
+    assert [rate.calibrated for rate in (*timed.rates, *timed.prefill)] == [True] * 4
+    weights = weights_read(a_model_of(), weigh(a_model_of(), 0))
+    assert timed.rates[0].tokens_per_s == pytest.approx(1 / (weights * 2e-12))
+    alone = on(machine_named("64gib@40gb/s"), cpu, gpu)
+    assert alone.rates[0].tokens_per_s == pytest.approx(1 / (weights * 1e-9))
+
+
+@pytest.mark.parametrize("wish", [{"gpu_layers": 4}, {"gpu_layers": 0}])
+def test_a_model_that_lies_in_part_on_a_gpu_is_told_by_bandwidths_alone(wish: dict[str, int]) -> None:
+    machine = machine_named("rtx-3090 + 64gib@40gb/s")
+    found = on(machine, a_pace("", 1e-9), a_pace(machine.gpus[0].name, 2e-12), **wish)
+    assert not any(rate.calibrated for rate in found.rates)
+    assert found.prefill == ()
+
+
+@pytest.mark.parametrize(
+    ("split", "place"),
+    [("layer", "layer of NVIDIA GeForce RTX 3090, NVIDIA GeForce RTX 3090"), ("tensor", "tensor of")],
+)
+def test_cards_that_share_a_model_are_another_place_for_each_way_to_share(split: str, place: str) -> None:
+    machine = machine_named("2x rtx-3090 + 64gib@40gb/s")
+    found = on(machine, split=split)
+    told = lies_on(machine.gpus, found.settings, 8)
+    assert told is not None
+    assert told.startswith(place.partition(" of")[0])
+    assert on(machine, a_pace(told, 2e-12), split=split).rates[0].calibrated
+
+
+def test_a_card_whose_speed_is_not_known_is_named_and_no_cpu_stands_in_for_it() -> None:
+    machine = machine_named("rtx-3090 + 64gib@40gb/s")
+    unknown = replace(machine, gpus=(replace(machine.gpus[0], name="Odd Card", bandwidth_bytes_per_s=None),))
+    found = on(unknown, a_pace("", 1e-9))
+    assert (found.rates, found.prefill, found.unread) == ((), (), ("Odd Card",))
+    rows = [row for section in plan_sections(found) for row in section.rows if row[0] == "decode"]
+    assert rows == [("decode", "not predicted", "how fast Odd Card is read is not known: --measure times it")]
+    dark = replace(machine.memory, bandwidth_bytes_per_s=None)
+    assert on(replace(machine, gpus=(), memory=dark)).unread == ("main memory",)

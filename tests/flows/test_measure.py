@@ -208,3 +208,11 @@ def test_a_model_that_is_half_on_a_gpu_says_nothing_of_others(layers: int, kept:
     timed(fakes)
     (build,) = fakes.others
     assert len(recall(fakes.house(), fakes.prober.machine, build).paces) == kept
+
+
+def test_what_was_timed_on_a_gpu_is_kept_for_plans_on_such_a_gpu_alone() -> None:
+    fakes = on_gpu(4)
+    timed(fakes)
+    (build,) = fakes.others
+    (pace,) = recall(fakes.house(), fakes.prober.machine, build).paces
+    assert pace.place == "card"

@@ -8,7 +8,8 @@ BUSY = 0.10
 WITHHELD = 0.05
 """The same of what a hypervisor kept."""
 SPREAD = 0.25
-"""Quiet rounds differed by 3 % on the machine this was measured on, rounds beside a compiler by 30 to 60 %."""
+"""Quiet measurements differ by 3 % (`bench/results/memory_bandwidth.txt`); rounds of one on two cores beside a test
+suite on both differed by 66 %."""
 MOST_KEPT = 20
 """After so many disturbed ones the best of them has to do: this machine is never quiet."""
 

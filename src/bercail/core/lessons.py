@@ -39,6 +39,7 @@ class Pace:
         repack: its weights were rearranged for the CPU.
         joint_s: seconds per operation of matrices in decode for each request but the first of those that generate at
             once; None where that was not timed.
+        place: where all layers lay: empty for main memory, else the GPUs, as ``core.pace.lies_on`` words it.
     """
 
     type: str
@@ -50,6 +51,12 @@ class Pace:
     runs: int
     repack: bool = True
     joint_s: float | None = None
+    place: str = ""
+
+    @property
+    def kind(self) -> tuple[str, bool, str]:
+        """What it is of: one is known of each."""
+        return self.type, self.repack, self.place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,19 +102,19 @@ class Lessons:
             seen[kind, architecture] = Lesson(kind=kind, architecture=architecture, ratio=most)
         return replace(self, loads=self.loads + 1, worst=max(self.worst, off), rows=tuple(seen.values()))
 
-    def pace(self, main_type: str, *, repack: bool) -> Pace | None:
-        """Of models whose weights are mostly of this type and in this order, if one was timed."""
-        return next((pace for pace in self.paces if (pace.type, pace.repack) == (main_type, repack)), None)
+    def pace(self, main_type: str, *, repack: bool, place: str = "") -> Pace | None:
+        """Of models whose weights are mostly of this type, in this order and place, if one was timed."""
+        return next((pace for pace in self.paces if pace.kind == (main_type, repack, place)), None)
 
     def with_pace(self, pace: Pace) -> "Lessons":
-        """These and a pace, in the place of an earlier one of its type and order.
+        """These and a pace, in the place of an earlier one of its kind.
 
         What several at once cost stays known where only one at a time was timed now.
         """
-        before = self.pace(pace.type, repack=pace.repack)
+        before = self.pace(pace.type, repack=pace.repack, place=pace.place)
         if before is not None and pace.joint_s is None:
             pace = replace(pace, joint_s=before.joint_s)
-        others = (row for row in self.paces if (row.type, row.repack) != (pace.type, pace.repack))
+        others = (row for row in self.paces if row.kind != pace.kind)
         return replace(self, paces=(*others, pace))
 
 
@@ -158,4 +165,8 @@ def _pace(row: object) -> Pace | None:
         return None
     repack, joint = row.get("repack", True) is True, row.get("joint_s")
     joint_s = float(joint) if isinstance(joint, int | float) and joint >= 0 else None
-    return Pace(type=kind, runs=runs, repack=repack, joint_s=joint_s, **dict(zip(_COSTS, numbers, strict=True)))
+    place = row.get("place", "")
+    return Pace(
+        type=kind, runs=runs, repack=repack, joint_s=joint_s, place=place if isinstance(place, str) else "",
+        **dict(zip(_COSTS, numbers, strict=True)),
+    )  # fmt: skip

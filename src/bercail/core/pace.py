@@ -1,4 +1,4 @@
-"""From answers that an engine timed on this machine to the speed of other models of the same type, without GPUs.
+"""From answers that an engine timed on this machine to the speed of other models of the same type in the same place.
 
 Decode reads weights, keys and values; prefill multiplies, and attends to all that came before. Answers at two depths
 of context tell the seconds per byte or operation of each of the four. They hold for every model whose weights are
@@ -12,10 +12,11 @@ from statistics import median
 from bercail.core import memory
 from bercail.core.engine import EngineSettings
 from bercail.core.lessons import Pace
+from bercail.core.machine import Gpu
 from bercail.core.mix import type_shares
 from bercail.core.model import Model
 from bercail.core.options import Purpose
-from bercail.core.split import Weights, weigh
+from bercail.core.split import Split, Weights, weigh
 from bercail.core.units import Bytes, Seconds, Tokens
 
 LEAST_SPREAD = 0.2
@@ -122,6 +123,22 @@ def attention_flops(model: Model, begin: Tokens, count: Tokens) -> float:
             seen = min(seen, float(shape.sliding_window))
         total += 2 * heads * width * seen * count
     return total
+
+
+def lies_on(gpus: Sequence[Gpu], settings: EngineSettings, layers: int) -> str | None:
+    """Where all layers lie: empty for main memory, else how they are shared and by which GPUs.
+
+    None where they lie in several kinds of memory, of which answers tell nothing that would hold for another share;
+    and where they lie in main memory beside GPUs, for those may work through prompts all the same.
+    """
+    if not gpus:
+        return ""
+    sliced = settings.split_mode == Split.TENSOR
+    if not sliced and (settings.cpu_experts or sum(settings.layer_split) < layers):
+        return None
+    counts = [1] * len(gpus) if sliced else settings.layer_split
+    names = [gpu.name for gpu, count in zip(gpus, counts, strict=False) if count]
+    return names[0] if len(names) == 1 else f"{settings.split_mode} of {', '.join(names)}"
 
 
 def pace_of(model: Model, settings: EngineSettings, timings: Sequence[Timing]) -> Pace:

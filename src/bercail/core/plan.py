@@ -28,7 +28,7 @@ from bercail.core.reasons import (
 )
 from bercail.core.repack import NOTHING, repacked
 from bercail.core.rules import repack
-from bercail.core.speed import Rate, decode_rates, prefill_rates
+from bercail.core.speed import Rate, decode_rates, prefill_rates, unread
 from bercail.core.split import weigh
 from bercail.core.units import Bytes, format_bytes, format_rate, format_tokens
 
@@ -42,7 +42,8 @@ class Fits:
         projector: the ``mmproj`` file to load as well, or None.
         draft: file of the draft model to load as well, or None.
         rates: how fast it will decode, predicted; empty where a memory's speed is unknown.
-        prefill: how fast it will read prompts; empty before a model of its type was timed here.
+        prefill: how fast it will read prompts; empty before a model of its type was timed here in the same place.
+        unread: memories it is read from whose speed is not known, where there are no rates for that.
         copied_bytes: weights that also lie in memory in another order, for the CPU's sake.
         lessons: what earlier loads have taught it.
     """
@@ -58,6 +59,7 @@ class Fits:
     draft: str | None = None
     rates: tuple[Rate, ...] = ()
     prefill: tuple[Rate, ...] = ()
+    unread: tuple[str, ...] = ()
     copied_bytes: Bytes = 0
     lessons: Lessons = NO_LESSONS
 
@@ -220,6 +222,7 @@ def _fits(asked: _Asked, settings: EngineSettings, rates: tuple[Rate, ...]) -> F
         draft=model.draft.path if model.draft else None,
         rates=rates,
         prefill=prefill_rates(case, settings),
+        unread=() if rates or settings.embedding else unread(asked.machine, case, settings),
         copied_bytes=case.repacked.copied if settings.repack else 0,
         lessons=case.lessons,
     )

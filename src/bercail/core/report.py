@@ -168,7 +168,8 @@ def _speed_section(verdict: Fits) -> Section:
         for rate in rates
     )
     if not verdict.rates:
-        rows = (("decode", "not predicted", "how fast a memory it lies in is read is not known"),)
+        where = " and ".join(verdict.unread) or "a memory it lies in"
+        rows = (("decode", "not predicted", f"how fast {where} is read is not known: --measure times it"),)
     if any(rate.calibrated for rate in verdict.rates):
         how = "predicted from answers timed on this machine; one request alone"
     else:

@@ -35,12 +35,13 @@ def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make, cpu: Cp
 
 
 def least_s(model: Model, purpose: Purpose, lessons: Lessons) -> Seconds | None:
-    """What the usual requests take with the better order of weights; None where nothing of the kind was timed."""
-    took = [_takes(model, purpose, lessons, repack=order) for order in (True, False)]
+    """What the usual requests take in the better order of weights and place; None if nothing of the kind was timed."""
+    paces = [pace for pace in lessons.paces if pace.type == main_type(model)]
+    took = [usual_s(model, pace, purpose) for pace in paces]
     return min((seconds for seconds in took if seconds is not None), default=None)
 
 
 def _takes(model: Model, purpose: Purpose, lessons: Lessons, *, repack: bool) -> Seconds | None:
-    """Seconds of the purpose's usual requests; None if nothing of the kind was timed in that order of weights."""
+    """The same in main memory, in one order of weights."""
     pace = lessons.pace(main_type(model), repack=repack)
     return usual_s(model, pace, purpose) if pace is not None else None

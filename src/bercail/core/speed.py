@@ -13,7 +13,7 @@ from bercail.core.budget import Case
 from bercail.core.engine import EngineSettings
 from bercail.core.lessons import Pace
 from bercail.core.machine import Machine
-from bercail.core.pace import chosen_share, decode_s, kept_bytes, main_type, prefill_s
+from bercail.core.pace import chosen_share, decode_s, kept_bytes, lies_on, main_type, prefill_s
 from bercail.core.split import Split, weigh
 from bercail.core.units import Seconds, Tokens
 
@@ -72,8 +72,20 @@ def prefill_rates(case: Case, settings: EngineSettings) -> tuple[Rate, ...]:
 
 
 def _pace(case: Case, settings: EngineSettings) -> Pace | None:
-    """That of the model's type on this machine; there is none for GPUs yet."""
-    return None if case.gpus else case.lessons.pace(main_type(case.model), repack=settings.repack)
+    """That of the model's type on this machine, all of it where the plan puts it; None if none was timed so."""
+    place = lies_on(case.gpus, settings, case.model.shape.layers)
+    if place is None:
+        return None
+    return case.lessons.pace(main_type(case.model), repack=settings.repack, place=place)
+
+
+def unread(machine: Machine, case: Case, settings: EngineSettings) -> tuple[str, ...]:
+    """The memories that a token is read from and whose speed is not known, by their names."""
+    host, *gpus = _read_bytes(case, settings, 0)
+    found = ("main memory",) if host and not machine.memory.bandwidth_bytes_per_s else ()
+    return found + tuple(
+        gpu.name for size, gpu in zip(gpus, machine.gpus, strict=True) if size and not gpu.bandwidth_bytes_per_s
+    )
 
 
 def _timed(depth: Tokens, seconds: Seconds, pace: Pace) -> Rate:

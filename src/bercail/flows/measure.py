@@ -16,8 +16,7 @@ from bercail.core.landing import compare
 from bercail.core.lessons import Pace
 from bercail.core.model import FoundModel
 from bercail.core.options import purpose_of
-from bercail.core.pace import NOISY, Joint, Timing, pace_of, with_joint
-from bercail.core.split import Split
+from bercail.core.pace import NOISY, Joint, Timing, lies_on, pace_of, with_joint
 from bercail.core.units import Bytes, Seconds, Tokens
 from bercail.flows.inspect import allotted, resolve, what_is_meant
 from bercail.flows.lessons import keep, recall
@@ -86,11 +85,12 @@ def remember(house: House, timed: Timed, tell: Callable[[news.News], None]) -> N
         text = f"timed on {cpus_text(cores)} alone, so nothing is kept: plans would take it for all of them"
         tell(news.Warned(text=text))
         return
-    on_gpus = sum(prepared.plan.settings.layer_split)
-    if on_gpus and prepared.plan.settings.split_mode != Split.TENSOR and on_gpus < prepared.model.shape.layers:
-        tell(news.Warned(text=f"{on_gpus} layers were on GPUs and the others not, so nothing is kept"))
+    settings, layers = prepared.plan.settings, prepared.model.shape.layers
+    place = lies_on(prepared.machine.gpus, settings, layers)
+    if place is None:
+        tell(news.Warned(text=f"{sum(settings.layer_split)} of {layers} layers were on GPUs, so nothing is kept"))
         return
-    lessons = recall(house, prepared.machine, prepared.engine).with_pace(timed.pace)
+    lessons = recall(house, prepared.machine, prepared.engine).with_pace(replace(timed.pace, place=place))
     keep(house, prepared.machine, prepared.engine, lessons, tell)
 
 
