@@ -35,7 +35,7 @@ from bercail.engines import (
     without_gpus,
 )
 from bercail.flows import around, chosen
-from bercail.ports import Configurations, Engine, House, Prober
+from bercail.ports import Configurations, Engine, House, ModelReader, Prober
 from bercail.probes import LocalProber
 from bercail.readers import Readers
 from bercail.store import (
@@ -102,7 +102,7 @@ def build_house(
     return House(
         settings=settings,
         prober=LocalProber(),
-        reader=Readers(environment, home, Path.cwd(), demo_path(), paths.cache / "headers"),
+        reader=_reader(environment, home, paths),
         engines=_engines(paths, settings, workshop, environment, log),
         commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal, hear=log.add),
         workshop=workshop,
@@ -129,6 +129,17 @@ def build_configurations() -> Configurations:
 def build_prober() -> Prober:
     """What looks at this machine, for the same commands."""
     return LocalProber()
+
+
+def build_reader() -> ModelReader:
+    """What reads models, likewise."""
+    environment, home = os.environ, Path.home()
+    paths = find_paths(environment, home=home, system=platform.system(), user_id=_user_id())
+    return _reader(environment, home, paths)
+
+
+def _reader(environment: Mapping[str, str], home: Path, paths: Paths) -> ModelReader:
+    return Readers(environment, home, Path.cwd(), demo_path(), paths.cache / "headers")
 
 
 def _engines(

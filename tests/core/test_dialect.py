@@ -33,6 +33,11 @@ def test_anthropic_kinds_follow_the_status(status: int, kind: str) -> None:
     assert body["error"] == {"type": kind, "message": "x"}
 
 
+def test_what_would_fail_again_is_not_called_overloaded() -> None:
+    error = ApiError(status=503, message="needs 8 GiB", final=True)
+    assert error_body(error, Form.ANTHROPIC)["error"]["type"] == "api_error"  # type: ignore[index] # an object
+
+
 def test_a_prompt_over_the_context_is_told_in_the_sentence_that_agents_match() -> None:
     assert error_body(LONG, Form.ANTHROPIC)["error"] == {
         "type": "invalid_request_error", "message": "prompt is too long: 3000 tokens > 2048 maximum",

@@ -8,14 +8,16 @@ import pytest
 from bercail.core.config_document import config_document
 from bercail.core.config_report import config_line, config_sections, cores_sections, later_sections
 from bercail.core.configuration import Configuration, Loaded
-from bercail.core.errors import SettingsError
+from bercail.core.errors import ReadError, SettingsError
+from bercail.core.model import Findings
 from bercail.core.options import Settings
 from bercail.core.report import Section
 from bercail.core.tree import Note, NoteKind, Texts
 from bercail.flows import check_configuration
 from bercail.store.contents import read_all
 from bercail.store.settings import apply
-from fakes.house import FakeProber
+from fakes.house import FakeProber, FakeReader
+from fakes.models import a_found, a_model
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def table(sections: tuple[Section, ...], title: str) -> tuple[tuple[str, ...], .
 
 def test_a_good_configuration_is_told_with_what_is_missing() -> None:
     files = FakeFiles(text=TEXT, programs=("llama-server",))
-    checked = check_configuration(files, FakeProber(), "c.yaml")
+    checked = check_configuration(files, FakeProber(), FakeReader(), "c.yaml")
     assert checked.wrong is None
     assert checked.configuration is not None
     assert checked.missing == (
@@ -104,8 +106,8 @@ def test_a_good_configuration_is_told_with_what_is_missing() -> None:
 
 def test_nothing_is_missing_where_all_is_there() -> None:
     files = FakeFiles(text=TEXT, files=("./a.gguf", "/b.gguf"), programs=("llama-server",))
-    assert check_configuration(files, FakeProber(), "c.yaml").missing == ()
-    assert check_configuration(FakeFiles(text=TEXT), FakeProber(), "c.yaml").missing[1].text == (
+    assert check_configuration(files, FakeProber(), FakeReader(), "c.yaml").missing == ()
+    assert check_configuration(FakeFiles(text=TEXT), FakeProber(), FakeReader(), "c.yaml").missing[1].text == (
         "models.b: there is no program llama-server"
     )
 
@@ -118,11 +120,11 @@ def test_who_may_be_beside_whom_is_told() -> None:
         ("groups: {g: {members: [b]}}\nunknown: 1\n", ["(default)", "g"]),
         ("matrix: {sets: {s: a, t: a}}\n", ["s, t", "alone"]),
     ):
-        checked = check_configuration(FakeFiles(text=swap + text), FakeProber(), "c.yaml")
+        checked = check_configuration(FakeFiles(text=swap + text), FakeProber(), FakeReader(), "c.yaml")
         assert checked.configuration is not None
         sections = config_sections(checked.configuration, ())
         assert [row[4] for row in table(sections, "Models")] == expected
-    checked = check_configuration(FakeFiles(text=one + "unknown: 1\n"), FakeProber(), "c.yaml")
+    checked = check_configuration(FakeFiles(text=one + "unknown: 1\n"), FakeProber(), FakeReader(), "c.yaml")
     assert checked.configuration is not None
     assert table(config_sections(checked.configuration, ()), "Read otherwise, or not at all") == (
         ("3", "unknown key 'unknown' is ignored"),
@@ -132,7 +134,7 @@ def test_who_may_be_beside_whom_is_told() -> None:
 
 def test_what_a_reload_would_not_take_is_told_beforehand() -> None:
     text = "server: {port: 1}\nengine: {context: 4k, slots: }\nlogLevel: warn\nlogToStdout: proxy\nmodels: {}\n"
-    checked = check_configuration(FakeFiles(text=text), FakeProber(), "c.yaml")
+    checked = check_configuration(FakeFiles(text=text), FakeProber(), FakeReader(), "c.yaml")
     assert checked.later == ("server.port", "engine.context", "logLevel"), "and nothing that is as it would be anyway"
     (section,) = later_sections(checked.later)
     assert section.rows == (("server.port",), ("engine.context",), ("logLevel",))
@@ -142,7 +144,7 @@ def test_what_a_reload_would_not_take_is_told_beforehand() -> None:
 
 
 def test_a_wrong_configuration_is_told_as_such() -> None:
-    checked = check_configuration(FakeFiles(text="server: {}\nmodel: {}\n"), FakeProber(), "c.yaml")
+    checked = check_configuration(FakeFiles(text="server: {}\nmodel: {}\n"), FakeProber(), FakeReader(), "c.yaml")
     assert checked.configuration is None
     assert checked.wrong is not None
     assert checked.wrong.message == "c.yaml, line 2: unknown setting 'model'"
@@ -162,6 +164,7 @@ def test_a_wrong_configuration_is_told_as_such() -> None:
         "preload": (),
         "notes": [],
         "missing": [],
+        "refused": [],
         "later": (),
         "cores": {},
     }
@@ -169,11 +172,11 @@ def test_a_wrong_configuration_is_told_as_such() -> None:
 
 def test_a_file_that_cannot_be_read_is_no_verdict() -> None:
     with pytest.raises(SettingsError, match="does not exist"):
-        check_configuration(FakeFiles(text=""), FakeProber(), "c.yaml")
+        check_configuration(FakeFiles(text=""), FakeProber(), FakeReader(), "c.yaml")
 
 
 def test_the_document_says_all_of_it() -> None:
-    checked = check_configuration(FakeFiles(text=TEXT), FakeProber(), "c.yaml")
+    checked = check_configuration(FakeFiles(text=TEXT), FakeProber(), FakeReader(), "c.yaml")
     found = config_document("c.yaml", checked.configuration, checked.wrong, checked.missing)
     assert found["dialect"] == "bercail"
     shared = {"ttl_s": None, "keep": "normal", "priority": 0, "groups": ()}
@@ -223,7 +226,7 @@ models:
 
 
 def test_who_gets_which_cores_of_this_machine_is_told() -> None:
-    checked = check_configuration(FakeFiles(text=CORES), FakeProber(), "c.yaml")
+    checked = check_configuration(FakeFiles(text=CORES), FakeProber(), FakeReader(), "c.yaml")
     assert checked.configuration is not None
     sections = cores_sections(checked.shares, checked.at_odds)
     assert table(sections, "Cores of this machine") == (
@@ -236,11 +239,36 @@ def test_who_gets_which_cores_of_this_machine_is_told() -> None:
     because = "auto: 1 core; b, c may be in memory beside it and have others"
     assert document["cores"]["a"] == {"cpus": (6,), "node": None, "because": because, "refusal": None}  # type: ignore[index, call-overload]
     full = CORES.replace("0-5", "0-6")
-    checked = check_configuration(FakeFiles(text=full), FakeProber(), "c.yaml")
+    checked = check_configuration(FakeFiles(text=full), FakeProber(), FakeReader(), "c.yaml")
     assert [row[0] for row in table(cores_sections(checked.shares, checked.at_odds), "Cores of this machine")] == ["a"]
     assert checked.at_odds[0].startswith("b: cores auto: a, b need 2 shares")
 
 
 def test_where_nobody_asks_for_a_share_nothing_is_said_of_cores() -> None:
-    checked = check_configuration(FakeFiles(text=TEXT), FakeProber(), "c.yaml")
+    checked = check_configuration(FakeFiles(text=TEXT), FakeProber(), FakeReader(), "c.yaml")
     assert (checked.shares, cores_sections(checked.shares, checked.at_odds)) == ({}, ())
+
+
+def test_a_context_beyond_the_models_own_and_a_damaged_model_are_wrong() -> None:
+    text = "engine: {context: 9000}\nmodels:\n  a: {model: ./a.gguf, context: 10000}\n"
+    text += "  b: {model: ./a.gguf, context: 1k}\n  c: {model: ./a.gguf}\n  d: {model: ./bad.gguf}\n"
+    reader = FakeReader()
+    for path in ("./a.gguf", "./bad.gguf"):
+        reader.by_path[path] = Findings(models=(a_found(path),), looked=())
+    reader.models[a_found("./a.gguf").path] = a_model("a")
+    reader.refusals[a_found("./bad.gguf").path] = ReadError("cut short", path="./bad.gguf")
+    files = FakeFiles(text=text, files=("./a.gguf", "./bad.gguf"))
+    checked = check_configuration(files, FakeProber(), reader, "c.yaml")
+    assert checked.configuration is not None
+    assert checked.is_wrong
+    rows = (
+        ("3", "models.a: context 10,000 is more than the 8,192 tokens the model was made for"),
+        ("5", "models.c: context 9,000 is more than the 8,192 tokens the model was made for"),
+        ("6", "models.d: ./bad.gguf: cut short"),
+    )
+    sections = config_sections(checked.configuration, checked.missing)
+    assert table(sections, "Cannot be served") == rows
+    assert table(sections, "Not on this machine") == ()
+    document = config_document("c.yaml", checked.configuration, None, checked.missing)
+    assert document["missing"] == []
+    assert document["refused"] == [{"line": int(line), "kind": "refused", "text": text} for line, text in rows]

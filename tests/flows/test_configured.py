@@ -131,10 +131,17 @@ def test_a_model_tells_the_context_it_is_to_be_started_with_before_and_after_it_
     run(whole)
 
 
-def test_a_context_beyond_the_models_own_is_not_promised() -> None:
+def test_a_context_beyond_the_models_own_is_not_promised_and_told_at_the_start() -> None:
     async def story(scene: Scene) -> None:
         await scene.supervisor.read_headers()
-        assert scene.supervisor.find("a").usable_context_tokens == 8192
+        seen = scene.supervisor.find("a")
+        assert seen.usable_context_tokens == 8192
+        assert seen.phase is Phase.FAILED
+        assert seen.error == "context 100,000 is more than the 8,192 tokens the model was made for"
+        assert news.LoadFailed(model_id="a", error=seen.error) in scene.told, "before anybody asks for it"
+        with pytest.raises(RefusedError) as caught:
+            await scene.supervisor.lease("a")
+        assert caught.value.code == "cannot_be_had"
 
     play(story, a_file("a", wishes={"context": 100_000}))
 

@@ -188,11 +188,15 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     fakes.settings = Settings(engine=EngineOptions(context=9000))
     with pytest.raises(RefusedError) as caught:
         do(fakes)
-    assert caught.value.code == "does_not_fit"
+    assert caught.value.code == "cannot_be_had", "and no memory would change that"
     assert "context 8,192 fits" in caught.value.hint
     fakes.prober.machine = a_machine(0)
     with pytest.raises(RefusedError, match="more than the 8,192 tokens"):
         do(fakes)
+    fakes.settings = Settings()
+    with pytest.raises(RefusedError) as caught:
+        do(fakes)
+    assert caught.value.code == "does_not_fit"
 
 
 def test_a_vocabulary_that_would_abort_the_engine_is_refused() -> None:

@@ -132,6 +132,7 @@ def test_completions_stay_when_chat_is_disabled() -> None:
     ("refusal", "status", "code", "headers"),
     [
         (RefusedError("needs 8 GiB, 4 are free", hint="q4"), 503, "does_not_fit", {"x-should-retry": "false"}),
+        (RefusedError("context 9", code="cannot_be_had"), 422, "cannot_be_had", {}),
         (ReadError("bad magic", path="m.gguf"), 503, "unreadable_model", {"x-should-retry": "false"}),
         (EngineError("it died", log_tail=("a", "b")), 503, "engine", {"retry-after": "2"}),
         (StoppingError("going down"), 503, "stopping", {"retry-after": "5"}),

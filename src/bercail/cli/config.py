@@ -9,7 +9,7 @@ from bercail.core.config_document import config_document
 from bercail.core.config_report import config_line, config_sections, cores_sections, later_sections
 from bercail.core.config_schema import configuration_schema
 from bercail.flows import check_configuration
-from bercail.wiring import build_configurations, build_prober
+from bercail.wiring import build_configurations, build_prober, build_reader
 
 
 @click.group("config")
@@ -23,9 +23,10 @@ def command() -> None:
 def check(file: str, *, as_json: bool) -> int:
     """Say what FILE declares, what of it is ignored, what is wrong with it, and what is not on this machine.
 
-    Exit status 1 if something is wrong. What is missing here is told, and is not wrong.
+    Exit status 1 if something is wrong, or a model cannot be served as it is declared. What is missing here is told,
+    and is not wrong.
     """
-    checked = check_configuration(build_configurations(), build_prober(), file)
+    checked = check_configuration(build_configurations(), build_prober(), build_reader(), file)
     if as_json:
         show_json(
             config_document(file, checked.configuration, checked.wrong, checked.missing, checked.shares, checked.later)
@@ -39,7 +40,7 @@ def check(file: str, *, as_json: bool) -> int:
         if sections := (*sections, *more):
             show("")
             show_sections(sections)
-    return 0 if checked.wrong is None else 1
+    return 1 if checked.is_wrong else 0
 
 
 @command.command("schema")

@@ -9,7 +9,7 @@ from bercail.core.configuration import Configuration
 from bercail.core.declared import Declared, ModelFile
 from bercail.core.document import Json, error_document
 from bercail.core.errors import BercailError
-from bercail.core.tree import Note
+from bercail.core.tree import Note, NoteKind
 
 
 def config_document(
@@ -34,7 +34,8 @@ def config_document(
         "profiles": {profile.id: dict(profile.pins) for profile in found.profiles},
         "preload": found.preload,
         "notes": [_note(note) for note in found.notes],
-        "missing": [_note(note) for note in missing],
+        "missing": [_note(note) for note in missing if note.kind is not NoteKind.REFUSED],
+        "refused": [_note(note) for note in missing if note.kind is NoteKind.REFUSED],
         "later": tuple(later),
         "cores": {name: _share(share) for name, share in (shares or {}).items()},
     }

@@ -11,7 +11,7 @@ from bercail.core.declared import Declared, ModelFile
 from bercail.core.groups import Groups
 from bercail.core.matrix import models_of
 from bercail.core.report import Section
-from bercail.core.tree import Note
+from bercail.core.tree import Note, NoteKind
 from bercail.core.unserved import unserved
 
 
@@ -35,9 +35,14 @@ def config_sections(configuration: Configuration, missing: Sequence[Note]) -> tu
             header=("name", "command line, or file and wishes"),
         ),
         Section(title="Other names", rows=tuple(_name_rows(configuration)), header=("name", "kind", "leads to")),
-        Section(title="Read otherwise, or not at all", rows=_note_rows(configuration.notes), header=("line", "what")),
+        Section(
+            title="Read otherwise, or not at all",
+            rows=_note_rows(configuration.notes, refused=False),
+            header=("line", "what"),
+        ),
         Section(title="Not done yet", rows=tuple((text,) for text in unserved(configuration)), header=("what",)),
-        Section(title="Not on this machine", rows=_note_rows(missing), header=("line", "what")),
+        Section(title="Not on this machine", rows=_note_rows(missing, refused=False), header=("line", "what")),
+        Section(title="Cannot be served", rows=_note_rows(missing, refused=True), header=("line", "what")),
     )
     return tuple(section for section in sections if section.rows)
 
@@ -113,5 +118,6 @@ def _name_rows(configuration: Configuration) -> Iterator[tuple[str, ...]]:
         yield peer.id, "peer", f"{peer.url}: {', '.join(peer.models)}"
 
 
-def _note_rows(notes: Sequence[Note]) -> tuple[tuple[str, ...], ...]:
-    return tuple((str(note.line), note.text) for note in notes)
+def _note_rows(notes: Sequence[Note], *, refused: bool) -> tuple[tuple[str, ...], ...]:
+    told = (note for note in notes if (note.kind is NoteKind.REFUSED) is refused)
+    return tuple((str(note.line), note.text) for note in told)

@@ -30,14 +30,17 @@ def error_body(error: ApiError, form: Form) -> Json:
     """The body of an answer that is an error."""
     match form:
         case Form.ANTHROPIC:
-            return {"type": "error", "error": {"type": _anthropic_kind(error.status), "message": _wording(error)}}
+            return {"type": "error", "error": {"type": _anthropic_kind(error), "message": _wording(error)}}
         case Form.OLLAMA:
             return {"error": error.message}
         case _:
             return error.body()
 
 
-def _anthropic_kind(status: int) -> str:
+def _anthropic_kind(error: ApiError) -> str:
+    status = error.status
+    if error.final and status == 503:
+        return "api_error"  # what is overloaded is asked again and again
     return _ANTHROPIC_KINDS.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
 
 

@@ -15,6 +15,9 @@
     `- StoppingError        the server is going down                            exit 3
 """
 
+CANNOT_BE_HAD = "cannot_be_had"
+"""The code of a refusal that no waiting and no memory would change."""
+
 
 class BercailError(Exception):
     """Anything Bercail refuses or fails to do.

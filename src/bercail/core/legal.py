@@ -8,7 +8,7 @@ from bercail.core.model import Model, Role, Shape
 from bercail.core.options import EngineOptions
 from bercail.core.quant import TENSOR_TYPES_BY_NAME
 from bercail.core.split import REFUSING, Split
-from bercail.core.units import format_tokens
+from bercail.core.units import Tokens, format_tokens
 
 MOST_OTHER_TOKENS = 128
 """By so many tokens the vocabulary of a draft model may be larger or smaller (llama.cpp b11549)."""
@@ -24,9 +24,8 @@ def illegal(case: Case, settings: EngineSettings) -> str:
         return (
             f"--no-kv-unified and --slots {settings.slots} contradict each other: texts at once would be pooled in part"
         )
-    asked, own = settings.slot_context_tokens, model.context_length
-    if asked > own:
-        return f"context {format_tokens(asked)} is more than the {format_tokens(own)} tokens the model was made for"
+    if refused := beyond_its_own(model, settings.slot_context_tokens):
+        return refused
     if shape.mla_compressed and settings.kv_type_k != settings.kv_type_v:
         return "this model keeps keys and values together: kv_type_k and kv_type_v must be equal"
     if TENSOR_TYPES_BY_NAME[settings.kv_type_v].block_weights > 1 and not settings.flash_attention:
@@ -37,6 +36,14 @@ def illegal(case: Case, settings: EngineSettings) -> str:
         if width % TENSOR_TYPES_BY_NAME[kind].block_weights:
             return f"heads of {width} values do not fill the blocks of {kind}: use f16"
     return ""
+
+
+def beyond_its_own(model: Model, context: Tokens | None) -> str:
+    """Why a context of so many tokens per slot cannot be had with any memory, or empty; None asks for none."""
+    own = model.context_length
+    if context is None or context <= own:
+        return ""
+    return f"context {format_tokens(context)} is more than the {format_tokens(own)} tokens the model was made for"
 
 
 def _cached_widths(shape: Shape, settings: EngineSettings) -> tuple[tuple[str, int], ...]:

@@ -74,6 +74,7 @@ class NoFit:
         settings: what was tried; its memory is in ``devices``.
         alternatives: the nearest things that do fit.
         contradiction: the wish cannot be had with any memory: two parts of it, or it and the machine, contradict.
+        illegal: the engine would refuse it with any memory.
     """
 
     model_id: str
@@ -85,6 +86,7 @@ class NoFit:
     reasons: tuple[Reason, ...]
     alternatives: tuple[Alternative, ...] = ()
     contradiction: bool = False
+    illegal: bool = False
 
 
 Verdict: TypeAlias = Fits | NoFit
@@ -174,7 +176,7 @@ def _decided(
     if why := place.refusal or at_odds(machine, model, wish) or untold:  # nothing is near to what contradicts itself
         return replace(_refuse(asked, settings, asked.fixed(settings), why), alternatives=(), contradiction=True)
     if why := illegal(case, settings):
-        return _beyond(asked, settings, _refuse(asked, settings, asked.fixed(settings), why))
+        return replace(_beyond(asked, settings, _refuse(asked, settings, asked.fixed(settings), why)), illegal=True)
     settings = where_it_fits(case, settings, wish)
     if not case.fits(settings):
         return _no_room(asked, settings)

@@ -115,6 +115,7 @@ class NoteKind(StrEnum):
     IGNORED = "ignored"
     CHANGED = "changed"
     WARNING = "warning"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

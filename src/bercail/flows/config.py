@@ -7,12 +7,15 @@ from bercail.core.allotment import Allotment, allot
 from bercail.core.claims import allotment_problems, claims_of, meeting
 from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration, Loaded
-from bercail.core.declared import Declared
-from bercail.core.errors import SettingsError
+from bercail.core.declared import Declared, ModelFile
+from bercail.core.errors import NotFoundError, ReadError, SettingsError
 from bercail.core.later import set_for_later
+from bercail.core.legal import beyond_its_own
 from bercail.core.needed import files_of, program_of
+from bercail.core.options import Settings
 from bercail.core.tree import Note, NoteKind
-from bercail.ports import Configurations, Prober
+from bercail.flows.inspect import resolve
+from bercail.ports import Configurations, ModelReader, Prober
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +25,8 @@ class Checked:
     Attributes:
         configuration: None where something is wrong.
         wrong: what is; None where nothing is.
-        missing: programs and files that are not on this machine, with the line of their model.
+        missing: programs and files that are not on this machine, and models on it that cannot be served as they are
+            declared, with the line of each.
         shares: of this machine's cores, of the models that ask for one.
         at_odds: what is wrong with those, in words.
         later: keys that it sets and that count from the next start alone, whatever a reload reads.
@@ -36,8 +40,13 @@ class Checked:
     at_odds: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something in it must be changed before all of it can be served."""
+        return self.wrong is not None or any(note.kind is NoteKind.REFUSED for note in self.missing)
 
-def check(files: Configurations, prober: Prober, file: str) -> Checked:
+
+def check(files: Configurations, prober: Prober, reader: ModelReader, file: str) -> Checked:
     """What a configuration says, what it needs that is not here, and who gets which cores of this machine.
 
     Raises:
@@ -48,8 +57,12 @@ def check(files: Configurations, prober: Prober, file: str) -> Checked:
         configuration = files.read(texts)
     except SettingsError as error:
         return Checked(file=file, wrong=error)
-    missing = tuple(note for model in configuration.models for note in _missing(files, model, file))
     settings = files.settings(texts)
+    missing = tuple(
+        note
+        for model in configuration.models
+        for note in (*_missing(files, model, file), *_refused(reader, model, settings))
+    )
     found = Checked(
         file=file, configuration=configuration, missing=missing,
         later=set_for_later(Loaded(settings=settings, configuration=configuration)),
@@ -69,6 +82,24 @@ def _missing(files: Configurations, model: Declared, file: str) -> Iterator[Note
     for path in files_of(model):
         if not files.has_file(path, file):
             yield _warning(model, f"there is no file {path}")
+
+
+def _refused(reader: ModelReader, model: Declared, settings: Settings) -> Iterator[Note]:
+    """Why a model that is here cannot be served as it is declared, as far as its header tells."""
+    source = model.source
+    if not isinstance(source, ModelFile):
+        return
+    try:
+        found = resolve(reader, source.path, settings.library.folders)
+        header = reader.read(found.path, projector=found.projector)
+    except ReadError as error:
+        if error.code != "no_such_file":  # which is told as missing
+            yield Note(line=model.line, kind=NoteKind.REFUSED, text=f"models.{model.id}: {error}")
+        return
+    except NotFoundError:
+        return  # it may be there when it is served
+    if why := beyond_its_own(header, source.wish(settings.engine).context):
+        yield Note(line=model.line, kind=NoteKind.REFUSED, text=f"models.{model.id}: {why}")
 
 
 def _warning(model: Declared, text: str) -> Note:

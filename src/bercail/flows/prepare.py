@@ -9,7 +9,7 @@ from bercail.core import news
 from bercail.core.allotment import Allotment
 from bercail.core.begin import embeds
 from bercail.core.engine import Make
-from bercail.core.errors import EngineError, ReadError, RefusedError, StoreError
+from bercail.core.errors import CANNOT_BE_HAD, EngineError, ReadError, RefusedError, StoreError
 from bercail.core.launch import PLAIN_TEMPLATE, LaunchSpec, TemplateVerdict
 from bercail.core.lessons import Lessons
 from bercail.core.machine import Machine
@@ -91,7 +91,8 @@ async def prepare(
     wish, choice = house.settings.engine, found_engine.choice
     verdict = decide(planned_for, model, wish, engine=choice, lessons=lessons, allotment=allotment)
     if isinstance(verdict, NoFit):
-        raise RefusedError(verdict.why, hint=no_fit_hint(verdict))
+        never = verdict.contradiction or verdict.illegal
+        raise RefusedError(verdict.why, hint=no_fit_hint(verdict), code=CANNOT_BE_HAD if never else "")
     for text in not_as_asked(verdict.settings, wish):
         tell(news.Warned(text=f"{found.id}: {text}"))
     spec = LaunchSpec(

@@ -13,6 +13,7 @@ from bercail.core.configuration import Configuration, Loaded, Profiles, Rule, Se
 from bercail.core.declared import Keep as Keeping
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
 from bercail.core.later import later
+from bercail.core.legal import beyond_its_own
 from bercail.core.model import Findings
 from bercail.core.need import Policy, nobody_leaves
 from bercail.core.report import nowhere_lines
@@ -269,6 +270,7 @@ class Supervisor:
         reloaded = news.Reloaded(changed=tuple(changed), added=tuple(added), gone=gone, later=waiting)
         self._tell(reloaded)
         await self.welcome()
+        await self.read_headers()
         return reloaded
 
     def _introduce(self, configuration: Configuration, reload: frozenset[str]) -> None:
@@ -288,6 +290,10 @@ class Supervisor:
                     entry.model = await read(self._house, entry.found)
                 except BercailError as error:
                     entry.error = str(error)
+                    continue
+                if refused := beyond_its_own(entry.model, entry.wish(self._house.settings.engine).context):
+                    entry.error = refused
+                    self._tell(news.LoadFailed(model_id=entry.id, error=refused))
 
     async def close(self) -> None:
         """Stop all engines and refuse whoever waits."""

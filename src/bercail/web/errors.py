@@ -5,6 +5,7 @@ from msgspec import json
 from bercail.core.chat import ApiError, Endpoint, error_from
 from bercail.core.dialect import Form, error_body, error_event
 from bercail.core.errors import (
+    CANNOT_BE_HAD,
     BercailError,
     BusyError,
     EngineError,
@@ -53,6 +54,8 @@ def api_error(error: BercailError, *, started: bool) -> ApiError:
             return error_from(error, 503, retry_after_s=STOPPING_RETRY_S)
         case BusyError(status=status, retry_after_s=retry_after_s):
             return error_from(error, status, retry_after_s=retry_after_s)
+        case RefusedError(code=code) if code == CANNOT_BE_HAD:
+            return error_from(error, 422)
         case RefusedError() | ReadError():
             return error_from(error, 503, final=True)
         case EngineError(code="engine_timeout"):
