@@ -125,6 +125,39 @@ def test_the_middle_of_a_stream_wakes_no_task(path: str) -> None:
     assert not any(b'"f"' in piece for piece in with_call.pushed)
 
 
+@pytest.mark.parametrize("path", [MESSAGES, "/api/chat", "/api/generate"])
+@pytest.mark.parametrize("order", [("index", "finish_reason", "delta"), ("finish_reason", "index", "delta")])
+@pytest.mark.parametrize("first", [True, False])
+def test_words_are_the_same_whichever_way_they_go(path: str, order: tuple[str, ...], *, first: bool) -> None:
+    words = ['"', "\\", "\n", "\u00e4\N{EURO SIGN}", '"choices":[{"index":0', "data: x", "}]"]
+
+    def piece(word: str) -> bytes:
+        members: dict[str, object] = {"index": 0, "finish_reason": None, "delta": {"content": word}}
+        choices: dict[str, object] = {"choices": [{name: members[name] for name in order}]}
+        return b"data: " + packed(choices | {"id": "c"} if first else {"id": "c"} | choices) + b"\n\n"
+
+    pieces = [BEGIN, *map(piece, words), chunk("stop"), COUNTS, DONE]
+    asked = {"prompt": "x"} if path == "/api/generate" else {"messages": HELLO["messages"]}
+
+    def said(*, takes: bool) -> tuple[str, list[bytes]]:
+        client = Client(bench(*pieces).app, takes=lambda _: takes)
+
+        async def scene() -> None:
+            await client.post(path, {"model": "tiny", "stream": True} | asked)
+
+        run(scene)
+        if path == MESSAGES:
+            texts = [one["delta"]["text"] for one in told(client) if one["type"] == "content_block_delta"]
+        else:
+            lines = [json.loads(line) for line in client.body.splitlines()]
+            texts = [line["message"]["content"] if "message" in line else line["response"] for line in lines]
+        return "".join(texts), [piece for piece in client.pushed if piece]
+
+    quick, pushed = said(takes=True)
+    assert len(pushed) >= len(words) - 1
+    assert quick == said(takes=False)[0] == "".join(words)
+
+
 def test_what_cannot_be_told_breaks_off_also_in_the_middle() -> None:
     last = chunk("stop", said={"content": "x"})
     cut = chunk(said={"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{"}}]})

@@ -25,14 +25,15 @@ class Reply:
         model: the name that the answer goes by.
         stops: texts at which the client wants it to end.
         begun: its first event has been made.
+        index: of the block that has begun last, from 0.
     """
 
     model: str
     stops: tuple[str, ...] = ()
     begun: bool = False
+    index: int = -1
     _id: str = ""
     _open: str = ""
-    _index: int = -1
     _call: int = -1
     _finish: object = None
     _word: str = ""
@@ -98,12 +99,12 @@ class Reply:
         if self._open == kind and not new:
             return []
         made = [*self._begin(), *self._close()]
-        self._open, self._index = kind, self._index + 1
+        self._open, self.index = kind, self.index + 1
         block = block | {"signature": ""} if kind == "thinking" else block
-        return [*made, {"type": "content_block_start", "index": self._index, "content_block": block}]
+        return [*made, {"type": "content_block_start", "index": self.index, "content_block": block}]
 
     def _delta(self, kind: str, name: str, words: str) -> Json:
-        return {"type": "content_block_delta", "index": self._index, "delta": {"type": kind, name: words}}
+        return {"type": "content_block_delta", "index": self.index, "delta": {"type": kind, name: words}}
 
     def _begin(self) -> list[Json]:
         if self.begun:
@@ -119,7 +120,7 @@ class Reply:
             return []
         signed = [self._delta("signature_delta", "signature", "")] if self._open == "thinking" else []
         self._open = ""
-        return [*signed, {"type": "content_block_stop", "index": self._index}]
+        return [*signed, {"type": "content_block_stop", "index": self.index}]
 
     def end(self) -> list[Json]:
         """The last events: why it ended, and the counts."""
@@ -134,6 +135,11 @@ class Reply:
     def counts(self) -> Json:
         """The engine's own usage; empty if it told none."""
         return self._usage
+
+    @property
+    def is_talking(self) -> bool:
+        """It is in the middle of its text, to which words may be added."""
+        return self._open == "text"
 
     @property
     def is_finished(self) -> bool:

@@ -34,6 +34,10 @@ _COUNTER = Outgoing(target="/v1/chat/completions/input_tokens")
 _STREAM = b'"stream":true,"stream_options":{"include_usage":true}'
 _PROGRESS = b',"return_progress":true'
 _VERBOSE = b',"verbose":true'
+_DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
+)
 _decoder = json.Decoder(dict[str, object])
 _Way: TypeAlias = Callable[[Turn, Lease], Awaitable[None]]
 
@@ -115,7 +119,10 @@ class Messages:
                 record.first_piece(self._desk.clock())
             return said
 
-        said = await retold(turn, response, chunks, tell, last=lambda events: events.endswith(DONE))
+        def brief(words: bytes) -> bytes:
+            return _DELTA % (reply.index, words) if reply.is_talking else b""
+
+        said = await retold(turn, response, chunks, tell, brief=brief, last=lambda events: events.endswith(DONE))
         if not reply.is_finished:
             raise incomplete()
         if record.prefill_tokens is None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from msgspec import json
+from msgspec import Raw, json
 
 from bercail import __version__
 from bercail.core import access
@@ -147,7 +147,10 @@ class Ollama:
         def tell(events: bytes) -> bytes:
             return b"".join(_line(piece) for piece in self._pieces(turn, reply, events))
 
-        said = await retold(turn, response, chunks, tell, last=partial(_is_last, reply))
+        def brief(words: bytes) -> bytes:
+            return _line(reply.piece(_now(), Raw(words)))
+
+        said = await retold(turn, response, chunks, tell, brief=brief, last=partial(_is_last, reply))
         turn.record.read_timings(reply.counts())
         await turn.end_stream(said + _line(reply.end(_now(), self._desk.clock() - begun_s)))
         return None

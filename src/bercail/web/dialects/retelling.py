@@ -1,6 +1,7 @@
 """A stream of an engine's told in the words of a dialect, event by event, and what of a request was not done."""
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TypeAlias
@@ -19,12 +20,25 @@ NOTE = b"x-bercail-note"
 _NOTES_KEPT = 1000
 Tell: TypeAlias = Callable[[bytes], bytes]
 """Puts whole events of an engine into a client's words, b"" if they say nothing there."""
+Brief: TypeAlias = Callable[[bytes], bytes]
+"""Puts a few more words of an answer, a JSON string, into a client's; b"" if that takes more than words."""
+_WORDS = re.compile(
+    rb'data: \{[^\n]*"choices":\[\{(?:"index":0,"finish_reason":null|"finish_reason":null,"index":0),'
+    rb'"delta":\{"content":("(?:[^"\\]|\\.)+")\}\}\][^\n]*\n\n'
+)
+"""A piece as llama.cpp and our workers write nearly all of them; inside a JSON string its quotes would be escaped."""
 _APART = (b'"error"', b'"tool_calls"', b'"prompt_progress"')
 """Members of events that are not merely a few more words of an answer."""
 
 
 async def retold(
-    turn: Turn, response: UpstreamResponse, chunks: AsyncIterator[bytes], tell: Tell, *, last: Callable[[bytes], bool]
+    turn: Turn,
+    response: UpstreamResponse,
+    chunks: AsyncIterator[bytes],
+    tell: Tell,
+    *,
+    brief: Brief,
+    last: Callable[[bytes], bool],
 ) -> bytes:
     """Tell a stream to a client up to its last events; what these say is given back, for more follows it.
 
@@ -35,6 +49,7 @@ async def retold(
         response: the engine's.
         chunks: of it.
         tell: puts events into the client's words.
+        brief: does so with the words of a piece that holds nothing else, without reading it as JSON.
         last: whether events that were told are the last ones.
 
     Raises:
@@ -44,7 +59,7 @@ async def retold(
     splitter, record = Splitter(), turn.record
     if turn.stream is None:
         raise RuntimeError("a stream needs its reply before it begins")
-    forward = partial(_forward, splitter, turn.stream, turn, tell)
+    forward = partial(_forward, splitter, turn.stream, turn, (tell, brief))
     async for chunk in chunks:
         if record.ttft_s is None:
             record.read_progress(chunk)
@@ -59,16 +74,21 @@ async def retold(
     raise incomplete()
 
 
-def _forward(splitter: Splitter, stream: Stream, turn: Turn, tell: Tell, chunk: bytes) -> bool:
+def _forward(splitter: Splitter, stream: Stream, turn: Turn, ways: tuple[Tell, Brief], chunk: bytes) -> bool:
     """Tell a piece of a stream; False, and nothing has been told, if that takes more than a moment."""
     if not (splitter.is_empty and chunk.endswith(b"\n\n") and not chunk.endswith(DONE)):
         return False
     if any(sign in chunk for sign in _APART) or not stream.push(b""):
         return False
-    try:
-        said = tell(chunk)
-    except EngineError:
-        return False
+    tell, brief = ways
+    found = _WORDS.fullmatch(chunk)
+    if found and (said := brief(found[1])):
+        turn.record.pieces += 1
+    else:
+        try:
+            said = tell(chunk)
+        except EngineError:
+            return False
     if said:
         turn.record.response_bytes += len(said)
         stream.push(said)
