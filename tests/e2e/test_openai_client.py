@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -157,6 +157,12 @@ def test_a_model_started_for_embeddings_embeds(up: Callable[..., Any], tiny: Pat
         answer = made.embeddings.create(model="tiny", input=["Hello", "World"])
         assert [len(row.embedding) for row in answer.data] == [64, 64]
         assert answer.data[0].embedding != answer.data[1].embedding
+        own = made.embeddings.create(model="tiny", input="Hello", dimensions=64)
+        assert own.data[0].embedding == pytest.approx(answer.data[0].embedding, abs=1e-3)
+        forms: tuple[Literal["float", "base64"], ...] = ("float", "base64")
+        for form in forms:
+            with pytest.raises(openai.BadRequestError, match="makes vectors of 64 values"):
+                made.embeddings.create(model="tiny", input="Hello", dimensions=32, encoding_format=form)
         longer = made.embeddings.create(model="tiny", input="x " * 200)
         assert longer.usage.prompt_tokens > 256  # a whole text in one batch
         with pytest.raises(openai.BadRequestError):

@@ -47,6 +47,28 @@ def test_embeddings_pass_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b'{"data":[{"embedding":[0.5,0.5,0.5]}]}', 200),
+        (b'{"data":[{"embedding":[0.5,0.5,0.5,0.5]}]}', 400),
+        (b"[]", 200),
+        (b"no JSON", 200),
+    ],
+)
+def test_vectors_of_another_size_than_was_asked_for_are_refused(answer: bytes, status: int) -> None:
+    host = FakeHost(known=[served(capabilities=(Capability.EMBEDDINGS,))])
+    client = Bench(host, FakeUpstream(Scripted(pieces=[answer]))).post(
+        "/v1/embeddings", {"input": "x", "dimensions": 3}
+    )
+    assert client.status == status
+    if status == 200:
+        assert client.body == answer
+    else:
+        assert (client.error["param"], client.error["code"]) == ("dimensions", "dimensions_unsupported")
+    assert Bench(host).post("/v1/embeddings", {"input": "x", "dimensions": "3"}).error["param"] == "dimensions"
+
+
+@pytest.mark.parametrize(
     ("body", "code", "words"),
     [
         (b"", "invalid_json", "empty"),

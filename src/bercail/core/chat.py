@@ -41,6 +41,7 @@ class Ask:
         choices: answers per prompt (``n``).
         token_details: log probabilities are asked for, or reasoning in the old format: what a stream of the engine
             tells differs there from what its single answer tells, so the two cannot be exchanged.
+        dimensions: values that each embedding is to have; None is as many as the model makes.
         plain: its server is not known to be llama.cpp's: nothing is added that another might refuse.
     """
 
@@ -50,6 +51,7 @@ class Ask:
     wants_progress: bool = False
     choices: int = 1
     token_details: bool = False
+    dimensions: int | None = None
     plain: bool = False
 
     @property

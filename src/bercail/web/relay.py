@@ -13,6 +13,7 @@ from bercail.core.chat import Ask, Endpoint, Fold, Json, Way, engine_refusal
 from bercail.core.errors import EngineError
 from bercail.core.overflow import Overflow
 from bercail.core.units import Bytes, Seconds
+from bercail.core.vectors import other_size
 from bercail.ports import Lease, Upstream, UpstreamResponse
 from bercail.web.asgi import JSON, Headers
 from bercail.web.errors import ReplyError, api_error
@@ -117,6 +118,8 @@ class Relay:
         body = b"".join([chunk async for chunk in chunks])
         turn.record.ttft_s = self._clock() - begun_s
         turn.record.read_body(body, ask.choices)
+        if ask.endpoint is Endpoint.EMBEDDINGS and ask.dimensions is not None:
+            _check_size(body, ask.dimensions, turn.record.model)
         kind = next((value for name, value in response.headers if name == b"content-type"), JSON[1])
         await turn.whole(200, [(b"content-type", kind)], body)
 
@@ -208,6 +211,21 @@ def _forward(sieve: Sieve, stream: Stream, record: Record, chunk: bytes) -> bool
     record.response_bytes += len(chunk)
     record.read_events(chunk)
     return True
+
+
+def _check_size(body: bytes, dimensions: int, model: str) -> None:
+    """Refuse to hand on vectors of another size than was asked for.
+
+    Raises:
+        ReplyError: they have one.
+    """
+    try:
+        answer = json.decode(body)
+    except (DecodeError, UnicodeDecodeError):
+        return  # the client is to see it as it is
+    error = other_size(answer, dimensions, model) if isinstance(answer, dict) else None
+    if error is not None:
+        raise ReplyError(error)
 
 
 async def _drain(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:

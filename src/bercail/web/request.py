@@ -32,6 +32,7 @@ class _Peek(msgspec.Struct):
     logprobs: bool | int | None = None
     n_probs: int | float | None = None
     reasoning_format: str | None = None
+    dimensions: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Peek)
@@ -51,6 +52,7 @@ def peek(endpoint: Endpoint, body: bytes) -> Ask:
         wants_progress=bool(seen.return_progress),
         choices=int(seen.n) if seen.n and 1 <= seen.n <= 1024 else 1,
         token_details=bool(seen.logprobs or seen.n_probs or seen.reasoning_format == "deepseek-legacy"),
+        dimensions=seen.dimensions,
     )
 
 
