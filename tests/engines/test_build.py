@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,10 @@ from bercail.core.build import Build, Recipe, Target, compilers_at_once, named, 
 from bercail.core.errors import EngineError, RefusedError
 from bercail.core.launch import Progress
 from bercail.engines.llama_cpp import recipe as book
+from bercail.engines.llama_cpp.amendments import AMENDMENTS, Amendment, amended
 from bercail.engines.llama_cpp.build import Workshop
+from bercail.engines.llama_cpp.source import Pinned
+from bercail.store import find_paths
 from fakes.models import a_machine
 
 LISTS = """
@@ -71,11 +74,18 @@ class Bench:
         changes: Mapping[str, str] | None = None,
         environment: Mapping[str, str] = os.environ,
         trial: Path | None = None,
+        amendments: Sequence[Amendment] = (),
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.source, sha256 = archive(folder, changes or {})
         self.folder = folder / "engines"
-        self.workshop = Workshop(self.folder, environment, sha256=sha256, cuda_card=folder / "card", trial=trial)
+        self.workshop = Workshop(
+            self.folder,
+            environment,
+            pinned=Pinned(sha256=sha256, amendments=amendments),
+            cuda_card=folder / "card",
+            trial=trial,
+        )
         self.told: list[Progress] = []
 
     def build(self, recipe: Recipe = RECIPE) -> Build:
@@ -139,14 +149,45 @@ def test_a_build_that_runs_and_does_not_compute_is_not_sound(tmp_path: Path) -> 
     assert asyncio.run(again.verify(made)) == ("llama-bench with a small model ends with signal 4",)
 
 
+def test_the_release_that_is_built_is_the_one_that_the_changes_are_for() -> None:
+    here = find_paths(os.environ, home=Path.home(), system=platform.system(), user_id=None)
+    archive = here.cache / "engines" / book.ARCHIVE
+    if not archive.is_file():
+        pytest.skip(f"{book.ARCHIVE} was not fetched here (bercail engine build does)")
+    with tarfile.open(archive) as file:
+        read = {one.file: file.extractfile(book.SOURCE + one.file) for one in AMENDMENTS}
+        texts = {name: text.read().decode() for name, text in read.items() if text}
+    changed = amended(texts, AMENDMENTS)
+    assert all(one.after in changed[one.file] for one in AMENDMENTS)
+
+
+MENDED = Amendment(file="small.cpp", before="(b11549 )", after="(b11549)", reason="the version had a space too many")
+
+
 @needs_compiler
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="AMX is of x86-64")
-def test_tiles_are_set_up_from_all_of_their_64_bytes_whatever_the_compiler_believes(tmp_path: Path) -> None:
-    guarded = "#if defined(__GNUC__) && !defined(__clang__) && !defined(_tile_loadconfig)\n#error unguarded\n#endif\n"
-    lists = LISTS.replace("add_library(", "add_compile_options(-mamx-tile)\nadd_library(")
-    flags = {**os.environ, "CXXFLAGS": "-DOF_THE_USER"}
-    source = f"{guarded}#ifndef OF_THE_USER\n#error dropped\n#endif\n{SMALL}"
-    assert Bench(tmp_path, {"CMakeLists.txt": lists, "small.cpp": source}, flags).build().files
+def test_what_is_built_is_the_source_as_it_was_changed_and_its_record_says_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"small.cpp": SMALL.replace("11549 (b11549)", "11549 (b11549 )")}, amendments=(MENDED,))
+    made = bench.build()
+    assert made.amended == ("the version had a space too many",)
+    assert bench.workshop.builds() == (made,)
+    said = subprocess.run([Path(made.folder) / "llama-server"], capture_output=True, text=True, check=True).stdout
+    assert said == "version: 11549 (b11549)\n"
+
+
+@pytest.mark.parametrize("text", ["nothing of it", MENDED.before * 2])
+def test_a_source_that_is_another_one_is_not_changed_by_guess(text: str) -> None:
+    with pytest.raises(EngineError, match=r"small\.cpp holds what is to be changed there [02] times") as caught:
+        amended({MENDED.file: text}, (MENDED,))
+    assert caught.value.code == "other_source"
+
+
+@needs_compiler
+def test_a_source_that_cannot_be_changed_is_not_built(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, amendments=(MENDED,))
+    with pytest.raises(EngineError, match="0 times, not once"):
+        bench.build()
+    assert bench.workshop.builds() == ()
+    assert not list((bench.folder / "work").glob("*/source"))
 
 
 @needs_compiler

@@ -75,6 +75,8 @@ def build(
         return 0
     how = "was here already" if made.id in before else f"built in {made.took_s / 60:.1f} minutes"
     show(f"{made.id} {how}, {format_bytes(made.bytes)}: {made.folder}")
+    for change in made.amended:
+        show(f"changed in its source: {change}")
     return 0
 
 

@@ -45,6 +45,7 @@ class Build:
         id: engine, target and kind, and what else it depends on in eight digits.
         release: of the engine: ``b11549``.
         flags: it was configured with.
+        amended: what was changed in its source, a sentence each.
         compiler: that made it, in its own words.
         made_s: when, unix seconds.
         took_s: all of it, the download included.
@@ -63,6 +64,7 @@ class Build:
     folder: str
     bytes: Bytes
     files: Mapping[str, str] = field(default_factory=dict)
+    amended: tuple[str, ...] = ()
 
 
 def recipe_for(machine: Machine, target: Target, *, portable: bool) -> Recipe:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -24,7 +23,7 @@ from bercail.core.units import format_bytes
 from bercail.engines.llama_cpp import flags
 from bercail.engines.llama_cpp import recipe as book
 from bercail.engines.llama_cpp.server_flags import parse_version
-from bercail.engines.llama_cpp.source import KEPT_LINES, WORK, Place, Tell, archived, digest_of, unpacked
+from bercail.engines.llama_cpp.source import KEPT_LINES, PINNED, WORK, Pinned, Tell, archived, digest_of, unpacked
 from bercail.engines.process import ChildProcess, Command
 from bercail.engines.runtime import end
 
@@ -42,7 +41,7 @@ class Workshop:
         folder: Path,
         environment: Mapping[str, str],
         *,
-        sha256: str = book.SHA256,
+        pinned: Pinned = PINNED,
         cuda_card: Path = Path("/dev/nvidiactl"),
         trial: Path | None = None,
     ) -> None:
@@ -51,12 +50,12 @@ class Workshop:
         Args:
             folder: of the builds.
             environment: of compilers: ``PATH``, ``CXX``, ``PIP_INDEX_URL`` ...
-            sha256: that the archive of the source must have.
+            pinned: what the archive of the source must be, and what is changed in it.
             cuda_card: is there where an NVIDIA card is.
             trial: a small model that what was built has to compute with; None leaves that out.
         """
         self._folder = folder
-        self._sha256 = sha256
+        self._pinned = pinned
         self._cuda_card = cuda_card
         self._trial = trial
         scripts = str(Path(sys.executable).parent)  # where pip puts cmake and ninja
@@ -95,8 +94,8 @@ class Workshop:
             with _alone(work):
                 if made := _read(place / _RECORD):
                     return made
-                archive = await archived(Place(folder=self._folder, sha256=self._sha256), source, self._run, tell)
-                tree = await unpacked(archive, work, tell)
+                archive = await archived(self._pinned, self._folder, source, self._run, tell)
+                tree = await unpacked(archive, self._pinned, work, tell)
                 await self._compile(recipe, tree, work, jobs, tell)
                 await self._try(work / "tree" / "bin", tell)
                 made = await asyncio.to_thread(self._install, recipe, compiler, work, place, started_s)
@@ -203,9 +202,6 @@ class Workshop:
         tree, log = work / "tree", work / _LOG
         configure = ("cmake", "-G", "Ninja", "-S", str(source), "-B", str(tree), *book.flags(recipe))
         compile_ = ("cmake", "--build", str(tree), "--parallel", str(jobs), "--target", *book.PROGRAMS)
-        tiles = work / "tiles.h"
-        tiles.write_text(book.TILES, encoding="utf-8")
-        options = f"{self._environment.get('CXXFLAGS', '')} -include {shlex.quote(str(tiles))}".strip()
         with log.open("w", buffering=1, encoding="utf-8", errors="replace") as file:
             for stage, argv in (("configuring", configure), ("compiling", compile_)):
                 tell(Progress(stage=stage, fraction=0.0))
@@ -217,7 +213,7 @@ class Workshop:
                     if (share := book.progress(line)) is not None:
                         tell(Progress(stage=stage, fraction=share))
 
-                if await self._run((str(self._which(argv[0])), *argv[1:]), hear, CXXFLAGS=options):
+                if await self._run((str(self._which(argv[0])), *argv[1:]), hear):
                     found = book.failure(tuple(lines))
                     raise EngineError(
                         f"{stage} failed: {found.sentence}",
@@ -264,6 +260,7 @@ class Workshop:
             release=flags.BUILD,
             recipe=recipe,
             flags=book.flags(recipe),
+            amended=tuple(one.reason for one in self._pinned.amendments),
             compiler=compiler,
             made_s=int(time.time()),
             took_s=round(time.monotonic() - started_s, 1),
@@ -277,9 +274,9 @@ class Workshop:
         draft.rename(place)
         return build
 
-    async def _run(self, argv: Sequence[str], hear: Callable[[str], None], **more: str) -> int:
-        """The exit status of a program, negative for a signal; it ends with us. `more` goes into its environment."""
-        command = Command(argv=argv, environment={**self._environment, **more})
+    async def _run(self, argv: Sequence[str], hear: Callable[[str], None]) -> int:
+        """The exit status of a program, negative for a signal; it ends with us."""
+        command = Command(argv=argv, environment=self._environment)
         child = await ChildProcess.spawn(command, hear, hear)
         try:
             return (await child.wait()).code
@@ -311,7 +308,15 @@ def _read(record: Path) -> Build | None:
     try:
         said = json.loads(record.read_text(encoding="utf-8"))
         recipe = Recipe(**{**said["recipe"], "target": Target(said["recipe"]["target"])})
-        build = Build(**{**said, "recipe": recipe, "flags": tuple(said["flags"]), "folder": str(record.parent)})
+        build = Build(
+            **{
+                **said,
+                "recipe": recipe,
+                "flags": tuple(said["flags"]),
+                "folder": str(record.parent),
+                "amended": tuple(said.get("amended", ())),
+            }
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return build

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bercail.core.build import Recipe, Target
 from bercail.core.units import GIB, Bytes
+from bercail.engines.llama_cpp.amendments import AMENDMENTS
 from bercail.engines.llama_cpp.flags import BUILD, RELEASE
 
 PACKAGE = "xllamacpp"
@@ -47,18 +48,6 @@ _TARGETS: Mapping[Target, tuple[str, ...]] = {
 }
 
 
-TILES = """\
-#if defined(__GNUC__) && !defined(__clang__) && defined(__AMX_TILE__)
-#include <immintrin.h>
-#undef _tile_loadconfig
-#define _tile_loadconfig(config) __asm__ volatile("ldtilecfg %0" : : "m"(*(const char(*)[64])(config)))
-#endif
-"""
-"""A header that comes before every source file. GCC before 11.5, 12.4 and 13.3 tells its optimizer that AMX's tiles are
-set up from 8 bytes, not 64 (its bug 114098): the rest is never written, and the first prompt is an illegal
-instruction. Seen with 12.2, which Debian 12 has, on a Sapphire Rapids."""
-
-
 def flags(recipe: Recipe) -> tuple[str, ...]:
     """What CMake is given."""
     kind: tuple[str, ...] = ("-DGGML_NATIVE=ON",)
@@ -70,7 +59,8 @@ def flags(recipe: Recipe) -> tuple[str, ...]:
 
 def identity(recipe: Recipe, compiler: str) -> str:
     """The id of a build: the same for the same release, flags, compiler and, unless it is portable, processor."""
-    told = "\n".join((RELEASE, compiler, *flags(recipe), TILES, "" if recipe.portable else recipe.processor))
+    changes = (one.after for one in AMENDMENTS)
+    told = "\n".join((RELEASE, compiler, *flags(recipe), *changes, "" if recipe.portable else recipe.processor))
     kind = "portable" if recipe.portable else "native"
     return f"{BUILD}-{recipe.target}-{kind}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 

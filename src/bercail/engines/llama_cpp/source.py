@@ -14,6 +14,7 @@ from bercail.core.errors import EngineError, RefusedError
 from bercail.core.launch import Progress
 from bercail.engines.llama_cpp import flags
 from bercail.engines.llama_cpp import recipe as book
+from bercail.engines.llama_cpp.amendments import AMENDMENTS, Amendment, amended
 
 WORK = "work"
 KEPT_LINES = 4000
@@ -23,44 +24,52 @@ Run = Callable[[Sequence[str], Callable[[str], None]], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where the archive lies, and the SHA-256 that it must have."""
+class Pinned:
+    """What the source has to be, and what is changed in it.
 
-    folder: Path
-    sha256: str
+    Attributes:
+        sha256: of the archive.
+        amendments: to what it holds.
+    """
+
+    sha256: str = book.SHA256
+    amendments: Sequence[Amendment] = AMENDMENTS
 
 
-async def archived(place: Place, source: str | None, run: Run, tell: Tell) -> Path:
+PINNED = Pinned()
+
+
+async def archived(pinned: Pinned, folder: Path, source: str | None, run: Run, tell: Tell) -> Path:
     """The source, checked.
 
     Raises:
         RefusedError: it is not what it should be, or there is no pip to fetch it with.
         EngineError: it cannot be fetched.
     """
-    archive = Path(source) if source else place.folder / book.ARCHIVE
-    if source is None and not (archive.is_file() and await asyncio.to_thread(digest_of, archive) == place.sha256):
+    archive = Path(source) if source else folder / book.ARCHIVE
+    if source is None and not (archive.is_file() and await asyncio.to_thread(digest_of, archive) == pinned.sha256):
         tell(Progress(stage="fetching the source", fraction=0.0))
-        await _fetch(place, run)
+        await _fetch(pinned, folder, run)
     if not archive.is_file():
         raise RefusedError(f"{archive} is no file", hint=f"name {book.ARCHIVE}, or leave --source out to fetch it")
     found = await asyncio.to_thread(digest_of, archive)
-    if found != place.sha256:
+    if found != pinned.sha256:
         raise RefusedError(
-            f"{archive} is not {book.ARCHIVE}: its SHA-256 is {found}, not {place.sha256}",
+            f"{archive} is not {book.ARCHIVE}: its SHA-256 is {found}, not {pinned.sha256}",
             hint="fetch it again, from a place you trust",
             code="wrong_hash",
         )
     return archive
 
 
-async def _fetch(place: Place, run: Run) -> None:
+async def _fetch(pinned: Pinned, folder: Path, run: Run) -> None:
     """By pip, which knows the index, the mirror and the keys of this environment, and checks the hash first."""
-    wanted = place.folder / WORK / "source.txt"
-    wanted.write_text(f"{book.PACKAGE}=={flags.RELEASE} --hash=sha256:{place.sha256}\n")
+    wanted = folder / WORK / "source.txt"
+    wanted.write_text(f"{book.PACKAGE}=={flags.RELEASE} --hash=sha256:{pinned.sha256}\n")
     lines: deque[str] = deque(maxlen=KEPT_LINES)
     command = (
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--no-binary", book.PACKAGE, "--require-hashes", "-r", str(wanted), "-d", str(place.folder),
+        "--no-binary", book.PACKAGE, "--require-hashes", "-r", str(wanted), "-d", str(folder),
     )  # fmt: skip
     if await run(command, lines.append) == 0:
         return
@@ -73,7 +82,7 @@ async def _fetch(place: Place, run: Run) -> None:
         )
     if "DO NOT MATCH THE HASHES" in text:
         raise RefusedError(
-            f"the package index has another {book.ARCHIVE} than the one Bercail knows (SHA-256 {place.sha256})",
+            f"the package index has another {book.ARCHIVE} than the one Bercail knows (SHA-256 {pinned.sha256})",
             hint="somebody may have changed it: look at where pip fetches from",
             code="wrong_hash",
         )
@@ -86,13 +95,18 @@ async def _fetch(place: Place, run: Run) -> None:
     )
 
 
-async def unpacked(archive: Path, work: Path, tell: Tell) -> Path:
-    """The folder of llama.cpp's own source below `work`, unpacked unless it was before."""
+async def unpacked(archive: Path, pinned: Pinned, work: Path, tell: Tell) -> Path:
+    """The folder of llama.cpp's own source below `work`, unpacked and amended unless it was before.
+
+    Raises:
+        EngineError: it is not the source that the amendments are for.
+    """
     source = work / "source"
     if not source.is_dir():
         tell(Progress(stage="unpacking", fraction=0.0))
         draft = work / "source.part"
         await asyncio.to_thread(_unpack, archive, draft)
+        await asyncio.to_thread(_amend, draft / book.SOURCE, pinned.amendments)
         draft.rename(source)
     return source / book.SOURCE
 
@@ -103,6 +117,12 @@ def _unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as file:
         members = (member for member in file if member.name.startswith(book.SOURCE))
         file.extractall(folder, members=members, filter="data")
+
+
+def _amend(source: Path, amendments: Sequence[Amendment]) -> None:
+    texts = {one.file: (source / one.file).read_text(encoding="utf-8") for one in amendments}
+    for name, text in amended(texts, amendments).items():
+        (source / name).write_text(text, encoding="utf-8")
 
 
 def digest_of(path: Path) -> str:
