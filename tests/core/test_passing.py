@@ -13,7 +13,6 @@ from bercail.core.passing import (
     place_in,
     request_headers,
     response_headers,
-    same_page,
     wants_websocket,
 )
 
@@ -174,17 +173,3 @@ def test_a_websocket_is_known_by_its_handshake(
     method: str, headers: tuple[tuple[bytes, bytes], ...], wants: bool
 ) -> None:
     assert wants_websocket(method, headers) is wants
-
-
-@pytest.mark.parametrize(
-    ("headers", "same"),
-    [
-        ((), True),
-        (((b"origin", b"http://A:1"), (b"Host", b"a:1")), True),
-        (((b"origin", b"http://a:2"), (b"host", b"a:1")), False),
-        (((b"origin", b"null"), (b"host", b"a:1")), False),
-        (((b"origin", b"null"),), False),
-    ],
-)
-def test_a_page_is_of_this_server_if_its_origin_is(headers: Headers, same: bool) -> None:
-    assert same_page(headers) is same

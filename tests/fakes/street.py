@@ -71,7 +71,7 @@ async def send(way: Street, body: object, *, padding: int = 0) -> tuple[asyncio.
     """A chat over a bare socket."""
     data = json.dumps(body).encode() + b" " * padding
     reader, writer = await asyncio.open_connection(*way.address)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
     return reader, writer
 

@@ -12,7 +12,7 @@ from bercail.engines.fake import Behaviour
 from fakes.street import Street, asked, send, street, until
 
 Play = Callable[[Coroutine[None, None, None]], None]
-HEALTH = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 HURRY_S = 0.2
 
 
@@ -129,7 +129,7 @@ def test_headers_that_are_too_long_are_refused_and_nothing_more_is_read(play: Pl
     async def scene() -> None:
         async with street() as way:
             reader, writer = await reach(way)
-            writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n" + head + b"\r\n\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n" + head + b"\r\n\r\n")
             raw = await reader.read()
             writer.close()
             assert raw.startswith(b"HTTP/1.1 431 ")
@@ -144,17 +144,19 @@ def test_headers_within_the_limit_are_taken_also_after_a_long_body(play: Play) -
         async with street() as way:
             reader, writer = await reach(way)
             for _ in range(2):
-                writer.write(b"GET /health HTTP/1.1\r\nhost: a\r\n" + headers(6, 10_000) + b"\r\n")
+                writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\n" + headers(6, 10_000) + b"\r\n")
                 assert (await whole(reader)).startswith(b"HTTP/1.1 200 ")
                 body = b'{"model":"tiny","prompt":"' + b"a" * 1_000_000 + b'"}'
-                writer.write(b"POST /v1/nothing HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+                writer.write(
+                    b"POST /v1/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+                )
                 assert (await whole(reader)).startswith(b"HTTP/1.1 404 ")
             writer.close()
 
     play(scene())
 
 
-CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def test_trailers_without_an_end_are_cut_off(play: Play) -> None:

@@ -122,7 +122,9 @@ def test_a_client_that_reads_slowly_gets_all_of_a_stream_in_order(play: Play) ->
         async with street(Behaviour(tokens=tokens)) as there:
             reader, writer = await asyncio.open_connection(*there.address, limit=4096)
             body = json.dumps({"messages": MESSAGES, "stream": True}).encode()
-            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body))
+            writer.write(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
+            )
             writer.write(body)
             await reader.readuntil(b"\r\n\r\n")
             pieces = []
@@ -269,3 +271,49 @@ def test_the_url_is_one_that_works_on_this_machine(host: str, start: str) -> Non
 
 def test_closing_a_gateway_that_never_opened_is_harmless() -> None:
     assert asyncio.run(Gateway(ServerOptions(), HttpUpstream()).close(1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status", "code"),
+    [
+        ("GET /unload", "Host: localhost\r\nOrigin: https://evil.example\r\nSec-Fetch-Site: cross-site", 403,
+         "foreign_page"),
+        ("GET /unload", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors", 403,
+         "foreign_page"),
+        ("POST /v1/chat/completions", "Host: [::1]\r\nOrigin: https://evil.example\r\nContent-Type: text/plain", 403,
+         "foreign_page"),
+        ("GET /v1/models", "Host: evil.example:8123", 403, "foreign_page"),
+        ("GET /ui", "Host: 127.0.0.1\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate", 200, ""),
+        ("GET /v1/models", "Host: 127.0.0.1\r\nOrigin: http://localhost:3000\r\nSec-Fetch-Site: cross-site", 200, ""),
+        ("GET /v1/models", "Host: localhost:8123", 200, ""),
+    ],
+)  # fmt: skip
+def test_a_page_from_elsewhere_can_do_nothing_here(
+    play: Play, request_line: str, headers: str, status: int, code: str
+) -> None:
+    async def scene() -> None:
+        async with street() as way:
+            reader, writer = await asyncio.open_connection(*way.address)
+            writer.write(f"{request_line} HTTP/1.1\r\n{headers}\r\n".encode())
+            writer.write(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+            raw = await reader.read()
+            writer.close()
+            assert raw.startswith(b"HTTP/1.1 %d " % status)
+            if code:
+                assert json.loads(raw.partition(b"\r\n\r\n")[2])["error"]["code"] == code
+
+    play(scene())
+
+
+def test_a_page_that_is_named_may_use_the_server_and_read_its_answers(play: Play) -> None:
+    async def scene() -> None:
+        async with street(origins="https://chat.example", hosts="ai.example") as way:
+            reader, writer = await asyncio.open_connection(*way.address)
+            writer.write(b"GET /v1/models HTTP/1.1\r\nHost: ai.example\r\nOrigin: https://chat.example\r\n")
+            writer.write(b"Connection: close\r\n\r\n")
+            raw = await reader.read()
+            writer.close()
+            assert raw.startswith(b"HTTP/1.1 200 ")
+            assert b"access-control-allow-origin: https://chat.example" in raw
+
+    play(scene())

@@ -196,7 +196,7 @@ def test_silence_is_filled_in_the_words_of_the_dialect() -> None:
 def test_errors_of_ours_are_in_the_words_of_the_dialect() -> None:
     host = FakeHost(known=[served()], refusal=RefusedError("needs 8 GiB, 4 are free"))
     client = Bench(host).post(MESSAGES, HELLO)
-    assert (client.status, client.error["type"]) == (503, "overloaded_error")
+    assert (client.status, client.error["type"]) == (503, "api_error")
     assert client.headers["x-should-retry"] == "false"
     assert Bench().post(MESSAGES, HELLO | {"model": "x"}).error["type"] == "not_found_error"
     assert Bench().post(MESSAGES, b"{").error["type"] == "invalid_request_error"

@@ -74,7 +74,7 @@ async def scene(talk: Talk, host: FakeHost | None = None, keyring: FakeKeyring |
     host = host or FakeHost()
     host.address = Address(port=engine.sockets[0].getsockname()[1])
     upstream = HttpUpstream()
-    gateway = Gateway(ServerOptions(port=0), upstream, keyring=keyring)
+    gateway = Gateway(ServerOptions(port=0, hosts="here"), upstream, keyring=keyring)
     url = await gateway.open(host)
     made = Scene(host, gateway, int(url.rpartition(":")[2]), heads)
     try:

@@ -21,6 +21,14 @@ class ServerOptions:
 
     host: str = option("127.0.0.1", Kind.TEXT, "Address to listen on; 127.0.0.1 is this machine alone.")
     port: int = option(8123, Kind.COUNT, "Port to listen on; 0 takes a free one.", minimum=0, maximum=65535)
+    origins: str = option(
+        "", Kind.TEXT, "Pages of the web that may use the server beside those of this machine, such as "
+        "https://chat.example, several with commas; * is all.",
+    )  # fmt: skip
+    hosts: str = option(
+        "", Kind.TEXT, "Names by which the server may be asked beside its own ones, such as ai.example behind a proxy, "
+        "several with commas; * is any.",
+    )  # fmt: skip
     body_limit: Bytes = option(
         64 * MIB, Kind.BYTES, "Largest request body accepted; longer ones get 413.", minimum=1024
     )

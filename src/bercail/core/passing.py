@@ -89,13 +89,6 @@ def wants_websocket(method: str, headers: Headers) -> bool:
     return method == "GET" and upgrades and b"sec-websocket-key" in seen
 
 
-def same_page(headers: Headers) -> bool:
-    """Whether a request comes from a page of this very server, or from no page at all."""
-    seen = {name.lower(): value.strip().lower() for name, value in headers}
-    origin = seen.get(b"origin")
-    return origin is None or origin.partition(b"://")[2] == seen.get(b"host")
-
-
 def response_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """What of an engine's headers a client gets; which page of the web may read it is ours to say."""
     named = _named(headers)

@@ -13,6 +13,7 @@ from bercail.core.chat import ApiError, Endpoint, Json, Way, error_from, forward
 from bercail.core.dialect import Form
 from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
+from bercail.core.origin import guests, turned_away
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Lease, Log, Upstream
@@ -27,7 +28,8 @@ from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics
 from bercail.web.models import entry, health, listing
 from bercail.web.origin import readable
-from bercail.web.pages import PATHS, page
+from bercail.web.pages import PATHS as PAGES
+from bercail.web.pages import page
 from bercail.web.record import Record
 from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek
@@ -38,7 +40,7 @@ from bercail.web.turn import Stream, Turn
 _log = logging.getLogger(__name__)
 
 _POSTS: dict[str, Endpoint] = {f"{root}/{one.value}": one for one in Endpoint for root in ("/v1", "")}
-_GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", *PATHS)
+_GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", *PAGES)
 _HEALTH = ("/v1/health", "/health")
 _MODEL = ("/v1/models/", "/models/")
 CLIENT_GONE = 499
@@ -51,6 +53,7 @@ class App:
     Attributes:
         turns: requests that are running.
         stopping: no new request is taken any more.
+        guests: pages of the web that may use the server, and names that it goes by.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class App:
         self.metrics = Metrics()
         self.turns: set[Turn] = set()
         self.stopping = False
+        self.guests = guests(options.origins, options.hosts)
 
     def take_log(self, log: Log | None) -> None:
         """Have ``/logs`` tell what stands there; None tells nothing."""
@@ -86,7 +90,11 @@ class App:
         if scope["type"] != "http":
             return
         method, path = scope["method"], scope["path"].rstrip("/") or "/"
-        send = readable(send, scope["headers"], method)
+        send = readable(send, scope["headers"], method, self.guests)
+        foreign = turned_away(scope["headers"], self.guests, page=path in PAGES)
+        if foreign and self._gate.is_open:
+            await answer(send, *_failed(_foreign(foreign), _form_of(path)))
+            return
         endpoint = _POSTS.get(path)
         found: Errand | Notice | None
         if endpoint is not None and method == "POST":
@@ -138,7 +146,7 @@ class App:
         known = path in _GETS or path.startswith(_MODEL)
         allowed = "GET, HEAD, OPTIONS" if known else "POST, OPTIONS" if path in _POSTS else ""
         if not allowed:
-            form = Form.OLLAMA if path.startswith("/api/") else Form.OPENAI
+            form = _form_of(path)
             return notice(_failed(unknown_route(path), form), form)
         allow = (b"allow", allowed.encode())
         if method == "OPTIONS":
@@ -293,6 +301,14 @@ _METRICS = ApiError(
     kind="permission_error",
     code="model_forbidden",
 )
+
+
+def _form_of(path: str) -> Form:
+    return Form.OLLAMA if path.startswith("/api/") else Form.OPENAI
+
+
+def _foreign(words: str) -> ApiError:
+    return ApiError(status=403, message=words, kind="permission_error", code="foreign_page")
 
 
 def _stopping(errand: Errand) -> Notice:

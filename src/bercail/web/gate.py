@@ -135,6 +135,12 @@ class Gate:
             usage = self._usages.get(spent.key_id) or Usage()
             self._usages[spent.key_id] = usage.charged(spent.tokens, at_s)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may come in without a key."""
+        keys = self._keyring.keys() if self._keyring else None
+        return not required(self._require, keys, declared=bool(self._declared))
+
     def admit(self, scope: asgi.Scope, need: Scope | None) -> Visit:
         """Let a request in that is answered at once; where ``need`` is None, any key in force will do.
 

@@ -15,6 +15,7 @@ from bercail.core.chat import error_from
 from bercail.core.configuration import ASSETS
 from bercail.core.errors import ListenError, StoppingError
 from bercail.core.options import ServerOptions
+from bercail.core.origin import at_home
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Keyring, Ledger, Log, Upstream
 from bercail.web.app import App
@@ -72,6 +73,7 @@ class Gateway:
 
         Raises:
             ListenError: the address is taken, not ours, or not allowed.
+            SettingsError: an origin or a name of a host is none.
             StoreError: texts are to be kept as files, and cannot be.
         """
         if self._archive is not None:
@@ -81,6 +83,8 @@ class Gateway:
         app.take_log(self._log)
         app.take_assets(self._assets)
         listener = bind(self._options.host, self._options.port)
+        if ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+            app.guests = at_home(app.guests, (self._options.host, socket.gethostname()))
         config = Config(
             app, http=HttpToolsProtocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None,
             access_log=False, proxy_headers=False, server_header=False, date_header=False,

@@ -1,17 +1,17 @@
 """Answers that a page in a browser on this machine may read."""
 
-from bercail.core.origin import reading_headers
+from bercail.core.origin import Guests, reading_headers
 from bercail.web.asgi import Headers, Message, Send
 
 
-def readable(send: Send, headers: Headers, method: str) -> Send:
-    """``send``, with the headers that a browser wants to see if a page of this machine asks."""
+def readable(send: Send, headers: Headers, method: str, guests: Guests) -> Send:
+    """``send``, with the headers that a browser wants to see if a page asks that may read the answer."""
     for name, _ in headers:
         if name == b"origin":
             break
     else:
         return send
-    added = reading_headers(headers, preflight=method == "OPTIONS")
+    added = reading_headers(headers, guests, preflight=method == "OPTIONS")
     if not added:
         return send
 

@@ -8,14 +8,12 @@ from bercail.core.chat import ApiError
 from bercail.core.configuration import ASSETS
 from bercail.core.dialect import Form
 from bercail.core.errors import EngineError, UsageError
-from bercail.core.origin import reading_headers
 from bercail.core.passing import (
     UPSTREAM,
     Place,
     place_in,
     request_headers,
     response_headers,
-    same_page,
     wants_websocket,
 )
 from bercail.core.route import ServedModel
@@ -83,9 +81,6 @@ class Through:
     async def _connect(self, place: Place, turn: Turn, scope: Scope) -> None:
         """Join a websocket of the client with one of the engine, byte for byte; its lease lasts while it is open."""
         await take_body(turn, scope, self._desk)
-        if not _may_connect(turn, scope):
-            words = "a page of another server may open no websocket here without an API key"
-            raise ReplyError(ApiError(status=403, message=words, kind="permission_error", code="foreign_page"))
         model = self._desk.find(turn, place.model)
         turn.record.model = model.id
         headers = request_headers(scope["headers"])
@@ -128,13 +123,6 @@ def _absent(words: str) -> ReplyError:
 def _target(place: Place, scope: Scope) -> str:
     query = scope.get("query_string", b"")
     return (place.rest + (b"?" + query if query else b"")).decode("ascii", "replace")
-
-
-def _may_connect(turn: Turn, scope: Scope) -> bool:
-    """Browsers let every page read what a websocket says, so what keeps pages from answers must be done here."""
-    headers = scope["headers"]
-    keyed = turn.visit is not None and turn.visit.key is not None
-    return keyed or same_page(headers) or bool(reading_headers(headers, preflight=False))
 
 
 async def _join(turn: Turn, scope: Scope, tunnel: Tunnel) -> None:
