@@ -269,6 +269,21 @@ def test_a_selector_stands_for_the_one_that_is_warm() -> None:
     play(story, a_command("x"), a_command("y"), selectors=(selector,))
 
 
+def test_a_selector_is_listed_with_the_model_that_it_means_at_this_moment() -> None:
+    warm = Selector(id="any", line=1, strategy=Strategy.WARM, targets=("x", "alias"))
+    hidden = Selector(id="none", line=1, strategy=Strategy.PIN, targets=("x",), unlisted=True)
+
+    async def story(scene: Scene) -> None:
+        def meaning() -> dict[str, list[str]]:
+            return {model.id: [one.id for one in model.selectors] for model in scene.supervisor.models()}
+
+        assert meaning() == {"x": ["any"], "y": []}
+        (await scene.supervisor.lease("y")).release()
+        assert meaning() == {"x": [], "y": ["any"]}
+
+    play(story, a_command("x"), a_command("y", aliases=("alias",)), selectors=(warm, hidden))
+
+
 def test_those_that_are_to_be_there_come_by_themselves() -> None:
     async def story(scene: Scene) -> None:
         await scene.supervisor.welcome()

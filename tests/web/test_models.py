@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from bercail.core.configuration import Selector, Strategy
 from bercail.core.model import Capability
 from bercail.core.route import Phase, ServedModel
 from bercail.web.models import entry, health, listing
@@ -111,3 +112,17 @@ def test_a_model_is_listed_under_its_other_names_as_well() -> None:
     assert made["data"][1]["meta"]["llamaswap"] == {"k": 1, "type": "alias", "modelID": "a"}
     assert made["data"][2]["meta"]["llamaswap"]["type"] == "profile"
     assert [one["name"] for one in made["models"]] == ["a", "b", "c"]
+
+
+def test_a_selector_is_listed_as_the_model_that_it_means_also_where_that_is_not() -> None:
+    pin = Selector(id="any", line=1, strategy=Strategy.PIN, targets=("a", "b"), name="Any", metadata={"k": 2})
+    more = Selector(id="more", line=1, strategy=Strategy.SPILLOVER, targets=("a",), spillover=3)
+    model = served("a", unlisted=True, description="A", aliases=("c",), metadata={"k": 1}, selectors=(pin, more))
+    made: Any = listing((model, served("b")))
+    assert [one["id"] for one in made["data"]] == ["b", "any", "more"]
+    assert [one["name"] for one in made["models"]] == ["b", "any", "more"]
+    one, other = made["data"][1:]
+    assert (one["name"], one["loaded"], "aliases" in one, "description" in other) == ("Any", True, False, False)
+    said = {"type": "selector", "strategy": "pin", "targets": ["a", "b"], "modelID": "a"}
+    assert one["meta"]["llamaswap"] == said | {"k": 2}
+    assert other["meta"]["llamaswap"] == said | {"strategy": "spillover", "targets": ["a"], "spillover": 3}

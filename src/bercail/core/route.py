@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bercail.core.configuration import Selector
 from bercail.core.model import Capability
 from bercail.core.overflow import Overflow
 from bercail.core.units import Bytes, Tokens
@@ -45,6 +46,7 @@ class ServedModel:
         aliases: other names that clients may use.
         metadata: what a configuration says of it to clients.
         also: names under which it is listed as well, and whether each is an ``alias`` or of a ``profile``.
+        selectors: that mean it at this moment, and are listed.
         asked: the name by which a client asked for it, what a profile makes of it; empty if nobody did.
         overflow: what becomes of a prompt that is too long; None if nothing is said of it.
         requests: that it serves.
@@ -85,6 +87,7 @@ class ServedModel:
     aliases: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
     also: Mapping[str, str] = field(default_factory=dict)
+    selectors: tuple[Selector, ...] = ()
     asked: str = ""
     overflow: Overflow | None = None
     requests: int = 0

@@ -80,7 +80,14 @@ class Supervisor:
 
     def models(self) -> tuple[ServedModel, ...]:
         """Every model, loaded or not."""
-        return tuple(self._served(self._entries[name]) for name in self._roster.entries)
+        seen = tuple(self._served(self._entries[name]) for name in self._roster.entries)
+        shown = [one for one in self._roster.selectors.values() if not one.unlisted]
+        if not shown:
+            return seen
+        meant = [(one, self._entry(self._selected(one)).id) for one in shown]
+        return tuple(
+            replace(model, selectors=tuple(one for one, target in meant if target == model.id)) for model in seen
+        )
 
     def find(self, model_id: str) -> ServedModel:
         """The model of that name, as the profile in force has it; an empty name is the only one, or the loaded one.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from bercail.core.chat import Json
+from bercail.core.configuration import Selector, Strategy
 from bercail.core.model import Capability
 from bercail.core.route import Phase, ServedModel
 
@@ -17,7 +18,10 @@ def listing(models: tuple[ServedModel, ...]) -> Json:
     data = [entry(model) for model in listed] + [
         _other_name(model, name, kind) for model in listed for name, kind in model.also.items()
     ]
+    chosen = [(model, selector) for model in models for selector in model.selectors]
+    data += [_selector(model, selector) for model, selector in chosen]
     names = listed + [replace(model, id=name) for model in listed for name in model.also]
+    names += [replace(model, id=selector.id) for model, selector in chosen]
     return {"object": "list", "data": data, "models": [_ollama_entry(model) for model in names]}
 
 
@@ -25,6 +29,17 @@ def _other_name(model: ServedModel, name: str, kind: str) -> Json:
     """A record for another name of a model, which tells whose it is."""
     said = {**model.metadata, "type": kind, "modelID": model.id}
     return entry(replace(model, id=name, metadata=said, aliases=()))
+
+
+def _selector(model: ServedModel, selector: Selector) -> Json:
+    """A record for a name that stands for one of several models: that of the one which it means at this moment."""
+    how: Json = {"type": "selector", "strategy": selector.strategy.value, "targets": list(selector.targets)}
+    how |= {"spillover": selector.spillover} if selector.strategy is Strategy.SPILLOVER else {}
+    said = {**selector.metadata, **how, "modelID": model.id}
+    named = replace(
+        model, id=selector.id, name=selector.name, description=selector.description, metadata=said, aliases=()
+    )
+    return entry(named)
 
 
 def entry(model: ServedModel) -> Json:
