@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bercail.engines import FakeServer, HttpUpstream
 from bercail.engines.head import render_head
 from bercail.engines.upstream import HIGH_WATER_BYTES
 from bercail.web.errors import api_error
+from fakes.memory import uncollected
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -179,11 +181,29 @@ def test_body_that_breaks_off_gives_its_pieces_and_then_an_error(answer: bytes) 
         response = await server.upstream.send(server.address, "GET", "/", [], b"")
         chunks = aiter(response.chunks())
         assert await anext(chunks) == b"half"
-        with pytest.raises(EngineError, match="broke off") as caught:
-            await anext(chunks)
-        assert caught.value.code == "engine_broke_off"
+        for _ in range(2):
+            with pytest.raises(EngineError, match="broke off") as caught:
+                await anext(chunks)
+            assert caught.value.code == "engine_broke_off"
 
     run(answering(answer), story)
+
+
+def test_an_answer_that_broke_off_does_not_hold_on_to_whoever_was_told() -> None:
+    """Else a request and all it has read would stay until the collector of cycles comes by."""
+
+    async def story(server: Scripted) -> None:
+        response = await server.upstream.send(server.address, "GET", "/", [], b"")
+        told = None
+        try:
+            _ = [piece async for piece in response.chunks()]
+        except EngineError as error:
+            told = weakref.ref(error)
+        assert told is not None
+        assert told() is None
+
+    with uncollected():
+        run(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), story)
 
 
 def test_head_that_breaks_off_is_an_error() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,7 @@ from bercail.flows.prepare import prepare
 from bercail.flows.resident import STOP_GRACE_S, Entry, bring_up
 from bercail.flows.supervise import Supervisor
 from fakes.house import Fakes, run, settle
+from fakes.memory import uncollected
 from fakes.models import a_found, a_machine, a_model, a_shape
 from fakes.upstream import Scripted
 
@@ -489,6 +491,27 @@ def test_who_is_sent_away_while_an_engine_pauses_hears_why_and_when_to_come_agai
         assert late.retry_after_s >= 2, "what is left of the pause, and a load"
 
     play(story, "a", policy=Policy(queue_per_key=1, wait_limit_s=3))
+
+
+def test_a_refusal_does_not_hold_on_to_the_request_it_was_told_to() -> None:
+    """Else every request that is sent away in a storm would stay until the collector of cycles comes by."""
+
+    async def story(scene: Scene) -> None:
+        lease, waits = await scene.supervisor.lease("a"), scene.ask("b")
+        await settle()
+        told = None
+        try:
+            await scene.supervisor.lease("b")
+        except BusyError as error:
+            told = weakref.ref(error)
+        assert told is not None
+        assert told() is None
+        lease.release()
+        await scene.wait(2)
+        (await waits).release()
+
+    with uncollected():
+        play(story, "a", "b", cramped=True, policy=Policy(queue_per_key=1))
 
 
 def test_an_engine_that_ran_steadily_starts_over_with_a_short_pause() -> None:

@@ -150,6 +150,13 @@ def test_completions_stay_when_chat_is_disabled() -> None:
     assert bench.post("/v1/completions", {"prompt": "x"}).status == 200
 
 
+def test_a_failure_that_is_kept_does_not_keep_the_request_it_was_told_to() -> None:
+    host = FakeHost(refusal=EngineError("it died"))
+    assert Bench(host).post(CHAT, messages()).status == 503
+    assert host.refusal is not None
+    assert host.refusal.__traceback__ is None
+
+
 @pytest.mark.parametrize(
     ("refusal", "status", "code", "headers"),
     [

@@ -74,13 +74,20 @@ class Response:
     async def __anext__(self) -> bytes:
         while not self._pieces:
             if self._error is not None:
-                raise self._error
+                raise self._tell()
             if self._connection is None:
                 raise StopAsyncIteration
             await self._change()
         data = self._queued()
         self._empty()
         return data
+
+    def _tell(self) -> EngineError:
+        """The error that has ended the body; a copy of it stays, for what is raised holds on to whoever raised it."""
+        error = self._error
+        assert error is not None, "asked for only where there is one"
+        self._error = EngineError(error.message, hint=error.hint, code=error.code)
+        return error
 
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         """Hand the body to ``take`` as it comes, until it refuses a piece or the body ends."""

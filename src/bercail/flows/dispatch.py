@@ -93,16 +93,17 @@ class Dispatcher:
         )
         waiter = _Waiter(ticket=ticket)
         self._waiting[self._tickets] = waiter
-        self.feed(events.Asked(ticket=waiter.ticket))
+        self.feed(events.Asked(ticket=ticket))
         if watch is not None and not waiter.granted.done():
-            watch(lambda: self._outlook(waiter.ticket))
+            watch(lambda: self._outlook(ticket))
         try:
             return await waiter.granted
         except asyncio.CancelledError:
-            self.feed(events.Left(ticket=waiter.ticket))
+            self.feed(events.Left(ticket=ticket))
             raise
         finally:
-            self._waiting.pop(waiter.ticket.number, None)
+            self._waiting.pop(ticket.number, None)
+            del waiter  # it holds the refusal, whose trace holds this frame: only the collector would find the request
 
     def _outlook(self, ticket: Ticket) -> Wait:
         """How it stands with a request that waits; with one that has just been let through, it is next."""

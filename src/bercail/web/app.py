@@ -215,6 +215,7 @@ class App:
         except ReplyError as fault:
             await turn.fail(fault.error)
         except BercailError as error:
+            error.__traceback__ = None  # why a model failed is kept for others who ask, and this request not with it
             await turn.fail(api_error(error, started=False))
         except Exception:  # noqa: BLE001 - whatever breaks, the client gets an answer and the log the trace
             _log.exception("a request failed inside the gateway")
