@@ -12,6 +12,7 @@ from bercail.core.capture import _READERS, machine_of
 from bercail.core.catalogue import machine_named
 from bercail.core.document import machine_document
 from bercail.core.errors import UsageError
+from bercail.core.link import Link
 from bercail.core.machine import Cpu, Gpu, Machine, MemoryPool, NumaNode
 from fakes.models import machines
 
@@ -35,7 +36,9 @@ def test_a_machine_comes_back_as_it_was_written(machine: Machine) -> None:
 
 def test_every_field_has_its_reader() -> None:
     known = {
-        f"{kind.__name__}.{item.name}" for kind in (Machine, Cpu, NumaNode, MemoryPool, Gpu) for item in fields(kind)
+        f"{kind.__name__}.{item.name}"
+        for kind in (Machine, Cpu, NumaNode, MemoryPool, Gpu, Link)
+        for item in fields(kind)
     }
     assert known == set(_READERS)
 

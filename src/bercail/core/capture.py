@@ -1,10 +1,11 @@
 """A machine as its document describes it: what ``bercail machine --json`` wrote elsewhere, read back and checked."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Any, TypeVar
 
 from bercail.core.errors import UsageError
+from bercail.core.link import Link
 from bercail.core.machine import Backend, Cpu, Gpu, Machine, MemoryPool, NumaNode
 
 SCHEMA = "bercail.machine/1"
@@ -27,9 +28,7 @@ def machine_of(document: object) -> Machine:
     machine = _record(Machine, document, "", unknown)
     _in_range(machine)
     more = (f"the capture holds what this version does not know: {', '.join(unknown)}",) if unknown else ()
-    return Machine(
-        system=machine.system, cpu=machine.cpu, memory=machine.memory, gpus=machine.gpus, notes=(*machine.notes, *more)
-    )
+    return replace(machine, notes=(*machine.notes, *more))
 
 
 def _in_range(machine: Machine) -> None:
@@ -123,6 +122,12 @@ _READERS: Mapping[str, _Reader] = {
     "Machine.memory": _one_of(MemoryPool),
     "Machine.gpus": _several(_one_of(Gpu)),
     "Machine.notes": _several(_TEXT),
+    "Machine.links": _several(_one_of(Link)),
+    "Link.address": _TEXT,
+    "Link.maker": _TEXT,
+    "Link.lanes": _COUNT,
+    "Link.max_lanes": _or_none(_COUNT),
+    "Link.max_gt_per_s": _or_none(_NUMBER),
     "Cpu.model_name": _or_none(_TEXT),
     "Cpu.architecture": _TEXT,
     "Cpu.logical_cpus": _several(_COUNT),

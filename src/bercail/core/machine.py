@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bercail.core.link import Link
 from bercail.core.units import Bytes
 
 
@@ -128,6 +129,8 @@ class Machine:
         system: ``Linux``, ``Darwin``, ``Windows``.
         gpus: in the order in which engines number them.
         notes: what could not be read or looks wrong, in words.
+        links: of the graphics cards to this machine, as far as it tells; by the cards' addresses, for engines name GPUs
+            otherwise.
     """
 
     system: str
@@ -135,3 +138,4 @@ class Machine:
     memory: MemoryPool
     gpus: tuple[Gpu, ...] = ()
     notes: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()

@@ -23,6 +23,7 @@ from bercail.core.reasons import (
     context_reason,
     fixed_reasons,
     in_doubt,
+    link_reasons,
     place_reasons,
     speed_reasons,
 )
@@ -240,7 +241,8 @@ def _devices(asked: _Asked, settings: EngineSettings) -> tuple[str, ...]:
 
 
 def _placed(asked: _Asked, settings: EngineSettings) -> tuple[Reason, ...]:
-    return (*asked.fixed(settings), *place_reasons(asked.case, settings, asked.wish))
+    links = link_reasons(asked.machine.links, settings)
+    return (*asked.fixed(settings), *place_reasons(asked.case, settings, asked.wish), *links)
 
 
 def _no_room(asked: _Asked, settings: EngineSettings) -> NoFit:

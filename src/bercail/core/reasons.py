@@ -9,6 +9,7 @@ from bercail.core.budget import Case
 from bercail.core.cpulist import format_cpulist
 from bercail.core.devices import makers
 from bercail.core.engine import EngineSettings
+from bercail.core.link import Link, too_slow_for_slices
 from bercail.core.machine import Machine
 from bercail.core.model import Model
 from bercail.core.options import EngineOptions, purpose_of
@@ -228,6 +229,16 @@ def place_reasons(case: Case, settings: EngineSettings, wish: EngineOptions) -> 
         because = "an expert is used for few tokens; the rest of the layer stays on the GPU"
         rows.append(Reason(setting="cpu_experts", value=str(settings.cpu_experts), because=because))
     return tuple(rows)
+
+
+_SLICED = ("tensor", "row")
+
+
+def link_reasons(links: Sequence[Link], settings: EngineSettings) -> tuple[Reason, ...]:
+    """What the links of cards say against slices of every layer; nothing for whole layers, which hardly use them."""
+    why = too_slow_for_slices(links) if settings.split_mode in _SLICED else ""
+    because = f"{why}; --split layer may be faster"
+    return (Reason(setting="links", value="SLOW", because=because),) if why else ()
 
 
 def _gpus(case: Case, wish: EngineOptions) -> str:

@@ -116,7 +116,13 @@ def machine_lines(machine: Machine) -> tuple[str, ...]:
     second = (
         f"{format_bytes(memory.available_bytes)} of {format_bytes(memory.total_bytes)} memory available{limit}{speed}"
     )
-    return (first, second, *(_gpu_line(gpu) for gpu in machine.gpus), *machine.notes)
+    return (
+        first,
+        second,
+        *(_gpu_line(gpu) for gpu in machine.gpus),
+        *(link.text for link in machine.links),
+        *machine.notes,
+    )
 
 
 def _reads(memory: MemoryPool) -> str:

@@ -14,6 +14,7 @@ from bercail.core.units import GIB, MIB, Bytes, Seconds
 from bercail.probes.bandwidth import Effort, measure
 from bercail.probes.container import Limits, MemoryLimit, read_limits
 from bercail.probes.elsewhere import count_usable_cpus, read_memory_elsewhere
+from bercail.probes.pci import read_links
 from bercail.probes.procfs import CpuInfo, CpuTimes, parse_cpuinfo, parse_meminfo, parse_stat
 from bercail.probes.topology import (
     Siblings,
@@ -115,7 +116,7 @@ class LocalProber:
         memory, memory_notes = read_memory(tree, limits.memory)
         denied = tuple(f"no permission to read {path}" for path in dict.fromkeys(tree.denied))
         notes = (*limits.notes, *cpu_notes, *memory_notes, *denied)
-        return Machine(system=self.system, cpu=cpu, memory=memory, notes=notes)
+        return Machine(system=self.system, cpu=cpu, memory=memory, notes=notes, links=read_links(tree))
 
     def _read_cpu(self, tree: Tree, limits: Limits) -> tuple[Cpu, tuple[str, ...]]:
         info = parse_cpuinfo(tree.read("/proc/cpuinfo") or "")

@@ -46,5 +46,12 @@ class Tree:
         except (OSError, ValueError):
             return False
 
+    def real(self, path: str) -> str:
+        """``path`` with every link on its way followed, as far as there is something."""
+        try:
+            return str(self._place(path).resolve())
+        except (OSError, ValueError, RuntimeError):
+            return path
+
     def _place(self, path: str) -> Path:
         return self._root / path.lstrip("/")
