@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bercail.core.build import Target
 from bercail.core.configuration import Gateway as Declared
-from bercail.core.configuration import capture_bytes
+from bercail.core.configuration import Loaded, capture_bytes
 from bercail.core.engine import Make
 from bercail.core.errors import SettingsError
 from bercail.core.log import Telling, format_time
@@ -36,7 +36,7 @@ from bercail.engines import (
 )
 from bercail.flows import around, chosen
 from bercail.ports import Configurations, Engine, House, ModelReader, Prober
-from bercail.probes import LocalProber
+from bercail.probes import LocalProber, SystemSampler
 from bercail.readers import Readers
 from bercail.store import (
     ActivityLedger,
@@ -55,7 +55,7 @@ from bercail.store import (
     make_private,
     read_scope,
 )
-from bercail.web import Gateway
+from bercail.web import Gateway, Performance
 
 
 def build_house(
@@ -97,7 +97,6 @@ def build_house(
     )
     journal = _journal(paths)
     log = _log(gateway)
-    serving_options = replace(settings.server, capture=capture_bytes(settings.server, gateway))
     workshop = Workshop(paths.cache / "engines", environment, trial=demo_path())
     return House(
         settings=settings,
@@ -107,9 +106,7 @@ def build_house(
         commands=Commands(environment, note=_warn, log_dir=paths.state / "log", journal=journal, hear=log.add),
         workshop=workshop,
         upstream=upstream,
-        door=Gateway(
-            serving_options, upstream, keyring=keyring, ledger=ledger, log=log, archive=_archive(serving_options)
-        ),
+        door=_door(loaded, upstream, keyring, ledger, log),
         cache=FileCache(paths.cache, _warn),
         shelf=FolderShelf(paths.state / "contexts", settings.server.saved_contexts),
         journal=journal,
@@ -216,6 +213,16 @@ def _journal(paths: Paths) -> ChildJournal:
     return ChildJournal(
         paths.state / "children", owner=look(os.getpid()), scope=read_scope(), look=look, end=_end, warn=_warn
     )
+
+
+def _door(
+    loaded: Loaded, upstream: HttpUpstream, keyring: FileKeyring, ledger: ActivityLedger, log: MemoryLog
+) -> Gateway:
+    server, gateway = loaded.settings.server, loaded.configuration.gateway
+    options = replace(server, capture=capture_bytes(server, gateway))
+    door = Gateway(options, upstream, keyring=keyring, ledger=ledger, log=log, archive=_archive(options))
+    door.take_performance(Performance(SystemSampler() if gateway.samples else None, gateway.sample_s))
+    return door
 
 
 def _archive(options: ServerOptions) -> FolderArchive | None:

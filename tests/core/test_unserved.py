@@ -15,7 +15,6 @@ PLAIN = Declared(id="m", line=1, source=CommandSpec(model_id="m"))
 @pytest.mark.parametrize(
     ("gateway", "word"),
     [
-        (Gateway(samples=False), "performance"),
         (Gateway(sample_s=9), "performance"),
     ],
 )

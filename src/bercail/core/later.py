@@ -12,6 +12,8 @@ _GATEWAY = {
     "log_output": "logToStdout",
     "capture_mb": "captureBuffer",
     "store_path": "store.path",
+    "samples": "performance.disabled",
+    "sample_s": "performance.every",
 }
 """Keys of a configuration by the name of what they set."""
 

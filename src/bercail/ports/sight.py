@@ -6,6 +6,7 @@ from typing import Protocol
 from bercail.core.bandwidth import Reading
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, Model
+from bercail.core.sample import Sample
 
 
 class Prober(Protocol):
@@ -24,6 +25,14 @@ class Prober(Protocol):
 
         None where it cannot be measured (too little free memory); the reason is up to the caller to tell.
         """
+        ...
+
+
+class Sampler(Protocol):
+    """Looks at this machine again and again."""
+
+    def take(self) -> Sample:
+        """The machine now, and what its CPUs did since it was asked last."""
         ...
 
 

@@ -1,5 +1,6 @@
 """This machine -> ``core.machine``. Everything is read below a root folder, so recorded machines serve as tests."""
 
 from bercail.probes.local import LocalProber
+from bercail.probes.sampler import SystemSampler
 
-__all__ = ["LocalProber"]
+__all__ = ["LocalProber", "SystemSampler"]

@@ -85,20 +85,47 @@ class CpuTimes:
     total: int
 
 
-def parse_stat(text: str, cpus: Collection[int]) -> CpuTimes | None:
-    """The times of ``cpus`` in the text of /proc/stat (proc_stat(5)); None if it tells none of them."""
-    busy = stolen = total = 0
+def parse_cpu_times(text: str) -> dict[int, CpuTimes]:
+    """The times of each CPU in the text of /proc/stat (proc_stat(5))."""
+    found: dict[int, CpuTimes] = {}
     for line in text.splitlines():
         name, _, rest = line.partition(" ")
         number = parse_number(name.removeprefix("cpu")) if name.startswith("cpu") else None
         numbers = [parse_number(word) for word in rest.split()]
-        if number not in cpus or len(numbers) < 8 or None in numbers:
+        if number is None or len(numbers) < 8 or None in numbers:
             continue
         user, nice, system, idle, wait, hard, soft, steal = (ticks or 0 for ticks in numbers[:8])
-        busy += user + nice + system + hard + soft
-        stolen += steal
-        total += user + nice + system + idle + wait + hard + soft + steal
+        busy = user + nice + system + hard + soft
+        found[number] = CpuTimes(busy=busy, stolen=steal, total=busy + idle + wait + steal)
+    return found
+
+
+def parse_stat(text: str, cpus: Collection[int]) -> CpuTimes | None:
+    """The times of ``cpus`` together in the text of /proc/stat; None if it tells none of them."""
+    rows = [times for cpu, times in parse_cpu_times(text).items() if cpu in cpus]
+    busy, stolen, total = (sum(getattr(row, name) for row in rows) for name in ("busy", "stolen", "total"))
     return CpuTimes(busy=busy, stolen=stolen, total=total) if total else None
+
+
+def parse_loadavg(text: str) -> tuple[float, ...]:
+    """The three loads in the text of /proc/loadavg; empty if they are not there."""
+    words = text.split()[:3]
+    try:
+        return tuple(float(word) for word in words) if len(words) == 3 else ()
+    except ValueError:
+        return ()
+
+
+def parse_net_dev(text: str) -> dict[str, tuple[Bytes, Bytes]]:
+    """Bytes received and sent by each interface in the text of /proc/net/dev, but for the loopback."""
+    found: dict[str, tuple[Bytes, Bytes]] = {}
+    for line in text.splitlines():
+        name, colon, rest = line.rpartition(":")
+        words = rest.split()
+        received, sent = (parse_number(words[index]) for index in (0, 8)) if len(words) > 8 else (None, None)
+        if colon and received is not None and sent is not None and name.strip() != "lo":
+            found[name.strip()] = received, sent
+    return found
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:

@@ -15,6 +15,7 @@ from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.origin import guests, turned_away
 from bercail.core.route import ServedModel
+from bercail.core.sample import KEPT_S
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Lease, Log, Upstream
 from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
@@ -30,6 +31,7 @@ from bercail.web.models import entry, health, listing
 from bercail.web.origin import readable
 from bercail.web.pages import PATHS as PAGES
 from bercail.web.pages import page
+from bercail.web.performance import Performance
 from bercail.web.record import Record
 from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek
@@ -70,6 +72,7 @@ class App:
         self._relay = Relay(upstream, clock)
         self._desk = Desk(host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend)
         self._dialects = Dialects(self._desk)
+        self._performance = Performance(None, KEPT_S)
         self._captures = Captures(options.capture, archive=archive)
         self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
@@ -80,6 +83,10 @@ class App:
     def take_log(self, log: Log | None) -> None:
         """Have ``/logs`` tell what stands there; None tells nothing."""
         self._dialects.take_log(log)
+
+    def take_performance(self, performance: Performance) -> None:
+        """Have ``/api/performance`` tell what it samples."""
+        self._performance = performance
 
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths of an engine that match one of these."""
@@ -101,7 +108,7 @@ class App:
             found = self._errands[endpoint]
         else:
             found = self._captures.look_up(method, path) or self._dialects.look_up(scope, path)
-            found = found or self._look_up(method, path)
+            found = self._performance.look_up(scope, path) or found or self._look_up(method, path)
         if isinstance(found, Errand) and not self._is_bare_preflight(scope):
             await self._serve(found, scope, receive, send)
         elif isinstance(found, Errand):

@@ -16,12 +16,14 @@ from bercail.core.configuration import ASSETS
 from bercail.core.errors import ListenError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.origin import at_home
+from bercail.core.sample import KEPT_S
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Keyring, Ledger, Log, Upstream
 from bercail.web.app import App
 from bercail.web.connection import Lobby
 from bercail.web.errors import STOPPING_RETRY_S
 from bercail.web.gate import Gate
+from bercail.web.performance import Performance
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
@@ -48,6 +50,8 @@ class Gateway:
         self._upstream = upstream
         self._log = log
         self._archive = archive
+        self._performance = Performance(None, KEPT_S)
+        self._watching: asyncio.Task[None] | None = None
         self._clock = clock
         self._assets: tuple[str, ...] = (ASSETS,)
         self._lobby: Lobby | None = None
@@ -61,6 +65,10 @@ class Gateway:
     def take_sessions(self, headers: Sequence[str]) -> None:
         """From now on keep, with each request, what the first of these headers that it carries holds."""
         self._gate.take_sessions(headers)
+
+    def take_performance(self, performance: Performance) -> None:
+        """Sample the machine while it is open."""
+        self._performance = performance
 
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths of an engine that match one of these."""
@@ -80,6 +88,7 @@ class Gateway:
             await asyncio.to_thread(self._archive.open)
         await asyncio.to_thread(self._gate.remember)
         app = App(host, self._upstream, self._options, self._clock, self._gate, self._archive)
+        app.take_performance(self._performance)
         app.take_log(self._log)
         app.take_assets(self._assets)
         listener = bind(self._options.host, self._options.port)
@@ -96,6 +105,7 @@ class Gateway:
         self._lobby = Lobby(config, self._options, loop)
         self._server = await loop.create_server(self._lobby.let_in, sock=listener, backlog=BACKLOG)
         self._app = app
+        self._watching = asyncio.create_task(self._performance.watch())
         return _url(listener)
 
     async def close(self, drain_s: float) -> int:
@@ -114,6 +124,8 @@ class Gateway:
         server.close()
         lobby.close()
         self._server = None
+        if self._watching is not None:
+            self._watching.cancel()
         if self._archive is not None:
             await asyncio.to_thread(self._archive.close)
         return cut

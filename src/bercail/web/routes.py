@@ -6,6 +6,7 @@ from bercail.core.alike import alike
 from bercail.core.chat import ApiError, Endpoint
 from bercail.web.captures import PATH as CAPTURES
 from bercail.web.dialects import ROUTES
+from bercail.web.performance import PATH as PERFORMANCE
 
 LISTED = (
     "GET /v1/models",
@@ -15,6 +16,7 @@ LISTED = (
     "GET /metrics",
     "GET /ui",
     f"GET {CAPTURES}",
+    f"GET {PERFORMANCE}",
     *ROUTES,
 )
 _MOST_NEAR = 3
