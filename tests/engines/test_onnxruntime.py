@@ -71,9 +71,11 @@ def test_marks_of_a_model_are_known_by_its_tokenizer(tmp_path: Path) -> None:
     assert marks_in(tmp_path) == {}
 
 
-async def post(engine: Any, upstream: HttpUpstream, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+async def post(
+    engine: Any, upstream: HttpUpstream, body: dict[str, Any], path: str = "/v1/completions"
+) -> tuple[int, dict[str, Any]]:
     headers = [(b"content-type", b"application/json")]
-    response = await upstream.send(engine.address, "POST", "/v1/completions", headers, json.dumps(body).encode())
+    response = await upstream.send(engine.address, "POST", path, headers, json.dumps(body).encode())
     return response.status, json.loads(b"".join([piece async for piece in response.chunks()]))
 
 
@@ -115,6 +117,26 @@ def test_what_is_reused_changes_no_answer_and_nobody_is_reached(shared: Path) ->
     assert [count for _, count in alone] == [0, 0, 0]
     assert together[1][1] > 10
     assert together[2][1] > 10
+
+
+@real
+@pytest.mark.engine
+@pytest.mark.shared
+def test_marks_in_a_text_are_tokens_and_are_written_out_again(shared: Path) -> None:
+    spec = replace(SPEC, model_path=str(shared / "models" / "onnx" / "onnx-stories260K"))
+
+    async def story() -> None:
+        engine, upstream = await OnnxRuntime().start(spec, lambda _: None), HttpUpstream()
+        try:
+            _, told = await post(engine, upstream, {"content": "<s>Once upon"}, "/tokenize")
+            assert told["tokens"][0] == 1
+            _, text = await post(engine, upstream, {"tokens": [*told["tokens"], 2]}, "/detokenize")
+            assert text["content"].replace(" ", "") == "<s>Onceupon</s>"
+        finally:
+            await upstream.close()
+            await engine.stop(2)
+
+    asyncio.run(story())
 
 
 @real

@@ -112,6 +112,10 @@ def test_it_chats_keeps_to_a_schema_reuses_what_it_read_and_reaches_nobody() -> 
             )
             text = shaped["choices"][0]["message"]["content"]
             assert text.lstrip().startswith("{")
+            marked = "<|im_start|>user"
+            tokens = (await post(process, upstream, "/tokenize", {"content": marked}))["tokens"]
+            assert tokens[0] not in (await post(process, upstream, "/tokenize", {"content": "user"}))["tokens"]
+            assert (await post(process, upstream, "/detokenize", {"tokens": tokens}))["content"] == marked
             assert connections(process.pid) == []
         finally:
             await upstream.close()
