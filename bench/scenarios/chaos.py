@@ -279,7 +279,8 @@ def client(url: str, over: float, dice: random.Random, told: Told) -> None:
 def dawdle(url: str, model: str, asked: Mapping[str, object], dice: random.Random) -> str:
     """A request that is sent a few bytes at a time, or left in its middle, or whose answer is read so."""
     body = json.dumps({"model": model, **asked}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
     how = dice.choice(("sent slowly", "left while sending", "read slowly"))
     parts, status = urlsplit(url), b""
     try:

@@ -272,14 +272,14 @@ def test_what_llama_server_speaks_is_spoken_and_its_own_paths_are_reached(server
 
 
 HOSTILE = [
-    b"POST /upstream/tiny/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"POST /upstream/tiny/tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-    b"GET /upstream/tiny/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /upstream/tiny/health HTTP/1.1\r\nHost: x\r\nX: a\nY: b\r\n\r\n",
-    b"GET /upstream/tiny/../../health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    b"GET /upstream/tiny/a%0d%0aHost:y HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    b'POST /v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{"messages": {}}',
-    b'POST /api/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{"messages": {}}',
+    b"POST /upstream/tiny/x HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /upstream/tiny/tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    b"GET /upstream/tiny/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /upstream/tiny/health HTTP/1.1\r\nHost: localhost\r\nX: a\nY: b\r\n\r\n",
+    b"GET /upstream/tiny/../../health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    b"GET /upstream/tiny/a%0d%0aHost:y HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    b'POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{"messages": {}}',
+    b'POST /api/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{"messages": {}}',
 ]
 
 
