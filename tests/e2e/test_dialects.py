@@ -272,7 +272,7 @@ def test_what_llama_server_speaks_is_spoken_and_its_own_paths_are_reached(server
 
 
 HOSTILE = [
-    b"POST /upstream/tiny/x HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /upstream/tiny/x HTTP/1.1\r\nHost: [::]\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"POST /upstream/tiny/tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
     b"GET /upstream/tiny/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /upstream/tiny/health HTTP/1.1\r\nHost: localhost\r\nX: a\nY: b\r\n\r\n",
