@@ -17,6 +17,7 @@ from bercail.core.chat import (
     engine_refusal,
     error_from,
     forwarded,
+    named,
     splice,
 )
 from bercail.core.errors import EngineError, RefusedError
@@ -372,3 +373,25 @@ def test_usage_of_several_choices_is_summed_over_what_are_counts() -> None:
     for _ in range(2):
         fold.add({"usage": {"prompt_tokens": 4, "completion_tokens": 3, "note": "x"}})
     assert fold.answer()["usage"] == {"prompt_tokens": 4, "completion_tokens": 6, "total_tokens": 10}
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "model", "told"),
+    [
+        (503, "needs 8 GiB", "m", "m: needs 8 GiB"),
+        (503, "m needs 8 GiB", "m", "m needs 8 GiB"),
+        (503, "memory is full", "m", "m: memory is full"),
+        (503, "/x/m.gguf: no such file", "m", "m: /x/m.gguf: no such file"),
+        (503, "x/m needs 8 GiB", "x/m", "x/m needs 8 GiB"),
+        (502, "it died", "a+b(", "a+b(: it died"),
+        (502, "it died", "", "it died"),
+        (400, "prompt is missing", "m", "prompt is missing"),
+    ],
+)
+def test_an_error_of_a_server_names_its_model_once(status: int, message: str, model: str, told: str) -> None:
+    assert named(ApiError(status=status, message=message), model).message == told
+
+
+def test_what_agents_know_by_its_words_stays_as_it_is() -> None:
+    error = ApiError(status=503, message="x", code="context_length_exceeded")
+    assert named(error, "m") is error

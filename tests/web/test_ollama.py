@@ -119,7 +119,7 @@ def test_texts_are_embedded_by_a_model_that_then_leaves() -> None:
 def test_errors_are_in_ollamas_words(stream: bool) -> None:
     assert bench(answer("x")).post(CHAT, HELLO | {"model": "none", "stream": stream}).status == 404
     refused = Bench(FakeHost(refusal=RefusedError("needs 8 GiB"))).post(CHAT, HELLO | {"stream": stream})
-    assert (refused.status, refused.json) == (503, {"error": "needs 8 GiB"})
+    assert (refused.status, refused.json) == (503, {"error": "tiny: needs 8 GiB"})
     error = b'{"error":{"type":"exceed_context_size_error","n_prompt_tokens":9,"n_ctx":5,"code":400}}'
     for script in (Scripted(status=400, pieces=[error]), Scripted(pieces=[b"data: " + error + b"\n\n"])):
         client = bench(script).post(CHAT, HELLO | {"stream": stream})

@@ -155,10 +155,10 @@ def test_progress_that_was_asked_for_is_shown() -> None:
             MESSAGES,
             HELLO,
             MESSAGE[0],
-            'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"it died"',
+            'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"tiny: it died"',
         ),
         ("/v1/responses", {"input": "x"}, RESPONSE[0], 'event: error\ndata: {"type":"error","code":"engine"'),
-        ("/completion", {"prompt": "x"}, NATIVE[2], 'data: {"error":{"message":"it died"'),
+        ("/completion", {"prompt": "x"}, NATIVE[2], 'data: {"error":{"message":"tiny: it died"'),
     ],
 )
 def test_a_stream_that_breaks_ends_with_an_error_in_its_own_form_and_no_clean_end(

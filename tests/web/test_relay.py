@@ -135,7 +135,7 @@ def test_a_comment_never_falls_into_an_event() -> None:
 
 def test_an_error_before_the_first_byte_keeps_its_status() -> None:
     client = stream_of(PROGRESS, 5.0, EngineError("broke off", log_tail=("last",)))
-    assert (client.status, client.error["message"]) == (502, "broke off")
+    assert (client.status, client.error["message"]) == (502, "tiny: broke off")
     assert client.complete
 
 

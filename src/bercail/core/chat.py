@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias, assert_never
 
@@ -160,6 +160,21 @@ def error_from(
         retry_after_s=retry_after_s,
         final=final,
     )
+
+
+_UNNAMED = frozenset(("stopping", "context_length_exceeded", "slow_body"))
+"""Errors that are of the whole server, of the request, or known to agents by their very words."""
+LEAST_NAMED = 422
+"""Below this status a request is wrong, and its sender knows which model it asked."""
+
+
+def named(error: ApiError, model: str) -> ApiError:
+    """The same error with the name of its model in front, unless it tells it already; an empty name is none."""
+    if not model or error.status < LEAST_NAMED or error.code in _UNNAMED:
+        return error
+    if re.search(rf"(?<![\w/-]){re.escape(model)}(?![\w/-])", error.message):
+        return error
+    return replace(error, message=f"{model}: {error.message}")
 
 
 def engine_refusal(status: int, answer: object, text: str = "") -> ApiError:

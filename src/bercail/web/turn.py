@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from bercail.core.chat import ApiError
+from bercail.core.chat import ApiError, named
 from bercail.core.dialect import Form
 from bercail.core.overflow import Overflow
 from bercail.core.trimming import Trimmed
@@ -267,6 +267,7 @@ class Turn:
     async def fail(self, error: ApiError) -> None:
         """Answer with an error: with its status if that is still open, else as an event and a broken connection."""
         self._ending = True
+        error = named(error, self.record.model)
         self.record.status = error.status
         if self.stream is not None:
             self.stream.close()
