@@ -4,6 +4,7 @@ A server that is not known to be llama.cpp's is asked in Anthropic's own words f
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -60,17 +61,21 @@ class Messages:
         wish = None if model.plain else _read(body)
         if wish is not None:
             turn.payload = encoded(wish.body)
+            # A request may wait for long, so that of one with up to the body limit nothing is kept twice.
+            wish = replace(wish, body={"model": peek.model})
             if passage.target != _COUNT:
                 look_aside(self._desk, turn, scope, model, turn.payload)
-                body = b""  # up to the body limit, and a request may wait for long
+                body = b""
         self._passages.begin(passage, turn, peek, scope.get("push"))
 
         async def use(lease: Lease) -> None:
             check(passage, lease.model)
             put = partial(self._put, passage, wish or body)
             own = partial(self._own, passage, body, peek)
-            ways = (put, own) if wish else (own, put)
-            await _first(ways if body else (put,), turn, lease)
+            if lease.model.plain and body:
+                await _first((own, partial(self._put, passage, body)), turn, lease)
+            else:
+                await _first((put, own) if body else (put,), turn, lease)
 
         await self._desk.lend(turn, model, use)
 
