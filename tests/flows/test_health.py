@@ -22,6 +22,7 @@ from fakes.house import FakeProcess, Fakes, run, settle
 
 EVERY_S = 10.0
 SILENT = Pulse(words="no answer to GET /health within 10 s", silent=True)
+REFUSING = Pulse(words="it does not answer: Connection refused")
 PEER = Peer(id="far", line=1, url="http://far:1", models=("m",))
 PLAIN = Declared(id="plain", line=1, source=CommandSpec(model_id="plain", argv=("server",)))
 
@@ -41,6 +42,7 @@ class Scene:
 
     async def load(self, name: str) -> FakeProcess:
         (await self.lease(name)).release()
+        await settle()  # a server elsewhere is looked at then
         return self.process(name)
 
     def process(self, name: str) -> FakeProcess:
@@ -192,6 +194,30 @@ def test_a_server_elsewhere_that_does_not_answer_is_away_until_it_does() -> None
     texts = [item.text for item in scene.told if isinstance(item, news.Warned)]
     assert texts[0].endswith("requests for it get 503 until it answers")
     assert texts[1:] == ["far/m answers again"]
+
+
+@pytest.mark.parametrize(
+    ("pulses", "phases"),
+    [
+        ([REFUSING, REFUSING, Pulse()], "failed failed loaded"),
+        ([Pulse(), REFUSING, REFUSING], "loaded loaded loaded"),
+        ([SILENT, SILENT, REFUSING], "loaded loaded failed"),
+    ],
+)
+def test_a_server_elsewhere_that_refuses_before_it_has_ever_answered_is_away_at_once(
+    pulses: list[Pulse], phases: str
+) -> None:
+    async def story(scene: Scene) -> None:
+        (await scene.lease("far/m")).release()
+        scene.process("far/m").pulses = list(pulses)
+        found = []
+        for _ in pulses:
+            await settle()
+            found.append(scene.supervisor.find("far/m").phase.value)
+            await scene.fakes.clock.advance(EVERY_S)
+        assert " ".join(found) == phases
+
+    play(story)
 
 
 def test_a_server_elsewhere_that_nobody_asks_is_left_alone() -> None:

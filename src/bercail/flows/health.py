@@ -29,6 +29,8 @@ async def follow(
 ) -> None:
     """Mark a server elsewhere as away while it does not answer; never ends.
 
+    Nobody saw it start, so it is asked at once, and until it has answered one refusal is enough.
+
     Args:
         house: what is built here.
         entry: the model.
@@ -36,14 +38,19 @@ async def follow(
         used_s: when it last had a request.
         tell: hears when it goes and when it is back.
     """
-    count = 0
+    count, has_answered, wait_s = 0, False, 0.0
     while True:
-        await house.clock.sleep(house.settings.server.health_interval)
+        if wait_s:
+            await house.clock.sleep(wait_s)
+        wait_s = house.settings.server.health_interval
         if not entry.away and house.clock.monotonic() - used_s() > USED_LATELY_S:
             count = 0
             continue
         pulse = await resident.process.pulse(ANSWER_S)
+        has_answered = has_answered or not pulse.words
         count = missed(count, pulse, at_work=False, aside=False)
+        if count and not pulse.silent and not has_answered:
+            count = max(count, MOST_MISSED)
         if count >= MOST_MISSED and not entry.away:
             entry.away = f"{entry.id} cannot be reached at {resident.process.address}: {pulse.words}"
             tell(news.Warned(text=f"{entry.away}; requests for it get 503 until it answers"))
