@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bercail.core.catalogue import machine_named
-from bercail.core.engine import Choice, Make, Offer
+from bercail.core.engine import IN_THE_BOX, Choice, Make, Offer
 from bercail.core.explain import explain
 from bercail.core.model import Format, Model, ModelFile, Pooling, Role, Stored
 from bercail.core.options import EngineOptions
@@ -104,6 +104,47 @@ def test_an_engine_that_chooses_the_cache_may_be_told() -> None:
 OPENVINO = Choice(
     offer=Offer(name="openvino", id="openvino", make=Make.LIBRARY, reads=(Format.OPENVINO,)), because="reads IR"
 )
+
+
+def computing(*sets: str, wish: EngineOptions | None = None) -> Fits | NoFit:
+    machine = replace(a_machine(), cpu=replace(a_machine().cpu, instruction_sets=sets))
+    model = replace(exported(cache=None), format=Format.OPENVINO)
+    return decide(machine, model, wish or EngineOptions(), engine=OPENVINO)
+
+
+@pytest.mark.parametrize(
+    ("sets", "wish", "kind", "because"),
+    [
+        (("avx2",), None, "f32", "this processor multiplies in nothing shorter"),
+        (("amx_bf16", "avx2"), None, "bf16", "this processor multiplies in it; f32 is exact and slower to read"),
+        (("amx_bf16",), EngineOptions(precision="f32"), "f32", "as asked"),
+        (("avx512_bf16",), EngineOptions(precision="bf16"), "bf16", "as asked"),
+    ],
+)
+def test_what_openvino_computes_in_is_decided_and_told(
+    sets: tuple[str, ...], wish: EngineOptions | None, kind: str, because: str
+) -> None:
+    plan = computing(*sets, wish=wish)
+    assert isinstance(plan, Fits)
+    assert plan.settings.precision == kind
+    assert [(row.value, row.because) for row in plan.reasons if row.setting == "precision"] == [(kind, because)]
+
+
+def test_vectors_are_computed_as_everywhere() -> None:
+    machine = replace(a_machine(), cpu=replace(a_machine().cpu, instruction_sets=("amx_bf16",)))
+    plan = decide(machine, an_encoder(), EngineOptions(), engine=OPENVINO)
+    assert isinstance(plan, Fits)
+    assert plan.settings.precision == "f32"
+
+
+def test_a_precision_that_cannot_be_had_is_refused() -> None:
+    lacking = computing("avx2", wish=EngineOptions(precision="bf16"))
+    assert isinstance(lacking, NoFit)
+    assert "--precision bf16 and this processor contradict each other" in lacking.why
+    for engine in (LIBRARY, IN_THE_BOX):
+        verdict = decide(a_machine(), a_model(), EngineOptions(precision="f32"), engine=engine)
+        assert isinstance(verdict, NoFit)
+        assert f"--precision and the engine {engine.offer.name} contradict each other" in verdict.why
 
 
 def an_encoder(*, causal: bool = False, pooling: Pooling | None = Pooling.CLS) -> Model:

@@ -36,6 +36,9 @@ def test_every_setting_reaches_it() -> None:
     assert Parameters.read(json.loads(json.dumps(found.document()))) == found
     small = Parameters.of(replace(SPEC, settings=some_settings(kv_type_k="q8_0", kv_type_v="q8_0")), "")
     assert small.properties["KV_CACHE_PRECISION"] == "u8"
+    assert small.properties["INFERENCE_PRECISION_HINT"] == "f32"
+    short = Parameters.of(replace(SPEC, settings=some_settings(precision="bf16")), "")
+    assert short.properties["INFERENCE_PRECISION_HINT"] == "bf16"
 
 
 def test_what_embeds_has_no_cache_and_one_precision_on_every_processor() -> None:

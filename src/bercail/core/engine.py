@@ -98,6 +98,7 @@ class EngineSettings:
             all that it sees. Empty leaves that to the engine.
         cpu_experts: the routed experts of so many first layers stay in main memory.
         draft_tokens: guessed ahead by a draft model or the model's own drafting head (MTP); 0 loads neither.
+        precision: type of number that it computes in, where it can be told one.
     """
 
     context_tokens: Tokens
@@ -123,6 +124,7 @@ class EngineSettings:
     devices: tuple[str, ...] = ()
     cpu_experts: int = 0
     draft_tokens: int = 0
+    precision: str = ""
     cores: tuple[int, ...] = ()
     numa: int | None = None
 

@@ -166,6 +166,10 @@ class EngineOptions:
     kv: str | None = option(None, Kind.CHOICE, "Type of the key and the value cache alike.", choices=CACHE_TYPES)
     kv_type_k: str | None = option(None, Kind.CHOICE, "Type of the key cache.", choices=CACHE_TYPES)
     kv_type_v: str | None = option(None, Kind.CHOICE, "Type of the value cache.", choices=CACHE_TYPES)
+    precision: str | None = option(
+        None, Kind.CHOICE, "Type that OpenVINO computes in; other engines have types of their own.",
+        choices=("f32", "bf16"),
+    )  # fmt: skip
     flash_attention: bool | None = option(None, Kind.FLAG, "Flash attention; needed for a quantized value cache.")
     batch: Tokens | None = option(None, Kind.TOKENS, "Logical batch in tokens.", minimum=32, maximum=16384)
     ubatch: Tokens | None = option(None, Kind.TOKENS, "Physical batch in tokens.", minimum=32, maximum=16384)

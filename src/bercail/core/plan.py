@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from bercail.core.allotment import Allotment
+from bercail.core.arithmetic import misplaced, precision
 from bercail.core.begin import begin
 from bercail.core.bind import Bound, bound, within
 from bercail.core.budget import Case, Device
@@ -116,7 +117,9 @@ class _Asked:
         rows = fixed_reasons(
             self.machine, self.wish, settings, copied=case.repacked.copied, model=case.model, order=self.order
         )
-        return (*rows, *bind_reasons(settings, self.place))
+        kind, because = precision(self.engine.offer, self.machine.cpu, self.wish, embeds=settings.embedding)
+        arithmetic = Reason(setting="precision", value=kind or "own", because=because)
+        return (*rows, arithmetic, *bind_reasons(settings, self.place))
 
     def told(self, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
         """``reasons`` as they are true of the engine."""
@@ -169,11 +172,12 @@ def _decided(
     settings = replace(begin(machine, model, wish), cores=place.cpus, numa=place.node)
     order, because = repack(model, purpose_of(wish), lessons, engine.offer.make, machine.cpu)
     if foreign:
-        settings = its_way(model, settings)
+        kind, _ = precision(engine.offer, machine.cpu, wish, embeds=settings.embedding)
+        settings = replace(its_way(model, settings), precision=kind)
     elif wish.repack is None and not machine.gpus:
         settings = replace(settings, repack=order)
     asked = _Asked(machine=machine, place=place, wish=wish, engine=engine, case=case, order=because)
-    untold = unheard(engine.offer, model, wish) if foreign else ""
+    untold = misplaced(engine.offer, machine.cpu, wish) or (unheard(engine.offer, model, wish) if foreign else "")
     if why := place.refusal or at_odds(machine, model, wish) or untold:  # nothing is near to what contradicts itself
         return replace(_refuse(asked, settings, asked.fixed(settings), why), alternatives=(), contradiction=True)
     if why := illegal(case, settings):

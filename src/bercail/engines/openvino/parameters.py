@@ -22,8 +22,8 @@ LACKS = ("logprobs", "tools", "grammar", "logit_bias", "n")
 POOLINGS = (Pooling.MEAN, Pooling.CLS, Pooling.LAST)
 """How its graphs can be made to pool."""
 PRECISION = "f32"
-"""Of the arithmetic of embeddings. Left alone, processors with bfloat16 compute in that, and vectors then differ in the
-second decimal place from those of the same model elsewhere."""
+"""Of the arithmetic, where the plan names none. Left alone, processors with bfloat16 compute in that, and vectors then
+differ in the second decimal place from those of the same model elsewhere."""
 MOST_TEXT_TOKENS: Tokens = 1024
 """Of short texts in one step, however much the plan allows: beyond that nothing gets faster (MiniLM, two cores: 32, 64
 and 128 texts of 20 tokens alike), and a step is how long a client that left is still worked for."""
@@ -77,7 +77,8 @@ class Parameters:
             batch_tokens=min(batch, MOST_TEXT_TOKENS) if embeds else batch,
             pooling=_pooling(spec) if embeds else "",
             properties={
-                **({"INFERENCE_PRECISION_HINT": PRECISION} if embeds else _cache(settings)),
+                "INFERENCE_PRECISION_HINT": settings.precision or PRECISION,
+                **({} if embeds else _cache(settings)),
                 "INFERENCE_NUM_THREADS": settings.threads_batch,
                 "PERFORMANCE_HINT": "LATENCY",
             },
