@@ -189,6 +189,21 @@ def test_body_that_breaks_off_gives_its_pieces_and_then_an_error(answer: bytes) 
     run(answering(answer), story)
 
 
+def test_a_head_that_broke_off_does_not_hold_on_to_the_request() -> None:
+    async def story(server: Scripted) -> None:
+        told = None
+        try:
+            await server.get()
+        except EngineError as error:
+            told = weakref.ref(error)
+        await asyncio.sleep(0)  # the loop lets go of the answer that has just woken this task
+        assert told is not None
+        assert told() is None
+
+    with uncollected():
+        run(answering(b"HTTP/1.1 200 OK\r\nContent-"), story)
+
+
 def test_an_answer_that_broke_off_does_not_hold_on_to_whoever_was_told() -> None:
     """Else a request and all it has read would stay until the collector of cycles comes by."""
 

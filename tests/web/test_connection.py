@@ -1,6 +1,7 @@
 """What comes before a request is complete is bounded, and what is turned away hears why."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -9,6 +10,7 @@ import pytest
 import uvloop
 
 from bercail.engines.fake import Behaviour
+from fakes.memory import uncollected
 from fakes.street import Street, asked, send, street, until
 
 Play = Callable[[Coroutine[None, None, None]], None]
@@ -228,3 +230,19 @@ def test_where_all_are_at_work_a_new_one_is_answered_when_it_asks(play: Play) ->
             writer.close()
 
     play(scene())
+
+
+def test_a_connection_that_has_ended_is_let_go_of_without_the_collector(play: Play) -> None:
+    def alive() -> list[object]:
+        return [one for one in gc.get_objects() if type(one).__qualname__ == "_Connection" and hasattr(one, "show_out")]
+
+    async def scene() -> None:
+        async with street() as way:
+            _, writer = await get(way)
+            assert alive()
+            writer.close()
+            await until(lambda: not alive())
+
+    gc.collect()
+    with uncollected():
+        play(scene())

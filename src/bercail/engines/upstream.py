@@ -221,7 +221,7 @@ class _Connection(asyncio.Protocol):
         if self._until_close and exc is None and self._response is not None:
             self._response.end()
         elif self._answer is not None and not self._heard and not self._answer.done():
-            self._answer.set_exception(_StaleError())
+            self._refuse(_StaleError())
         else:
             self._fail(f"the engine at {self._name} broke off in the middle of an answer")
 
@@ -270,10 +270,16 @@ class _Connection(asyncio.Protocol):
             self.usable = False
             self._transport.close()
 
+    def _refuse(self, error: Exception) -> None:
+        """Tell whoever waits for an answer; it is not kept here, for its trace will hold the request."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.set_exception(error)
+
     def _fail(self, message: str) -> None:
         error = EngineError(message, hint="its log says why, if it has died", code="engine_broke_off")
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+            self._refuse(error)
         if self._response is not None:
             self._response.end(error)
             self._response = None

@@ -189,6 +189,14 @@ class _Connection(HttpToolsProtocol):
         if self._on_end is not None:
             self._on_end()
             self._on_end = None
+        if active is not None and active.response_complete:
+            self._let_go(active)
+
+    def _let_go(self, cycle: RequestResponseCycle) -> None:
+        """Leave nothing of a connection for the collector of cycles: what was lent to its last request leads back."""
+        for name in _LENT:
+            cycle.scope.pop(name, None)  # type: ignore[misc] # extensions of ours
+        self._active = None
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(status=400, message=msg.rstrip("."), code="invalid_http"))
@@ -209,6 +217,9 @@ class _Connection(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Such a request is answered as if no upgrade had been offered, which needs no words."""
+
+
+_LENT = ("watch", "take", "push")
 
 
 async def _refusing(scope: Scope, _: Receive, send: Send) -> None:
