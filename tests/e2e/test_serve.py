@@ -185,10 +185,10 @@ def test_a_configuration_is_read_anew_when_its_file_changes_or_somebody_asks(ser
         200,
         {"changed": [], "added": [], "gone": [], "later": []},
     )
-    fresh.write_text("server: {queue: 7}\n" + text % "two")
+    fresh.write_text("server: {drain: 7}\n" + text % "two")
     fresh.replace(config)
     status, answer = server.request("POST", "/api/config/reload", {})
-    assert (status, answer["later"]) == (200, ["server.queue"])
+    assert (status, answer["later"]) == (200, ["server.drain"])
     fresh.write_text("models:\n  a:\n    cdm: x\n")
     fresh.replace(config)
     wait_until(lambda: [item for item in server.news if "nothing was changed" in item.get("text", "")])

@@ -531,14 +531,37 @@ def test_settings_that_a_reload_does_not_take_are_told_until_they_are_as_they_we
         scene.fakes.configuration = DECLARED
         answers = [
             Loaded(settings=replace(scene.fakes.settings, server=server), configuration=DECLARED)
-            for server in (ServerOptions(queue=5), ServerOptions(queue=5, port=9), scene.fakes.settings.server)
+            for server in (ServerOptions(drain=5), ServerOptions(drain=5, port=9), scene.fakes.settings.server)
         ]
         source = Source(read=lambda: answers.pop(0), look=lambda: 1)
         task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
         await settle()
         assert scene.fakes.door.host is not None
         told = [(await scene.fakes.door.host.reload()).later for _ in range(3)]
-        assert told == [("server.queue",), ("server.port", "server.queue"), ()]
+        assert told == [("server.drain",), ("server.port", "server.drain"), ()]
+        scene.stop.set()
+        await task
+
+    play(story, "a")
+
+
+def test_how_many_may_wait_counts_from_the_reload_on() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED
+        narrow = Settings(server=ServerOptions(queue=1))
+        source = Source(read=lambda: Loaded(settings=narrow, configuration=DECLARED), look=lambda: 1)
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
+        await settle()
+        host = scene.fakes.door.host
+        assert host is not None
+        assert (await host.reload()).later == ()
+        asking = [asyncio.create_task(host.lease("m")) for _ in range(30)]
+        await settle()
+        full = [one for one in asking if one.done() and isinstance(one.exception(), BusyError)]
+        assert len(full) > 0
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         scene.stop.set()
         await task
 

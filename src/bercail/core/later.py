@@ -6,6 +6,8 @@ from dataclasses import fields
 from bercail.core.configuration import Loaded
 from bercail.core.options import every_option
 
+AT_ONCE = frozenset(("server.max_wait", "server.wait_limit", "server.queue", "server.queue_per_key"))
+"""Settings that a reload takes, for whoever waits is looked at again all the time."""
 _GATEWAY = {
     "log_level": "logLevel",
     "log_time": "logTimeFormat",
@@ -31,7 +33,7 @@ def set_for_later(now: Loaded) -> tuple[str, ...]:
 def _differing(began: Loaded, now: Loaded) -> Iterator[str]:
     for spec in every_option():
         before, after = (getattr(getattr(one.settings, spec.group), spec.name) for one in (began, now))
-        if before != after:
+        if before != after and spec.key not in AT_ONCE:
             yield spec.key
     for item in fields(now.configuration.gateway):
         if item.name in _GATEWAY:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from bercail.core.options import ServerOptions
 from bercail.core.units import Bytes, Seconds
 
 
@@ -85,6 +86,16 @@ class Policy:
     wait_limit_s: Seconds = 600.0
     first_service_s: Seconds = 5.0
     weights: Mapping[str, float] = field(default_factory=dict)
+
+
+def policy_of(options: ServerOptions) -> Policy:
+    """How long one waits, and how many may."""
+    return Policy(
+        max_wait_s=options.max_wait,
+        wait_limit_s=options.wait_limit,
+        queue_length=options.queue,
+        queue_per_key=options.queue_per_key,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

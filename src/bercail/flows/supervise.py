@@ -15,7 +15,7 @@ from bercail.core.errors import BercailError, BusyError, NotFoundError, Stopping
 from bercail.core.later import later
 from bercail.core.legal import beyond_its_own
 from bercail.core.model import Findings
-from bercail.core.need import Policy, nobody_leaves
+from bercail.core.need import Policy, nobody_leaves, policy_of
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Phase, ServedModel
 from bercail.core.seat import Stand
@@ -239,6 +239,7 @@ class Supervisor:
             except BercailError as error:
                 self._tell(news.Warned(text=f"nothing was changed: {error}"))
                 raise
+            self._wait_as(policy_of(loaded.settings.server))
             return await self.adopt(loaded.configuration, later(self._began, loaded))
 
     async def adopt(self, configuration: Configuration, waiting: tuple[str, ...] = ()) -> news.Reloaded:
@@ -279,6 +280,12 @@ class Supervisor:
         await self.welcome()
         await self.read_headers()
         return reloaded
+
+    def _wait_as(self, policy: Policy) -> None:
+        """From now on those who wait, or are to, do so as ``policy`` says."""
+        terms = self._floor.state.terms
+        if policy != terms.policy:
+            self._floor.feed(events.TermsChanged(terms=replace(terms, policy=policy)))
 
     def _introduce(self, configuration: Configuration, reload: frozenset[str]) -> None:
         """Tell the schedule of models whose needs are known, and of the rule that holds beside memory."""

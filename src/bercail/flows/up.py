@@ -13,9 +13,8 @@ from bercail.core.configuration import Configuration, capture_bytes
 from bercail.core.errors import BercailError, StoreError
 from bercail.core.log import OURS, Telling
 from bercail.core.model import Findings, FoundModel
-from bercail.core.need import Policy
+from bercail.core.need import policy_of
 from bercail.core.news_report import level_of, log_lines
-from bercail.core.options import ServerOptions
 from bercail.core.route import nothing_served
 from bercail.core.units import format_bytes
 from bercail.flows.inspect import refuse
@@ -84,7 +83,7 @@ async def up(house: House, request: Request) -> None:
     await _open_ledger(house, tell)
     first = None if declares else await request.choose(findings)
     roster = await asyncio.to_thread(muster, house, findings, house.configuration)
-    supervisor = Supervisor(house, findings, tell, _policy(house.settings.server), roster, request.source)
+    supervisor = Supervisor(house, findings, tell, policy_of(house.settings.server), roster, request.source)
     try:
         if request.stop.is_set():  # while the user was asked: nobody needs a door any more
             return
@@ -139,16 +138,6 @@ def _openness(house: House) -> Iterator[str]:
         yield f"whoever can reach {server.host} can use the models: {why} (bercail keys create NAME)"
     elif keys or declared:
         yield "API keys are not looked at: server.require_key is never"
-
-
-def _policy(options: ServerOptions) -> Policy:
-    """How long one waits, and how many may."""
-    return Policy(
-        max_wait_s=options.max_wait,
-        wait_limit_s=options.wait_limit,
-        queue_length=options.queue,
-        queue_per_key=options.queue_per_key,
-    )
 
 
 def _is_private(host: str) -> bool:
