@@ -4,7 +4,14 @@ from dataclasses import replace
 from bercail.core.build import Recipe, Target
 from bercail.core.document import builds_document, trials_document
 from bercail.core.engine import EMBEDDED, Make, Offer
-from bercail.core.engine_report import builds_section, devices_sections, offers_section, trials_line, trials_section
+from bercail.core.engine_report import (
+    builds_section,
+    devices_sections,
+    offers_section,
+    quality_line,
+    trials_line,
+    trials_section,
+)
 from bercail.core.model import Format
 from bercail.core.options import PURPOSES
 from bercail.core.pace import Joint, Timing
@@ -57,12 +64,25 @@ def test_the_winner_is_named() -> None:
     library = Offer(name="openvino", id="openvino", make=Make.LIBRARY)
     mixed = (a_trial(library, 1.0, repack=False), a_trial(EMBEDDED, 2.0))
     assert "wins with weights in types of its own" in trials_line(mixed)
-    assert "its quality may differ: `bercail engine use openvino`" in trials_line(mixed)
+    assert "It lacks tools and logprobs: `bercail engine use openvino`" in trials_line(mixed)
     assert trials_section(mixed, PURPOSES["chat"]).rows[0][1] == "in types of its own"
     even = trials_line((a_trial(NATIVE, 1.0), a_trial(EMBEDDED, 1.05)))
     first = "llama.cpp (b1-cpu-native-1) with weights rearranged"
     assert even == f"no clear difference: {first} and the next are within 10 %"
     assert "the only one that could be measured" in trials_line(TRIALS[1:])
+
+
+def test_speeds_of_converted_weights_are_not_compared_in_silence() -> None:
+    library = Offer(name="openvino", id="openvino", make=Make.LIBRARY)
+    told = replace(a_trial(library, 9.0), quantization="Q4_K_M", precision="bf16")
+    for trials in ((a_trial(NATIVE, 2.0), told), (told, a_trial(NATIVE, 20.0))):
+        assert quality_line(trials) == (
+            "not one class of quality: openvino (which computes in bf16) converts the file's Q4_K_M into types of its "
+            "own; compare answers before speeds"
+        )
+    assert quality_line(TRIALS) == ""
+    assert quality_line((told,)) == ""
+    assert quality_line((a_trial(NATIVE, 2.0), refused(library, repack=False, why="no"))) == ""
 
 
 def test_a_comparison_as_json() -> None:
@@ -71,7 +91,8 @@ def test_a_comparison_as_json() -> None:
     rows = document["trials"]
     assert isinstance(rows, list)
     assert rows[0] == {
-        "engine": "llama.cpp", "id": NATIVE.id, "make": "native", "repack": False, "prefill_tokens_per_s": 50.0,
+        "engine": "llama.cpp", "id": NATIVE.id, "make": "native", "repack": False, "quantization": "",
+        "precision": "", "prefill_tokens_per_s": 50.0,
         "decode_tokens_per_s": 10.0, "joint_tokens_per_s": None, "ready_s": 1.5, "resident_bytes": GIB,
         "planned_bytes": GIB, "request_s": 2.0, "failure": "",
     }  # fmt: skip

@@ -13,7 +13,14 @@ from bercail.cli.render import say, show, show_json, show_sections
 from bercail.cli.tell import make_bar, warn
 from bercail.core.build import Target
 from bercail.core.document import builds_document, trials_document
-from bercail.core.engine_report import builds_section, devices_sections, offers_section, trials_line, trials_section
+from bercail.core.engine_report import (
+    builds_section,
+    devices_sections,
+    offers_section,
+    quality_line,
+    trials_line,
+    trials_section,
+)
 from bercail.core.launch import Progress
 from bercail.core.options import EngineOptions, LibraryOptions, purpose_of
 from bercail.core.units import format_bytes
@@ -132,6 +139,8 @@ def compare_(model: str, *, as_json: bool, config: str | None, **parameters: obj
         return 0
     show_sections((trials_section(trials, purpose_of(house.settings.engine)),))
     show(trials_line(trials))
+    if line := quality_line(trials):
+        show(line)
     return 0
 
 

@@ -108,6 +108,8 @@ def trials_document(model_id: str, trials: Sequence[Trial]) -> dict[str, Json]:
             "id": trial.offer.id,
             "make": trial.offer.make.value,
             "repack": trial.repack,
+            "quantization": trial.quantization,
+            "precision": trial.precision,
             "prefill_tokens_per_s": trial.prefill_tokens_per_s,
             "decode_tokens_per_s": trial.decode_tokens_per_s,
             "joint_tokens_per_s": trial.joint_tokens_per_s,

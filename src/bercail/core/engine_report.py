@@ -82,8 +82,21 @@ def trials_line(trials: Sequence[Trial]) -> str:
         return f"no clear difference: {first} and the next are within {EVEN_PERCENT} %"
     line = f"{best.offer} wins with weights {_order(best)}: {times:.2f} times as fast as the slowest"
     if best.offer.make is Make.LIBRARY:
-        return f"{line}. It lacks tools and logprobs, and its quality may differ: `bercail engine use {best.offer.id}`"
+        return f"{line}. It lacks tools and logprobs: `bercail engine use {best.offer.id}`"
     return f"{line}; auto takes it now"
+
+
+def quality_line(trials: Sequence[Trial]) -> str:
+    """Whose weights are not those of the file that the others used as it is; empty if nobody's."""
+    measured = [trial for trial in trials if not trial.failure]
+    converted = [trial for trial in measured if trial.offer.make is Make.LIBRARY]
+    if not converted or len(converted) == len(measured):
+        return ""
+    names = ", ".join(f"{trial.offer} (which computes in {trial.precision or 'its own type'})" for trial in converted)
+    return (
+        f"not one class of quality: {names} converts the file's {converted[0].quantization} into types of its own; "
+        "compare answers before speeds"
+    )
 
 
 def _order(trial: Trial) -> str:

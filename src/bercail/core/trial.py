@@ -14,6 +14,8 @@ class Trial:
 
     Attributes:
         repack: with its weights rearranged for the CPU.
+        quantization: of the file, as it is usually called.
+        precision: that a library computed in; empty where that follows from the weights.
         ready_s: from its start to its readiness.
         resident_bytes: memory that it held then, or None.
         planned_bytes: of main memory.
@@ -24,6 +26,8 @@ class Trial:
 
     offer: Offer
     repack: bool
+    quantization: str = ""
+    precision: str = ""
     timings: tuple[Timing, ...] = ()
     ready_s: Seconds = 0.0
     resident_bytes: Bytes | None = None

@@ -79,6 +79,8 @@ async def _trial(
     return Trial(
         offer=offer,
         repack=plan.settings.repack,
+        quantization=timed.prepared.model.quantization,
+        precision=plan.settings.precision,
         timings=timed.timings,
         ready_s=timed.ready_s,
         resident_bytes=timed.resident_bytes,
