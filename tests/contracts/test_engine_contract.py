@@ -36,7 +36,7 @@ from bercail.engines import (
 )
 from bercail.engines.llama_cpp import server_flags
 from bercail.engines.llama_cpp.tiny import write_llama
-from bercail.ports import Engine, EngineProcess
+from bercail.ports import Engine, EngineProcess, UpstreamResponse
 from bercail.store import find_paths
 
 SETTINGS = EngineSettings(
@@ -458,23 +458,39 @@ def test_requests_at_once_are_worked_on_at_once(bench: Bench) -> None:
     assert {"begins"} in firsts
 
 
-def test_a_client_that_leaves_frees_its_slot(bench: Bench) -> None:
-    """While it is being answered; the next request is answered in full."""
+@pytest.mark.parametrize("phase", ["reading", "generating", "waiting"])
+def test_a_client_that_leaves_frees_its_slot(bench: Bench, phase: str) -> None:
+    """Whether its prompt is read, it is being answered, or others are; the next request is answered in full."""
+    chat = [{"role": "user", "content": "abc " * 20}]
     question: dict[str, object] = {
-        "prompt": "abc", "max_tokens": 5000, "temperature": 0, "stream": True, "ignore_eos": True,
-        "fake": {"delay_s": 0.01},
+        "messages": chat, "max_tokens": 5000, "temperature": 0, "stream": True, "ignore_eos": True,
+        "return_progress": True, "fake": {"delay_s": 0.01},
     }  # fmt: skip
     short: dict[str, object] = {"prompt": "abc", "max_tokens": 3, "temperature": 0}
+    headers = [(b"content-type", b"application/json")]
 
     async def story() -> None:
         async with bench.running() as (process, upstream):
-            headers = [(b"content-type", b"application/json")]
-            for _ in range(3):  # more than there are slots
+
+            async def begun(*, generating: bool) -> UpstreamResponse:
                 body = json.dumps(question).encode()
-                response = await upstream.send(process.address, "POST", "/v1/completions", headers, body)
-                async for _ in response.chunks():
-                    break
-                response.abort()
+                response = await upstream.send(process.address, "POST", "/v1/chat/completions", headers, body)
+                async for piece in response.chunks():
+                    if not generating or b'"content"' in piece:
+                        break
+                return response
+
+            if phase == "waiting":
+                busy = [await begun(generating=True) for _ in range(SETTINGS.slots)]
+                late = asyncio.create_task(begun(generating=True))
+                await asyncio.sleep(0.1)  # it is sent, and waits for a slot
+                late.cancel()
+                await asyncio.wait([late])
+                for response in busy:
+                    response.abort()
+            else:
+                for _ in range(SETTINGS.slots + 1):
+                    (await begun(generating=phase == "generating")).abort()
             async with asyncio.timeout(20):
                 status, answer = await ask(upstream, process, "POST", "/v1/completions", short)
             assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 3)

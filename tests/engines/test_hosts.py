@@ -115,6 +115,13 @@ def test_a_build_is_asked_for_its_gpus_in_the_environment_that_it_runs_in(tmp_pa
     assert chosen.name == "FASTEST_FIRST None"
 
 
+@pytest.mark.parametrize("asked", [{}, {"SYCL_CACHE_PERSISTENT": "1"}])
+def test_kernels_that_sycl_kept_from_another_driver_are_never_used(tmp_path: Path, asked: dict[str, str]) -> None:
+    kept = LISTING.replace("LLAMA_ARG_DEVICE", "SYCL_CACHE_PERSISTENT").replace("CUDA0", "SYCL0")
+    (gpu,) = look(tmp_path, kept, Target.SYCL, asked).gpus
+    assert gpu.name == "PCI_BUS_ID 0"
+
+
 def test_a_build_for_the_cpu_is_not_asked(tmp_path: Path) -> None:
     assert look(tmp_path, "raise SystemExit(9)", Target.CPU).trouble == ""
 
