@@ -33,7 +33,7 @@ class Bench:
         assert self.host.out == 0
         assert self.host.waiting == 0
         assert not self.app.turns
-        assert (self.app.metrics.running, self.app.metrics.queued) == (0, 0)
+        assert (self.app.metrics.running.total(), self.app.metrics.queued.total()) == (0, 0)
 
     def post(self, path: str, body: object) -> Client:
         client = self.client()

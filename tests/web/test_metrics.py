@@ -37,6 +37,21 @@ def test_requests_are_counted_by_model_endpoint_and_status() -> None:
     assert 'bercail_model_loaded{model="b"} 0' in found
 
 
+def test_who_runs_and_who_waits_is_told_by_model_also_of_one_that_is_gone() -> None:
+    metrics = Metrics()
+    metrics.queued.update({"tiny": 3, "gone": 1, "left": 0})
+    metrics.running["b"] += 2
+    found = metrics.text((served(), served("b"))).decode().splitlines()
+    for line in (
+        'bercail_requests_queued{model="tiny"} 3',
+        'bercail_requests_queued{model="b"} 0',
+        'bercail_requests_queued{model="gone"} 1',
+        'bercail_requests_running{model="b"} 2',
+    ):
+        assert line in found
+    assert not [line for line in found if 'model="left"' in line]
+
+
 def test_buckets_of_the_time_to_the_first_token_add_up() -> None:
     times = [0.01, 0.05, 0.3, 1000.0]
     found = lines(*(Record(endpoint="completions", model="a", status=200, ttft_s=time_s) for time_s in times))

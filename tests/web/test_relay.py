@@ -51,7 +51,7 @@ def play(
     assert host.out == 0
     assert host.waiting == 0
     assert not app.turns
-    assert (app.metrics.running, app.metrics.queued) == (0, 0)
+    assert (app.metrics.running.total(), app.metrics.queued.total()) == (0, 0)
     return app, client
 
 
@@ -120,7 +120,7 @@ def test_comments_flow_while_a_model_loads() -> None:
     async def scene(app: App, client: Client) -> None:
         client.start(CHAT, STREAM)
         await asyncio.sleep(29)
-        assert app.metrics.queued == 1
+        assert app.metrics.queued == {"tiny": 1}
         gate.set()
         await client.end()
 

@@ -280,14 +280,14 @@ class App:
         metrics, visit, asked_s = self.metrics, turn.visit or Visit(), self._desk.clock()
         tells = model.tells_loading and turn.stream and not turn.substitutes
         tidings = Tidings(turn.stream, self._desk.clock) if tells and turn.stream else None
-        metrics.queued += 1
+        metrics.queued[model.id] += 1
         try:
             watch = tidings.watch if tidings else None
             name = model.asked or model.id
             lease = await self._host.lease(name, *visit.share, substitutes=turn.substitutes, watch=watch)
         finally:
-            metrics.queued -= 1
-        metrics.running += 1
+            metrics.queued[model.id] -= 1
+        metrics.running[lease.model.id] += 1
         turn.record.waited(self._desk.clock() - asked_s, lease.load_s)
         try:
             told_aside(turn, model, lease)
@@ -297,7 +297,7 @@ class App:
                 await tidings.end(lease.model.id)
             await use(lease)
         finally:
-            metrics.running -= 1
+            metrics.running[lease.model.id] -= 1
             lease.release()
 
 

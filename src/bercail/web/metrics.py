@@ -51,8 +51,8 @@ class Metrics:
     """Counters since the gateway was made; touched by one event loop only."""
 
     def __init__(self) -> None:
-        self.running = 0
-        self.queued = 0
+        self.running: Counter[str] = Counter()
+        self.queued: Counter[str] = Counter()
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._sums: dict[str, Counter[str]] = {name: Counter() for name in _SUMS}
         self._seconds: dict[str, dict[str, Seconds]] = {name: {} for name in _SECONDS}
@@ -85,8 +85,13 @@ class Metrics:
         for (model, endpoint, status), count in sorted(self._requests.items()):
             labels = f'model="{_label(model)}",endpoint="{endpoint}",status="{status}"'
             lines.append(f"bercail_requests_total{{{labels}}} {count}")
-        lines += _gauge("requests_running", "Requests at an engine.", self.running)
-        lines += _gauge("requests_queued", "Requests that wait for a slot or for a model to load.", self.queued)
+        ids = [model.id for model in models]
+        for name, words, counts in (
+            ("requests_running", "Requests at an engine.", self.running),
+            ("requests_queued", "Requests that wait for a slot or for a model to load.", self.queued),
+        ):
+            gone = sorted(model for model in counts if counts[model] and model not in ids)
+            lines += _by_model(name, "gauge", words, [(model, counts[model]) for model in (*ids, *gone)])
         for name, words in _SUMS.items():
             lines += _by_model(f"{name}_total", "counter", words, sorted(self._sums[name].items()))
         for name, (title, words) in _SECONDS.items():
@@ -138,10 +143,6 @@ def _by_model(name: str, kind: str, words: str, rows: Sequence[tuple[str, int | 
 
 def _head(name: str, kind: str, words: str) -> list[str]:
     return [f"# HELP bercail_{name} {words}", f"# TYPE bercail_{name} {kind}"]
-
-
-def _gauge(name: str, words: str, value: int) -> list[str]:
-    return [*_head(name, "gauge", words), f"bercail_{name} {value}"]
 
 
 def _label(value: str) -> str:
