@@ -178,7 +178,7 @@ def test_a_model_offers_what_it_is_to_be_started_for_before_and_after_it_is_load
 def test_a_command_is_run_and_its_server_asked_plainly() -> None:
     declared = replace(
         a_command("images", "sd-server", "--port", "5801"), name="Images", description="draws", unlisted=True,
-        capabilities=Capabilities(context_tokens=77), metadata={"a": 1},
+        capabilities=Capabilities(context_tokens=77), metadata={"a": 1}, ttl_s=30.0,
     )  # fmt: skip
 
     async def story(scene: Scene) -> None:
@@ -192,6 +192,8 @@ def test_a_command_is_run_and_its_server_asked_plainly() -> None:
             77,
             {"a": 1},
         )
+        assert (model.started_by, model.ttl_s) == ("sd-server --port 5801", 30.0)
+        assert model.address.startswith("http://127.0.0.1:")
         assert lease.rewrite(b"{}") == b"{}"
         assert scene.supervisor.find("images").requests == 1
 

@@ -5,12 +5,18 @@ from typing import Any
 
 import pytest
 
+from bercail.core.access import KeyWish, Scope, mint
 from bercail.core.configuration import Profile, Profiles
 from bercail.core.errors import BusyError, SettingsError
+from bercail.core.options import ServerOptions
 from bercail.core.route import Phase
+from bercail.web.app import App
+from bercail.web.gate import Gate
 from fakes.bench import Bench
 from fakes.client import Client
 from fakes.host import FakeHost, served
+from fakes.house import FakeKeyring, run
+from fakes.upstream import FakeUpstream
 
 
 def two() -> FakeHost:
@@ -20,9 +26,28 @@ def two() -> FakeHost:
 def test_what_runs_is_told() -> None:
     (row,) = Bench(two()).get("/running").json["running"]
     assert row == {
-        "model": "a", "state": "ready", "name": "", "description": "", "engine": "llama.cpp", "requests": 2,
-        "waiting": 1, "slots": 2, "context_length": 512, "cores": None, "numa": None, "cores_because": None,
+        "model": "a", "state": "ready", "name": "", "description": "", "cmd": "", "proxy": "", "ttl": 0,
+        "engine": "llama.cpp", "requests": 2, "waiting": 1,
+        "slots": 2, "context_length": 512, "cores": None, "numa": None, "cores_because": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("scopes", "whole"), [({Scope.MODELS}, False), ({Scope.MODELS, Scope.ADMIN}, True)])
+def test_what_starts_a_model_and_where_it_answers_is_told_to_who_manages(
+    scopes: frozenset[Scope], *, whole: bool
+) -> None:
+    known = served("a", started_by="x-server --api-key s3cret", address="http://localhost:5800", ttl_s=30.0)
+    keyring = FakeKeyring()
+    key, token = mint(KeyWish(name="a", scopes=tuple(scopes)), bytes(36), 0.0)
+    keyring.add(key)
+    gate = Gate(keyring)
+    client = Client(App(FakeHost(known=(known,)), FakeUpstream(), ServerOptions(), lambda: 0.0, gate))
+    shown = ((b"authorization", f"Bearer {token}".encode()),)
+    run(lambda: client.start("/running", b"", method="GET", headers=shown).end())
+    (row,) = client.json["running"]
+    assert row["ttl"] == 30
+    told = ("x-server --api-key s3cret", "http://localhost:5800") if whole else ("", "")
+    assert (row["cmd"], row["proxy"]) == told
 
 
 def test_the_cores_that_an_engine_is_kept_to_are_told_with_the_reason() -> None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from bercail.core.configuration import Selector
 from bercail.core.model import Capability
 from bercail.core.overflow import Overflow
-from bercail.core.units import Bytes, Tokens
+from bercail.core.units import Bytes, Seconds, Tokens
 
 
 class Phase(StrEnum):
@@ -59,6 +59,9 @@ class ServedModel:
         swaps: how often it then made room for another.
         ignores_websockets: they neither load it nor keep it in memory.
         tells_loading: streams that wait for it say how that goes.
+        started_by: command line, as a shell would read it, that a configuration starts it by; empty otherwise.
+        address: where its server answers; empty while it is not loaded.
+        ttl_s: it leaves memory after so long without a request; None is never.
     """
 
     id: str
@@ -100,6 +103,9 @@ class ServedModel:
     swaps: int = 0
     ignores_websockets: bool = False
     tells_loading: bool = False
+    started_by: str = ""
+    address: str = ""
+    ttl_s: Seconds | None = None
 
     @property
     def usable_context_tokens(self) -> Tokens | None:

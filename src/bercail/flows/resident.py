@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -314,8 +315,17 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
             vocabulary=model.shape.vocabulary,
             format=model.format.value,
         )
-    if resident is None or resident.plan is None:
-        return replace(seen, engine=resident.offer.name) if resident else seen
+    if resident is None:
+        return seen
+    address = resident.process.address
+    plain = address.site is None and address.unix_path is None
+    seen = replace(
+        seen,
+        address=f"http://{address}" if plain else str(address),
+        started_by=_started_by(entry.command, address.port),
+    )
+    if resident.plan is None:
+        return replace(seen, engine=resident.offer.name)
     settings = resident.plan.settings
     return replace(
         seen,
@@ -331,6 +341,13 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
     )
 
 
+def _started_by(command: CommandSpec | None, port: int | None) -> str:
+    """The command line with the port that it is given, or would be; empty where there is none."""
+    if command is None:
+        return ""
+    return shlex.join(command.argv if port is None else command.at(port).argv)
+
+
 def _as_declared(seen: ServedModel, declared: Declared) -> ServedModel:
     """With what the configuration says of it."""
     said = declared.capabilities
@@ -343,6 +360,8 @@ def _as_declared(seen: ServedModel, declared: Declared) -> ServedModel:
         aliases=declared.aliases,
         metadata=declared.metadata,
         overflow=declared.overflow,
+        ttl_s=declared.ttl_s,
+        started_by=_started_by(command, command.port if command else None),
         context_length=said.context_tokens,
         plain=command is not None and not _is_llama_server(command),
         ignores_websockets=declared.ignore_websockets,

@@ -80,7 +80,7 @@ def _made_of(entry: Entry, phase: Phase, around: Around) -> tuple[object, ...]:
     return (
         phase, around.roster, around.configuration, around.profiles, around.general, entry.found, entry.declared,
         entry.model, entry.chat_refusal, entry.error, entry.away, entry.progress, entry.loads, entry.swaps,
-        resident and resident.plan, resident and resident.offer,
+        resident and resident.plan, resident and resident.offer, resident and resident.process,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What is in memory, and the wish to change it: the routes of llama-server's router and of llama-swap, and our own."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -59,7 +60,9 @@ class Memory:
 
     async def _running(self, turn: Turn, scope: Scope) -> None:
         await take_body(turn, scope, self._desk)
-        rows = [_row(model) for model in self._desk.sees(turn).models() if model.phase in (Phase.LOADED, Phase.LOADING)]
+        manages = turn.visit is None or turn.visit.may_manage
+        models = self._desk.sees(turn).models()
+        rows = [_row(model, whole=manages) for model in models if model.phase in (Phase.LOADED, Phase.LOADING)]
         await turn.whole(200, [JSON], json.encode({"running": rows}))
 
     async def _profiles(self, turn: Turn, scope: Scope) -> None:
@@ -103,12 +106,16 @@ class Memory:
         await turn.whole(200, [JSON], json.encode(found))
 
 
-def _row(model: ServedModel) -> dict[str, Any]:
+def _row(model: ServedModel, *, whole: bool) -> dict[str, Any]:
+    """What llama-swap tells of a model, and more; command lines may hold secrets and are for who manages the server."""
     return {
         "model": model.id,
         "state": _STATES[model.phase],
         "name": model.name,
         "description": model.description,
+        "cmd": model.started_by if whole else "",
+        "proxy": model.address if whole else "",
+        "ttl": math.ceil(model.ttl_s or 0),
         "engine": model.engine,
         "requests": model.requests,
         "waiting": model.waiting,
