@@ -87,7 +87,7 @@ def test_the_terminal_says_what_the_demo_is_and_how_to_load_a_real_model(run: Ca
 
 
 def test_the_official_client_talks_with_it(server: Server) -> None:
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=240) as client:
         messages: Any = [{"role": "user", "content": "What is a KV cache?"}]
         answer = client.chat.completions.create(model="bercail-demo", messages=messages, temperature=0)
         assert "token" in (answer.choices[0].message.content or "").lower()
@@ -98,7 +98,7 @@ def test_a_tool_that_was_called_has_its_result_left_to_the_reader(server: Server
     tools: Any = [
         {"type": "function", "function": {"name": "get_machine", "description": "This machine.", "parameters": {}}}
     ]
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=240) as client:
         messages: Any = [{"role": "user", "content": "How many cores does this machine have?"}]
         first = client.chat.completions.create(model="bercail-demo", messages=messages, tools=tools, temperature=0)
         calls = first.choices[0].message.tool_calls

@@ -38,7 +38,7 @@ def test_messages_are_answered_counted_and_trimmed_by_a_worker(up: Callable[...,
     server = up("bercail-demo", "--engine", "openvino", "--context", "256", "--overflow", "trim-oldest")
     server.wait_for("ready")
     said: Any = [{"role": "user", "content": [{"type": "text", "text": "What is a KV cache?"}]}]
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as client:
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=240) as client:
         asked: Any = {"model": "bercail-demo", "messages": said, "max_tokens": 24, "extra_body": {"temperature": 0}}
         whole = client.messages.create(**asked)
         with client.messages.stream(**asked) as stream:

@@ -47,12 +47,12 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def claude(server: Server) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60)
+    return anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=240)
 
 
 @pytest.fixture
 def llama(server: Server) -> Iterator[ollama.Client]:
-    with ollama.Client(host=server.url, timeout=60) as client:
+    with ollama.Client(host=server.url, timeout=240) as client:
         yield client
 
 
@@ -107,7 +107,7 @@ def test_a_message_is_what_the_engine_itself_would_have_made_of_it(server: Serve
     asked: Any = {"model": "tiny", "max_tokens": 24, "messages": HELLO, "temperature": 0} | changes
     made: list[Any] = []
     for base in (server.url, server.url + "/upstream/tiny"):
-        with anthropic.Anthropic(base_url=base, api_key="none", max_retries=0, timeout=60) as client:
+        with anthropic.Anthropic(base_url=base, api_key="none", max_retries=0, timeout=240) as client:
             extra = {"temperature": asked["temperature"]}
             known = {name: value for name, value in asked.items() if name != "temperature"}
             with client.messages.stream(**known, extra_body=extra) as stream:
@@ -176,7 +176,7 @@ def test_a_message_with_a_tool_call_has_its_arguments_whole_and_streamed(parrot:
 
 
 def test_responses_whole_and_streamed_say_the_same(server: Server) -> None:
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=240) as client:
         asked: Any = {"model": "tiny", "input": "Hello", "max_output_tokens": 16, "temperature": 0}
         whole = client.responses.create(**asked)
         events = list(client.responses.create(stream=True, **asked))

@@ -31,7 +31,7 @@ def create(run: Run, *arguments: str) -> str:
 
 
 def client_of(server: Any, key: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=240)
 
 
 def chat(client: openai.OpenAI, **more: Any) -> Any:
@@ -121,7 +121,7 @@ def test_metrics_tell_tokens_loads_and_speeds_of_the_model(up: Up, tiny: Path) -
     server.wait_for("ready")
     with client_of(server, "none") as client:
         chat(client)
-    text = urllib.request.urlopen(server.url + "/metrics", timeout=60).read().decode()
+    text = urllib.request.urlopen(server.url + "/metrics", timeout=240).read().decode()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert values['bercail_model_loads_total{model="tiny"}'] == "1"
     assert values['bercail_model_state{model="tiny",state="loaded"}'] == "1"

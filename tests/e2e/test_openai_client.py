@@ -40,7 +40,7 @@ def client(up: Callable[..., Any], tmp_path: Path) -> Iterator[openai.OpenAI]:
     write_llama(path, LlamaShape(layers=2, embedding=64, feed_forward=128), template=TOOL_TEMPLATE)
     server = up(path)
     server.wait_for("ready")
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as made:
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=240) as made:
         yield made
 
 
@@ -71,7 +71,7 @@ def test_a_tool_call_comes_back_as_a_tool_call_whole_and_streamed(up: Callable[.
     call = '<tool_call>{"name": "get_weather", "arguments": {"city": "Rome"}}</tool_call>'
     server = up(write_parrot(tmp_path / "parrot.gguf", call, template=TOOL_TEMPLATE))
     server.wait_for("ready")
-    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60) as made:
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=240) as made:
         asked: Any = {"model": "parrot", "messages": HELLO, "tools": [WEATHER], "temperature": 0}
         whole = made.chat.completions.create(**asked)
         calls = whole.choices[0].message.tool_calls

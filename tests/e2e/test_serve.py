@@ -228,7 +228,7 @@ def test_models_come_and_go_by_hand(serve: Serve, tmp_path: Path, places: dict[s
 
     def hand(*words: str) -> "subprocess.CompletedProcess[str]":
         command = [*BERCAIL, *words, "--port", port]
-        return subprocess.run(command, check=False, text=True, capture_output=True, env=places, timeout=60)
+        return subprocess.run(command, check=False, text=True, capture_output=True, env=places, timeout=240)
 
     assert "nothing is loaded" in hand("ps").stderr
     assert hand("load", "a").returncode == 0
@@ -289,6 +289,6 @@ def tell(config: Path, *arguments: str) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("BERCAIL_", "XDG_"))}
     home = {"HOME": str(config.parent), "NO_COLOR": "1", "COLUMNS": "200"}
     done = subprocess.run(
-        [*BERCAIL, *arguments], check=True, capture_output=True, text=True, timeout=60, env={**environment, **home}
+        [*BERCAIL, *arguments], check=True, capture_output=True, text=True, timeout=240, env={**environment, **home}
     )
     return done.stdout

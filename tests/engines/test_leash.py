@@ -16,7 +16,7 @@ LEASHED = (sys.executable, "-m", "bercail.engines.leashed")
 
 def run(argv: Sequence[str], cpus: Sequence[int], node: int | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **place_of(cpus, node)}
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_a_program_is_kept_to_its_cpus() -> None:
@@ -50,7 +50,7 @@ def test_no_program_is_told() -> None:
 def test_variables_reach_the_program_and_not_what_becomes_it() -> None:
     added = {"PYTHONHOME": "/nowhere", "ODD": "\udcff = \n\N{EURO SIGN}"}
     argv = (*LEASHED, "/bin/sh", "-c", 'printf "%s|%s|%s" "$PYTHONHOME" "$ODD" "$BERCAIL_LATER"')
-    done = subprocess.run(argv, env={**os.environ, **later(added)}, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(argv, env={**os.environ, **later(added)}, capture_output=True, check=False, timeout=240)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == os.fsencode(f"/nowhere|{added['ODD']}|")
     assert later({}) == {}

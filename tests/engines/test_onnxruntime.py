@@ -182,6 +182,6 @@ def test_without_the_library_the_worker_says_so() -> None:
         "from bercail.engines.onnxruntime.worker import load; from bercail.engines.serving import live; live(load)"
     )
     said = json.dumps({"model_id": "m", "listen": "127.0.0.1"}) + "\n"
-    done = subprocess.run([sys.executable, "-c", code], input=said, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], input=said, capture_output=True, text=True, timeout=240)
     assert done.returncode == 78
     assert "cannot be imported" in done.stderr

@@ -33,7 +33,7 @@ def ask(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bercail.engines.llama_cpp.oracle", str(path)],
         input="".join(json.dumps(asdict(settings)) + "\n" for settings in SETTINGS),
-        capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+        capture_output=True, text=True, check=False, timeout=240, env=os.environ | {"GGML_NO_BACKTRACE": "1"},
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def served(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def asked(port: int, path: str, body: dict[str, object] | None = None) -> dict[str, Any] | None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=240)
     try:
         connection.request("POST" if body else "GET", path, json.dumps(body) if body else None)
         answer = connection.getresponse()
@@ -110,7 +110,7 @@ def test_an_older_command_line_is_served(tmp_path: Path) -> None:
         assert answer is not None
         assert answer["tokens_predicted"] == 4
         process.terminate()
-        _, log = process.communicate(timeout=60)
+        _, log = process.communicate(timeout=240)
     assert process.returncode == 0
     assert "--no-mmap of an older build: --load-mode none" in log
     assert "-fa of an older build: -fa on" in log
@@ -126,14 +126,14 @@ def test_an_older_command_line_is_served(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_told_in_the_words_of_llama_cpp(arguments: tuple[str, ...], words: str) -> None:
     with served(sys.executable, "-m", stand_in.__name__, *arguments) as process:
-        _, log = process.communicate(timeout=60)
+        _, log = process.communicate(timeout=240)
     assert process.returncode == 1
     assert words in log
 
 
 def test_its_help_is_that_of_llama_server() -> None:
     argv = (sys.executable, "-m", stand_in.__name__, "--help")
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=240)
     found = server_flags.parse_help(done.stdout)
     assert {"--model", "--ctx-size", "--load-mode", "-ngl"} <= found.flags
     assert {"--model", "--ctx-size"} <= found.valued
@@ -143,7 +143,7 @@ def test_its_help_is_that_of_llama_server() -> None:
 
 def test_its_version_is_the_build() -> None:
     argv = (sys.executable, "-m", stand_in.__name__, "--version")
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=240)
     assert server_flags.parse_version(done.stdout) == flags.BUILD
 
 
@@ -156,7 +156,7 @@ def test_the_engine_that_the_settings_name_is_the_one_that_runs(tmp_path: Path, 
     named = str(server) if engine == "found" else engine
     done = subprocess.run(
         [Path(sys.executable).with_name("bercail-llama-server"), "--no-mmap", "-c", "512"],
-        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "BERCAIL_ENGINE_ENGINE": named},
+        capture_output=True, text=True, check=False, timeout=240, env={**os.environ, "BERCAIL_ENGINE_ENGINE": named},
     )  # fmt: skip
     if engine == "found":
         assert (done.returncode, done.stdout) == (0, "it got -c 512 --load-mode none\n")

@@ -61,4 +61,4 @@ def make_certificates(folder: Path) -> Certificates:
 
 
 def _openssl(folder: Path, words: str) -> None:
-    subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True, timeout=240)
