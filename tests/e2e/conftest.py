@@ -23,7 +23,7 @@ CHATML = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
     "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 """How long a step may take on a busy machine before a test gives up; nothing is measured by it."""
 
 
