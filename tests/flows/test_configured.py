@@ -93,6 +93,33 @@ def test_a_file_is_served_under_its_declared_name_with_its_own_wishes() -> None:
     play(story, a_file("fast", wishes={"context": 1024, "slots": 2}, aliases=("nickname",)))
 
 
+def test_a_name_that_nobody_has_is_answered_by_the_model_whose_alias_matches_it() -> None:
+    async def story(scene: Scene) -> None:
+        for name, model in (
+            ("claude-opus-4", "big"), ("claude-haiku-4", "small"), ("claude-x", "other"), ("night", "small"),
+        ):  # fmt: skip
+            assert scene.supervisor.find(name).id == model
+        lease = await scene.supervisor.lease("claude-haiku-4")
+        assert lease.model.id == "small"
+        lease.release()
+        for unknown in ("gpt-4", "Claude-opus"):
+            with pytest.raises(NotFoundError):
+                scene.supervisor.find(unknown)
+        scene.supervisor.switch("night")
+        assert scene.supervisor.find("gpt-4").id == "big"
+        listed = {row.id: dict(row.also) for row in scene.supervisor.models()}
+        assert listed == {"big": {"gpt-4": "profile"}, "small": {"night": "alias"}, "other": {"claude-x": "alias"}}
+
+    play(
+        story,
+        a_file("big", aliases=("claude-*",)),
+        a_file("small", aliases=("claude-haiku-*", "night")),
+        a_file("other", aliases=("claude-x",)),
+        gateway=Gateway(aliases_listed=True),
+        profiles=(Profile(id="night", line=1, pins={"gpt-4": "big"}),),
+    )
+
+
 def test_the_general_wishes_hold_where_a_model_has_none() -> None:
     async def whole() -> None:
         fakes = Fakes(settings=Settings(engine=EngineOptions(context=2048)))

@@ -48,7 +48,7 @@ COMMAND: Keys = (
 COMMON: Keys = (
     Key(name="name", shape=Shape.TEXT, help="Its name for people."),
     Key(name="description", shape=Shape.TEXT, help="What it is, for people."),
-    Key(name="aliases", shape=Shape.TEXTS, help="Other names that clients may use."),
+    Key(name="aliases", shape=Shape.TEXTS, help="Other names that clients may use; * in one stands for any letters."),
     Key(name="unlisted", shape=Shape.FLAG, help="Not listed in /v1/models; requests may still name it."),
     Key(name="ttl", shape=Shape.COUNT, help="Seconds without a request until it is unloaded; 0 never, -1 globalTTL.",
         minimum=-1),

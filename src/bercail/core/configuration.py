@@ -12,6 +12,7 @@ from bercail.core.errors import NotFoundError
 from bercail.core.groups import Groups
 from bercail.core.matrix import Matrix
 from bercail.core.options import ServerOptions, Settings
+from bercail.core.pattern import is_pattern
 from bercail.core.tree import Dialect, Json, Note
 from bercail.core.units import MIB, Bytes, Seconds, Tokens
 
@@ -260,9 +261,13 @@ class Configuration:
                 seen.add(name)
                 yield name, target
 
+    def patterns(self) -> Mapping[str, str]:
+        """Aliases that stand for many names, none of which leads anywhere else, and the id that each leads to."""
+        return {alias: model.id for model in self.models for alias in model.aliases if is_pattern(alias)}
+
     def _ways(self) -> Iterator[tuple[str, Target]]:
         for model in self.models:
-            for name in (model.id, *model.aliases):
+            for name in (model.id, *(alias for alias in model.aliases if not is_pattern(alias))):
                 yield name, Target(way=Way.MODEL, id=model.id)
         for selector in self.selectors:
             yield selector.id, Target(way=Way.SELECTOR, id=selector.id)

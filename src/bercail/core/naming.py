@@ -9,6 +9,7 @@ from bercail.core.declared import Declared
 from bercail.core.declaring import check_url, read_pairs, read_timeouts
 from bercail.core.filtering import read_peer_filters
 from bercail.core.keys import Table, named, open_table
+from bercail.core.pattern import is_pattern, rival
 from bercail.core.tree import Entry, Fields, Items, Node, NoteKind, Reading, Scalar, kind_of
 
 
@@ -18,12 +19,14 @@ class Names:
 
     Attributes:
         models: id by id and alias.
+        patterns: id by aliases that stand for many names.
         selectors: ids of selectors.
         remote: ``peer/model`` and the bare names of models that exactly one peer has.
         fixed: the names ``peer/model``, which nothing else may have.
     """
 
     models: dict[str, str] = field(default_factory=dict)
+    patterns: dict[str, str] = field(default_factory=dict)
     selectors: frozenset[str] = frozenset()
     remote: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
@@ -52,6 +55,9 @@ def take_names(models: tuple[Declared, ...], trees: dict[str, Fields], names: Na
             line = _line_of_alias(trees[model.id], alias)
             if not alias.strip():
                 raise reading.error(line, f"models.{model.id}: an alias is empty", "give it a name, or take it out")
+            if is_pattern(alias):
+                _take_pattern(alias, model, names, reading, line)
+                continue
             owner = names.models.setdefault(alias, model.id)
             if owner == alias and owner != model.id:
                 raise reading.error(line, f"models.{model.id}: the alias {alias} is the id of a model", "take another")
@@ -59,6 +65,17 @@ def take_names(models: tuple[Declared, ...], trees: dict[str, Fields], names: Na
                 raise reading.error(
                     line, f"duplicate alias {alias} found in model: {model.id}", f"models.{owner} has it already"
                 )
+
+
+def _take_pattern(alias: str, model: Declared, names: Names, reading: Reading, line: int) -> None:
+    if alias in model.filters.by_name:
+        hint = "write the names that are asked for"
+        raise reading.error(line, f"models.{model.id}.filters.setParamsByID: {alias} stands for many names", hint)
+    others = (pattern for pattern, owner in names.patterns.items() if owner != model.id)
+    if found := rival(alias, others):
+        words = f"a name may match its alias {alias} as well as {found} of models.{names.patterns[found]}"
+        raise reading.error(line, f"models.{model.id}: {words}", "let one of them tell more letters")
+    names.patterns[alias] = model.id
 
 
 def _line_of_alias(fields: Fields, alias: str) -> int:

@@ -1,7 +1,7 @@
 """All models that are served: those that a configuration declares, those of servers elsewhere, and those found."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bercail.core.allotment import allot
 from bercail.core.claims import allotment_problems, claims_of, meeting
@@ -10,6 +10,7 @@ from bercail.core.configuration import Configuration, Selector, Way
 from bercail.core.declared import Declared
 from bercail.core.errors import BercailError
 from bercail.core.model import Findings
+from bercail.core.pattern import is_pattern
 from bercail.flows.inspect import resolve
 from bercail.flows.resident import Entry
 from bercail.ports import House
@@ -22,6 +23,7 @@ class Roster:
     Attributes:
         entries: by id, in the order in which they are listed.
         names: other names, and the id that each means.
+        patterns: what stands for many names, and the id that each means.
         selectors: by their names.
         problems: models that cannot be served, in words.
     """
@@ -30,6 +32,7 @@ class Roster:
     names: Mapping[str, str]
     selectors: Mapping[str, Selector]
     problems: tuple[str, ...] = ()
+    patterns: Mapping[str, str] = field(default_factory=dict)
 
 
 def muster(
@@ -68,7 +71,8 @@ def muster(
         if target.way is not Way.SELECTOR
     }
     selectors = {selector.id: selector for selector in configuration.selectors}
-    return Roster(entries=entries, names=names, selectors=selectors, problems=tuple(problems))
+    patterns = configuration.patterns()
+    return Roster(entries=entries, names=names, selectors=selectors, problems=tuple(problems), patterns=patterns)
 
 
 def also_listed(
@@ -79,7 +83,7 @@ def also_listed(
     A name that a profile gives is left out where a model is listed under it already.
     """
     aliases = entry.declared.aliases if entry.declared and configuration.gateway.aliases_listed else ()
-    found = dict.fromkeys(aliases, "alias")
+    found = dict.fromkeys((alias for alias in aliases if not is_pattern(alias)), "alias")
     for name, target in pins.items():
         shadows = name in roster.entries or (name in roster.names and configuration.gateway.aliases_listed)
         if target is not None and not shadows and roster.names.get(target, target) == entry.id:

@@ -16,6 +16,7 @@ from bercail.core.later import later
 from bercail.core.legal import beyond_its_own
 from bercail.core.model import Findings
 from bercail.core.need import Policy, nobody_leaves, policy_of
+from bercail.core.pattern import meant_by
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Phase, ServedModel
 from bercail.core.seat import Stand
@@ -327,6 +328,8 @@ class Supervisor:
         name = self._roster.names.get(model_id, model_id)
         if name in listed:
             return self._entries[name]
+        if (owner := meant_by(model_id, self._roster.patterns)) is not None:
+            return self._entries[owner]
         names = (*listed, *self._roster.selectors)
         if model_id:
             raise NotFoundError(f"no model {model_id!r}", hint=names_there(model_id, names))
