@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _LEAST_BEGUN = 3
 """Fewer letters than this begin too many names to mean one of them."""
+_KEPT = 1024
+"""Names that are compared again and again: options, routes, models."""
 _LONGEST = 256
 """No name is longer; what is, was not mistyped."""
 
@@ -32,9 +35,11 @@ def names_there(name: str, known: Sequence[str]) -> str:
 def _rank(name: str, known: str) -> tuple[int, int] | None:
     """How far a known name is from what was written, less is nearer; None if it is not meant."""
     written, wanted = _letters(name), _letters(known)
-    longer = max(len(written), len(wanted))
-    slips = _slips(written, wanted)
-    if slips <= _forgiven(longer):
+    forgiven = _forgiven(max(len(written), len(wanted)))
+    apart = abs(len(written) - len(wanted))
+    # To count slips is slow, and anybody may ask for names that are not there: it ends where there are too many.
+    slips = apart if apart > forgiven else _slips(written, wanted, forgiven)
+    if slips <= forgiven:
         return 0, slips
     if _words(name) == _words(known):
         return 1, 0
@@ -43,14 +48,16 @@ def _rank(name: str, known: str) -> tuple[int, int] | None:
     if len(wanted) >= _LEAST_BEGUN and written.startswith(wanted) and len(written) <= 2 * len(wanted):
         return 3, slips
     if _words(known) > _words(name) and len(written) >= _LEAST_BEGUN and len(wanted) <= 2 * len(written):
-        return 4, slips
+        return 4, _slips(written, wanted, len(written) + len(wanted))
     return None
 
 
+@lru_cache(maxsize=_KEPT)
 def _letters(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum()) or name
 
 
+@lru_cache(maxsize=_KEPT)
 def _words(name: str) -> frozenset[str]:
     return frozenset(word.lower() for word in _WORD.findall(name))
 
@@ -60,8 +67,11 @@ def _forgiven(length: int) -> int:
     return 0 if length < 3 else max(1, length // 4)
 
 
-def _slips(written: str, wanted: str) -> int:
-    """Letters to insert, leave out, replace or swap with the next one (optimal string alignment)."""
+def _slips(written: str, wanted: str, most: int) -> int:
+    """Letters to insert, leave out, replace or swap with the next one (optimal string alignment).
+
+    Of more than ``most`` it is only told that they are more.
+    """
     before: list[int] = []
     last = list(range(len(wanted) + 1))
     for row, letter in enumerate(written, 1):
@@ -71,5 +81,7 @@ def _slips(written: str, wanted: str) -> int:
             if before and column > 1 and letter == wanted[column - 2] and written[row - 2] == other:
                 cost = min(cost, before[column - 2] + 1)
             now.append(cost)
+        if min(now) > most and min(last) > most:  # the next row is made of these two
+            return most + 1
         before, last = last, now
     return last[-1]
