@@ -387,3 +387,20 @@ def test_requests_at_the_same_time_do_not_mix() -> None:
         assert {client.status for client in clients} == {200}
 
     Bench(upstream=FakeUpstream(*(answer(str(n)) for n in range(9)))).play(scene)
+
+
+def test_models_are_told_in_lm_studios_words() -> None:
+    embeds = served("x/e", capabilities=(Capability.EMBEDDINGS,), phase=Phase.UNLOADED, slot_context_tokens=None)
+    two = (served("a", capabilities=(Capability.CHAT, Capability.COMPLETION, Capability.TOOLS), format="gguf"), embeds)
+    found = Bench(FakeHost(known=two)).get("/api/v0/models").json
+    assert found["object"] == "list"
+    assert found["data"][0] == {
+        "id": "a", "object": "model", "type": "llm", "publisher": "bercail", "arch": "llama",
+        "compatibility_type": "gguf", "quantization": "Q8_0", "state": "loaded", "max_context_length": 512,
+        "loaded_context_length": 512, "capabilities": ["tool_use"],
+    }  # fmt: skip
+    one = Bench(FakeHost(known=two)).get("/api/v0/models/x/e").json
+    assert one == found["data"][1]
+    assert (one["type"], one["state"], one["max_context_length"]) == ("embeddings", "not-loaded", 4096)
+    assert "loaded_context_length" not in one
+    assert Bench(FakeHost(known=two)).get("/api/v0/models/none").status == 404

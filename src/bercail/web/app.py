@@ -27,7 +27,7 @@ from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_ca
 from bercail.web.gate import Gate, Visit
 from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics
-from bercail.web.models import entry, health, listing
+from bercail.web.models import entry, health, listing, lm_studio_entry, lm_studio_listing
 from bercail.web.origin import readable
 from bercail.web.pages import PATHS as PAGES
 from bercail.web.pages import page
@@ -42,9 +42,10 @@ from bercail.web.turn import Stream, Turn
 _log = logging.getLogger(__name__)
 
 _POSTS: dict[str, Endpoint] = {f"{root}/{one.value}": one for one in Endpoint for root in ("/v1", "")}
-_GETS = ("/v1/models", "/models", "/v1/health", "/health", "/metrics", *PAGES)
+_LM_STUDIO = "/api/v0/models"
+_GETS = ("/v1/models", "/models", _LM_STUDIO, "/v1/health", "/health", "/metrics", *PAGES)
 _HEALTH = ("/v1/health", "/health")
-_MODEL = ("/v1/models/", "/models/")
+_MODEL = ("/v1/models/", "/models/", f"{_LM_STUDIO}/")
 CLIENT_GONE = 499
 """Status in the metrics for a client that left before it was answered; never sent."""
 
@@ -169,6 +170,8 @@ class App:
         match path:
             case "/v1/models" | "/models":
                 return 200, [JSON], json.encode(listing(models))
+            case "/api/v0/models":
+                return 200, [JSON], json.encode(lm_studio_listing(models))
             case "/metrics" if host is not self._host:
                 return _failed(_METRICS)
             case "/metrics":
@@ -177,7 +180,8 @@ class App:
                 hint = {"server": "bercail", "routes": ", ".join(LISTED), "models": [model.id for model in models]}
                 return 200, [JSON], json.encode(hint)
             case _:
-                return 200, [JSON], json.encode(entry(host.find(path.partition("models/")[2])))
+                told = lm_studio_entry if path.startswith(_LM_STUDIO) else entry
+                return 200, [JSON], json.encode(told(host.find(path.partition("models/")[2])))
 
     async def _serve(self, errand: Errand, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a request that an engine may be needed for, unless the server is stopping."""

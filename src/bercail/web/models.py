@@ -10,6 +10,9 @@ from bercail.core.route import Phase, ServedModel
 
 _OWNER = "bercail"
 _STATUS = {Phase.LOADED: "loaded", Phase.LOADING: "loading", Phase.UNLOADED: "unloaded", Phase.FAILED: "unloaded"}
+_LM_STUDIO = {
+    Phase.LOADED: "loaded", Phase.LOADING: "loading", Phase.UNLOADED: "not-loaded", Phase.FAILED: "not-loaded",
+}  # fmt: skip
 
 
 def listing(models: tuple[ServedModel, ...]) -> Json:
@@ -87,6 +90,32 @@ def entry(model: ServedModel) -> Json:
             "llamaswap": dict(model.metadata) or None,
         }),
     }  # fmt: skip
+
+
+def lm_studio_listing(models: tuple[ServedModel, ...]) -> Json:
+    """The answer of ``/api/v0/models``, in LM Studio's words."""
+    return {"object": "list", "data": [lm_studio_entry(model) for model in models if not model.unlisted]}
+
+
+def lm_studio_entry(model: ServedModel) -> Json:
+    """One model as LM Studio tells of it; members that are not known are left out."""
+    can = model.capabilities
+    embeds = Capability.EMBEDDINGS in can and Capability.COMPLETION not in can
+    known: Json = {
+        "arch": model.architecture,
+        "compatibility_type": model.format,
+        "quantization": model.quantization,
+        "max_context_length": model.usable_context_tokens,
+        "loaded_context_length": model.slot_context_tokens,
+    }
+    return {
+        "id": model.id,
+        "object": "model",
+        "type": "embeddings" if embeds else "vlm" if Capability.VISION in can else "llm",
+        "publisher": _OWNER,
+        "state": _LM_STUDIO[model.phase],
+        "capabilities": ["tool_use"] if Capability.TOOLS in can else [],
+    } | _without_unknown(known)
 
 
 def _modalities(model: ServedModel) -> Json:

@@ -11,6 +11,7 @@ from bercail.web.performance import PATH as PERFORMANCE
 LISTED = (
     "GET /v1/models",
     "GET /v1/models/{id}",
+    "GET /api/v0/models",
     *(f"POST /v1/{one.value}" for one in Endpoint),
     "GET /health",
     "GET /metrics",
