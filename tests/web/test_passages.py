@@ -405,3 +405,28 @@ def test_pages_of_this_machine_may_read_and_others_may_not() -> None:
             assert not any(name.startswith("access-control") for name in theirs.headers)
 
     bench().play(scene)
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/v1/audio/voices", "/v1/audio/voices"),
+        ("/sdapi/v1/txt2img", "/sdapi/v1/txt2img"),
+        ("/sdapi/v1/img2img", "/sdapi/v1/img2img"),
+        ("/audioapi/v1/tasks/run", "/v1/tasks/run"),
+    ],
+)
+def test_servers_of_pictures_and_sound_are_asked_by_the_paths_that_they_know(path: str, target: str) -> None:
+    one = bench(b'{"done":true}', engine="command", plain=True, format=None, capabilities=())
+    assert one.post(path, {"model": "tiny"}).json == {"done": True}
+    assert one.upstream.asked[-1].target == target
+    assert bench(b"{}").post(path, {"model": "tiny"}).status == 501
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/voices", "/sdapi/v1/loras", "/lora-adapters"])
+def test_what_they_have_to_choose_from_is_looked_at_and_loads_nothing(path: str) -> None:
+    one = bench(b"[1]", engine="command", plain=True, format=None, capabilities=())
+    assert one.get(f"{path}?model=tiny").json == [1]
+    out = Bench(FakeHost(known=[served(phase=Phase.UNLOADED)]))
+    assert out.get(f"{path}?model=tiny").status == 409
+    assert out.host.granted == 0

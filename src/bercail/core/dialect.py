@@ -145,10 +145,17 @@ PASSAGES: Mapping[str, Passage] = {
     "/v1/images/generations": _plain("/v1/images/generations", engines=_NONE),
     "/v1/images/edits": _plain("/v1/images/edits", multipart=True, engines=_NONE),
     "/v1/images/variations": _plain("/v1/images/variations", multipart=True, engines=_NONE),
+    "/v1/audio/voices": _plain("/v1/audio/voices", engines=_NONE),
+    "/sdapi/v1/txt2img": _plain("/sdapi/v1/txt2img", engines=_NONE),
+    "/sdapi/v1/img2img": _plain("/sdapi/v1/img2img", engines=_NONE),
+    "/audioapi/v1/tasks/run": _plain("/v1/tasks/run", engines=_NONE),
+    "/embedding": _plain("/embedding", needs=Capability.EMBEDDINGS),
 }
 """Endpoints by the path that clients write."""
 
-STATES: Mapping[str, str] = {"/props": "/props", "/slots": "/slots"}
+STATES: Mapping[str, str] = {
+    path: path for path in ("/props", "/slots", "/lora-adapters", "/sdapi/v1/loras", "/v1/audio/voices")
+}
 """What of a loaded model may be looked at, by path; looking loads none."""
 
 

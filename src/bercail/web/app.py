@@ -42,9 +42,9 @@ from bercail.web.turn import Stream, Turn
 _log = logging.getLogger(__name__)
 
 _POSTS: dict[str, Endpoint] = {f"{root}/{one.value}": one for one in Endpoint for root in ("/v1", "")}
+_HEALTH = ("/v1/health", "/health", "/wol-health")
 _LM_STUDIO = "/api/v0/models"
-_GETS = ("/v1/models", "/models", _LM_STUDIO, "/v1/health", "/health", "/metrics", *PAGES)
-_HEALTH = ("/v1/health", "/health")
+_GETS = ("/v1/models", "/models", _LM_STUDIO, *_HEALTH, "/metrics", *PAGES)
 _MODEL = ("/v1/models/", "/models/", f"{_LM_STUDIO}/")
 CLIENT_GONE = 499
 """Status in the metrics for a client that left before it was answered; never sent."""

@@ -11,6 +11,7 @@ _FOLDER = Path(__file__).parent / "static"
 _FILES = {
     "/": ("state.html", b"text/html; charset=utf-8"),
     "/ui": ("state.html", b"text/html; charset=utf-8"),
+    "/upstream": ("state.html", b"text/html; charset=utf-8"),
     "/ui/state.css": ("state.css", b"text/css; charset=utf-8"),
     "/ui/state.js": ("state.js", b"text/javascript; charset=utf-8"),
 }

@@ -73,7 +73,7 @@ class Dialects:
         if scope["method"] == "OPTIONS":
             return notice((204, [(b"allow", ", ".join((*found, "OPTIONS")).encode())], b""))
         if scope["method"] in found:
-            return self._messages.errand(path) if path in PATHS else self._passages.errand(path)
+            return self._messages.errand(path) if path in PATHS else self._passages.errand(path, scope["method"])
         return not_allowed(path, (*found, "OPTIONS"), scope["method"], self._passages.form(path))
 
 

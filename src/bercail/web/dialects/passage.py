@@ -59,15 +59,15 @@ class Passages:
 
     def methods(self, path: str) -> tuple[str, ...]:
         """What a path takes; empty if it is none of these."""
-        return ("POST",) if path in PASSAGES else ("GET", "HEAD") if path in STATES else ()
+        return (*(("POST",) if path in PASSAGES else ()), *(("GET", "HEAD") if path in STATES else ()))
 
     def form(self, path: str) -> Form:
         """The words of a path's errors."""
         return PASSAGES[path].form if path in PASSAGES else Form.OPENAI
 
-    def errand(self, path: str) -> Errand:
+    def errand(self, path: str, method: str) -> Errand:
         """What answers a request to one of these paths."""
-        if path in STATES:
+        if path in STATES and method != "POST":
             return Errand(label=path.lstrip("/"), attempt=partial(self._look, STATES[path]), need=access.Scope.MODELS)
         passage = PASSAGES[path]
         return Errand(label=passage.label, form=passage.form, attempt=partial(self._pass, passage))
