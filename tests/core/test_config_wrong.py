@@ -51,6 +51,8 @@ WRONG = [
     ("models:\n  m:\n    cmd: run ${PORT}\n    cmdStop: stop \"x\n", 4, "models.m.cmdStop: no closing quotation",
      "close"),
     ("models:\n  m:\n    cmd: run\n", 3, "models.m: proxy uses ${PORT} but cmd does not", "${PORT}"),
+    ("models:\n  m:\n    cmd: [run, '${PORT}']\n    proxy: http://h:${PORT}\n", 3, "models.m.cmd is a list, not text",
+     ""),
     ("models:\n  m:\n    cmd: run\n    proxy: http://h:${PORT}\n", 4, "models.m: proxy uses ${PORT} but cmd does not",
      ""),
     ("models:\n  m:\n    cmd: run\n    proxy: somewhere\n", 4, "models.m.proxy: 'somewhere' is no address", "http://"),
