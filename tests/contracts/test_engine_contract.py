@@ -176,6 +176,15 @@ def a_host(kind: str) -> Embedded | Server:
     return Server.found(Path(builds[0].folder) / "llama-server", os.environ, print)
 
 
+@pytest.mark.engine
+def test_an_engine_that_was_built_here_is_sound() -> None:
+    a_host("llama-server")  # or skips
+    paths = find_paths(os.environ, home=Path.home(), system=platform.system(), user_id=None)
+    workshop = Workshop(paths.cache / "engines", os.environ, trial=demo_path())
+    made = next(build for build in workshop.builds() if build.recipe.target == "cpu")
+    assert asyncio.run(workshop.verify(made)) == ()
+
+
 async def ask(
     upstream: HttpUpstream, process: EngineProcess, method: str, target: str, body: dict[str, object] | None = None
 ) -> tuple[int, bytes]:

@@ -87,7 +87,13 @@ def test_a_help_tells_flags_and_whether_sockets_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "build"), [("version: 11549 (b11549)\nbuilt with", "b11549"), ("nonsense", ""), ("version: 0.6", "")]
+    ("text", "build"),
+    [
+        ("version: 11549 (b11549)\nbuilt with", "b11549"),
+        ("version: 0.6.0-dev (build 11549, commit b11549)\nbuilt with GNU 12.2.0", "b11549"),
+        ("nonsense", ""),
+        ("version: 0.6", ""),
+    ],
 )
 def test_a_version_tells_the_build(text: str, build: str) -> None:
     assert parse_version(text) == build

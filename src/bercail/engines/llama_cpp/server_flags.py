@@ -74,7 +74,8 @@ def parse_help(text: str) -> Dialect:
     )
 
 
-_VERSION = re.compile(r"version: (\d+)(?![.\d])")
+_VERSION = re.compile(r"version: (?:\d+(?:\.\d+)+\S* \(build )?(\d+)(?![.\d])")
+"""``version: 6123 (1a2b3c4)`` of older builds, ``version: 0.6.0-dev (build 11549, commit b11549)`` of newer ones."""
 
 
 def parse_version(text: str) -> str:
