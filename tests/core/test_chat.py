@@ -11,7 +11,6 @@ from bercail.core.chat import (
     ApiError,
     Ask,
     Endpoint,
-    Fold,
     Json,
     Way,
     engine_refusal,
@@ -21,6 +20,7 @@ from bercail.core.chat import (
     splice,
 )
 from bercail.core.errors import EngineError, RefusedError
+from bercail.core.fold import Fold
 
 
 def ask(endpoint: Endpoint = Endpoint.CHAT, **changes: Any) -> Ask:

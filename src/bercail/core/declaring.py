@@ -175,9 +175,10 @@ def _with_names(name: str, node: Node, values: Values, reading: Reading, where: 
 def _with_port(fields: Fields, port: int, reading: Reading, where: str) -> Fields:
     """``${PORT}`` replaced in every key but those that the start fills; an error where no port is given."""
     cmd = fields.get("cmd")
-    # What is no text is told as such where it is read.
-    uses = cmd is not None and (not isinstance(cmd, Scalar) or mentions(cmd.text, "PORT"))
-    given: Values = {"PORT": port} if uses else {}
+    # A list is told as such where it is read.
+    given: Values = (
+        {} if cmd is None or (isinstance(cmd, Scalar) and not mentions(cmd.text, "PORT")) else {"PORT": port}
+    )
     proxy = fields.get("proxy")
     if not given and isinstance(proxy, Scalar) and mentions(proxy.text, "PORT"):
         raise _portless(reading, fields.line_of("proxy"), where)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from bercail.core.chat import Fold, Json, engine_refusal
+from bercail.core.chat import Json, engine_refusal
+from bercail.core.fold import Fold
 from bercail.web.errors import ReplyError
 from bercail.web.record import Record
 from bercail.web.sse import DONE, Splitter, is_mere_progress, parse, split

@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 from msgspec import DecodeError, json
 
-from bercail.core.chat import Ask, Endpoint, Fold, Json, Way, engine_refusal
+from bercail.core.chat import Ask, Endpoint, Json, Way, engine_refusal
 from bercail.core.errors import EngineError
+from bercail.core.fold import Fold
 from bercail.core.overflow import Overflow
 from bercail.core.units import Bytes, Seconds
 from bercail.core.vectors import other_size

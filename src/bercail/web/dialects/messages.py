@@ -12,8 +12,9 @@ from msgspec import json
 
 from bercail.core.anthropic import Wish, read
 from bercail.core.anthropic_reply import Reply, message
-from bercail.core.chat import ApiError, Endpoint, Fold, Json, engine_refusal, splice
+from bercail.core.chat import ApiError, Endpoint, Json, engine_refusal, splice
 from bercail.core.dialect import PASSAGES, Passage, absent
+from bercail.core.fold import Fold
 from bercail.core.route import ServedModel
 from bercail.ports import Lease, UpstreamResponse
 from bercail.web.asgi import JSON, Scope
