@@ -29,6 +29,7 @@ from bercail.engines import (
     Patience,
     Server,
     Workshop,
+    check_files,
     end_orphan,
     stand_in_command,
     translated,
@@ -172,7 +173,10 @@ def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
     Raises:
         SettingsError: a file or variable is wrong.
         NotFoundError: the settings name an engine that is not there.
+        UsageError: a flag is gone that no other one replaces, or a file is not there.
     """
+    said, notices = translated(arguments)
+    check_files(said)
     house = build_house(None, {})
     choice = chosen(house, asyncio.run(around(house)), None).choice
     offer, because = choice.offer, choice.because
@@ -180,7 +184,6 @@ def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
         raise SettingsError(f"{offer} does not take the command line of llama-server", hint="set engine.engine to auto")
     programs = {build.id: str(Path(build.folder) / "llama-server") for build in house.workshop.builds()}
     found = offer.id if offer.make is Make.FOUND else programs.get(offer.id)
-    said, notices = translated(arguments)
     if offer.target == Target.CPU and offer.make is not Make.FOUND:
         said, more = without_gpus(said)
         notices += more

@@ -20,6 +20,7 @@ from bercail.core.model import Pooling
 from bercail.core.units import MIB
 from bercail.demo import demo_path
 from bercail.engines.llama_cpp import flags, server_flags, stand_in, worker
+from bercail.engines.llama_cpp.server_files import check_files
 from e2e.conftest import wait_until
 
 pytestmark = pytest.mark.engine
@@ -100,6 +101,7 @@ def test_an_older_command_line_is_served(tmp_path: Path) -> None:
     command = (
         str(program), "--model", str(demo_path()), "--port", str(port), "-c", "512", "-ngl", "99", "--no-mmap", "-fa",
         "--parallel", "2", "--alias", "old", "--no-webui",
+        "--defrag-thold", "0.1", "--slots-endpoint-disable", "--grp-attn-n", "1", "--log-format", "text",
     )  # fmt: skip
     with served(*command) as process:
         assert wait_until(lambda: process.poll() is not None or asked(port, "/health"))
@@ -114,6 +116,8 @@ def test_an_older_command_line_is_served(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "--no-mmap of an older build: --load-mode none" in log
     assert "-fa of an older build: -fa on" in log
+    assert "--slots-endpoint-disable of an older build: --no-slots" in log
+    assert "--defrag-thold 0.1 of an older build: left out" in log
 
 
 @pytest.mark.parametrize(
@@ -122,6 +126,12 @@ def test_an_older_command_line_is_served(tmp_path: Path) -> None:
         (("--ctx-sizes", "3"), "invalid argument: --ctx-sizes"),
         ((), "a model file must be named"),
         (("--model", "/none.gguf"), "none.gguf"),
+        (("--model", str(demo_path()), "--spec-type", "draft-mtp"), "it has no layers that draft (MTP)"),
+        (("--model", str(demo_path()), "--model-draft", "x.gguf"), "the draft model x.gguf cannot be loaded"),
+        (("--model", str(demo_path()), "--lora", "x.gguf"), "the adapter x.gguf cannot be loaded"),
+        (("--model", str(demo_path()), "--ssl-key-file", "k", "--ssl-cert-file", "c"), "cannot serve https"),
+        (("--model", str(demo_path()), "--host", "192.0.2.1", "--port", "9"), "could not listen at 192.0.2.1:9"),
+        (("--model", str(demo_path()), "--path", "/nowhere"), "the folder of --path is not there: /nowhere"),
     ],
 )
 def test_what_is_wrong_is_told_in_the_words_of_llama_cpp(arguments: tuple[str, ...], words: str) -> None:
@@ -129,6 +139,30 @@ def test_what_is_wrong_is_told_in_the_words_of_llama_cpp(arguments: tuple[str, .
         _, log = process.communicate(timeout=240)
     assert process.returncode == 1
     assert words in log
+    assert "please check the input params" not in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--grp-attn-n", "4"), "--grp-attn-n was removed from llama-server"),
+        (("--system-prompt-file", "p.json"), "system message of each request"),
+        (("--model-draft", "x.gguf"), "--model-draft x.gguf: there is no such file"),
+        (("--ssl-key-file", "/none"), "--ssl-key-file without --ssl-cert-file would be served in the clear"),
+        (("--ssl-key-file", "/none", "--ssl-cert-file", "/none"), "--ssl-key-file /none: there is no such file"),
+        (("--lora", f"{demo_path()},/none"), "--lora /none: there is no such file"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_loaded(arguments: tuple[str, ...], words: str) -> None:
+    program = Path(sys.executable).with_name("bercail-llama-server")
+    with served(str(program), "--model", str(demo_path()), *arguments) as process:
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert words in log
+
+
+def test_the_place_of_a_file_that_is_yet_to_be_fetched_need_not_be_there() -> None:
+    check_files(("-m", "/none/m.gguf", "--hf-repo", "a/b"))
 
 
 def test_its_help_is_that_of_llama_server() -> None:

@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from bercail.engines.llama_cpp.engine import LlamaCpp
     from bercail.engines.llama_cpp.hosts import Embedded, Server, stand_in_command
     from bercail.engines.llama_cpp.old_flags import translated, without_gpus
+    from bercail.engines.llama_cpp.server_files import check_files
 
 _HOMES = {
     "Embedded": "hosts",
     "LlamaCpp": "engine",
     "Server": "hosts",
     "Workshop": "build",
+    "check_files": "server_files",
     "stand_in_command": "hosts",
     "translated": "old_flags",
     "without_gpus": "old_flags",
@@ -24,6 +26,7 @@ __all__ = [
     "LlamaCpp",
     "Server",
     "Workshop",
+    "check_files",
     "stand_in_command",
     "translated",
     "without_gpus",

@@ -9,14 +9,22 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from bercail.engines.llama_cpp.flags import BUILD, RELEASE
 from bercail.engines.llama_cpp.library import library_path
+from bercail.engines.llama_cpp.output import diagnose
 
 _PARSE = "_Z19common_params_parseiPPcR13common_params13llama_examplePFviS0_E"
+_LOG = "_Z15common_log_mainv"
+_LOG_TO = "_Z19common_log_set_fileP10common_logPKc"
 _SERVER = 12
 """``LLAMA_EXAMPLE_SERVER``."""
 _OBJECT_HEAD = 2 * ctypes.sizeof(ctypes.c_void_p)
@@ -39,10 +47,54 @@ def parse(arguments: Sequence[str], parameters: object) -> bool:
     return bool(function(len(words), argv, id(parameters) + _OBJECT_HEAD, _SERVER, None))
 
 
+@contextmanager
+def overheard(arguments: Sequence[str]) -> Iterator[Path | None]:
+    """A file where llama.cpp's log goes as well meanwhile; None where the user has named one for it."""
+    if "--log-file" in arguments or "LLAMA_ARG_LOG_FILE" in os.environ:
+        yield None
+        return
+    library = ctypes.CDLL(str(library_path()))
+    log, log_to = library[_LOG], library[_LOG_TO]
+    log.restype, log_to.restype = ctypes.c_void_p, None
+    log_to.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
+    with tempfile.TemporaryDirectory(prefix="bercail-") as folder:
+        path = Path(folder) / "log"
+        log_to(log(), os.fsencode(path))
+        try:
+            yield path
+        finally:
+            log_to(log(), None)
+
+
+def why_not(log: Path | None, complaint: str) -> str:
+    """Why the server did not start, in words: its own complaint is the same for all reasons."""
+    if log is None:
+        return f"error: {complaint}"
+    found = diagnose(log.read_text(errors="replace").splitlines(), None)
+    return (
+        f"error: the server did not start: {found.sentence}\n  {found.hint}"
+        if found.code != "engine_failed"
+        else complaint
+    )
+
+
 def print_version() -> int:
     """Say what ``llama-server --version`` would say; the exit status."""
     sys.stdout.write(f"version: {BUILD.removeprefix('b')} ({BUILD}), in {RELEASE} of xllamacpp\n")
     return 0
+
+
+def started(library: ModuleType, parameters: object, arguments: Sequence[str]) -> Any:
+    """The server that listens; does not return if there is none."""
+    complaint = ""
+    with overheard(arguments) as log:
+        try:
+            return library.Server(parameters)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the log says more
+            complaint = why_not(log, str(error))
+    sys.stderr.write(f"{complaint}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -64,12 +116,7 @@ def main(arguments: Sequence[str]) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        server = library.Server(parameters)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the log before it says more
-        sys.stderr.write(f"{error}\n")
-        sys.stderr.flush()
-        os._exit(1)
+    server = started(library, parameters, arguments)
     sys.stderr.write(f"listening on {server.listening_address}\n")
     stop.wait()
     # At once: taking the engine apart in order is slow, and has crashed.
