@@ -103,27 +103,50 @@ def test_a_machine_with_four_cards_runs_each_of_its_commands(serve: Serve, share
 def test_what_was_written_for_llama_server_runs_on_the_engine_at_hand(
     serve: Serve, shared: Path, tmp_path: Path, places: dict[str, str]
 ) -> None:
-    """The same file, with a small model in place of each of its own, and our stand-in for llama-server."""
-    text = (shared / "fixtures" / "configs" / "rtx3060x4.llama-swap.yaml").read_text()
+    """The same file, with a small model in place of each of its own, and our stand-in for llama-server.
+
+    Its flags are as published, but for the length of the context, and for what no small model can do: ``draft-mtp``
+    asks for layers that draft, so the model that has a drafting head beside it gets a draft model instead; and heads
+    as narrow as those of the one model that has a projector do not fit the blocks of a ``q8_0`` cache.
+    """
     demo = demo_path() or pytest.skip("the demo is not in this installation")
-    text = re.sub(r"--(model|mmproj|spec-draft-model) /models/\S+", _small(demo), text)
-    text = text.replace("--spec-type draft-mtp", "").replace("--ctx-size", "--no-mmap --ctx-size")
-    text = re.sub(r"--ctx-size \d+", "--ctx-size 2048", text)
+    text = (shared / "fixtures" / "configs" / "rtx3060x4.llama-swap.yaml").read_text()
+    seeing, rest = text[: text.index("  qwen3.6-27B-q4:")], text[text.index("  qwen3.6-27B-q4:") :]
+    seeing = re.sub(r"--(model|mmproj|spec-draft-model) /models/\S+", _small(shared / "models"), seeing)
+    seeing = seeing.replace("draft-mtp", "draft-simple").replace("q8_0\n", "f16\n")
+    rest = re.sub(r"--model /models/\S+", f"--model {demo}", rest).replace("--spec-type draft-mtp", "")
     config = tmp_path / "config.yaml"
-    config.write_text(text)
+    config.write_text(re.sub(r"--ctx-size \d+", "--ctx-size 1024", seeing + rest))
     program = Path(places["PATH"].partition(os.pathsep)[0]) / "llama-server"
     code = "from bercail.cli.llama_server import main; main()"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
     program.chmod(0o755)
     server = serve(config)
-    for name in ("gemma4-31b-q4", "ornith-1.0-35b-q8"):
+    server.wait_for("listening")
+    seeing_name, *names = [row["id"] for row in server.request("GET", "/v1/models")[1]["data"]]
+    assert len(names) == 3
+    for name in names:
         assert "keys and values" in said(
             server, name, temperature=0, messages=[{"role": "user", "content": "What is a KV cache?"}]
         )
+    asked = {"model": seeing_name, "prompt": STORY, "max_tokens": 24, "temperature": 0}
+    status, answer = server.request("POST", "/v1/completions", asked)
+    assert status == 200, answer
+    assert "Lily" in answer["choices"][0]["text"]
+    assert answer["timings"]["draft_n"] > 0
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
+    seen = said(server, seeing_name, max_tokens=4, messages=[{"role": "user", "content": [picture]}])
+    assert seen, "the projector is random: that it says something is all there is to ask"
 
 
-def _small(demo: Path) -> Callable[["re.Match[str]"], str]:
-    return lambda match: f"--model {demo}" if match[1] == "model" else ""
+STORY = "Once upon a time, there was a little girl named"
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""A PNG of one pixel."""
+
+
+def _small(models: Path) -> Callable[[re.Match[str]], str]:
+    small = {"model": "stories260K-f16.gguf", "mmproj": "mmproj-64.gguf", "spec-draft-model": "stories260K-q8_0.gguf"}
+    return lambda match: f"--{match[1]} {models / small[match[1]]}"
 
 
 OWN = """
