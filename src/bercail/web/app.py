@@ -71,7 +71,10 @@ class App:
         self._host = host
         self._gate = gate or Gate()
         self._relay = Relay(upstream, clock)
-        self._desk = Desk(host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend)
+        self._desk = Desk(
+            host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend,
+            stopping=lambda: self.stopping,
+        )  # fmt: skip
         self._dialects = Dialects(self._desk)
         self._performance = Performance(None, KEPT_S)
         self._captures = Captures(options.capture, archive=archive)

@@ -30,6 +30,7 @@ class Desk:
         host: every model; ``sees`` tells what of them a request may know.
         find: the model that a request names; raises what is to be answered if there is none, or none for its key.
         lend: waits for a model and this request's turn there, then uses it.
+        stopping: whether the server is.
     """
 
     host: Host
@@ -38,6 +39,7 @@ class Desk:
     clock: Callable[[], Seconds]
     find: Callable[[Turn, str], ServedModel]
     lend: Callable[[Turn, ServedModel, Use], Awaitable[None]]
+    stopping: Callable[[], bool]
 
     def sees(self, turn: Turn) -> Host:
         """The host as whoever sent a request may see it."""

@@ -13,6 +13,7 @@ from bercail.core.cpulist import format_cpulist
 from bercail.core.route import Phase, ServedModel
 from bercail.web.asgi import JSON, Headers, Scope
 from bercail.web.desk import Desk, Errand, take_body
+from bercail.web.dialects.statuses import follow
 from bercail.web.errors import ReplyError
 from bercail.web.turn import Turn
 
@@ -25,6 +26,7 @@ METHODS = {
     "/api/profiles/active": ("PUT",),
     "/running": ("GET", "HEAD"),
     "/unload": ("GET", "POST"),
+    "/models/sse": ("GET",),
     "/models/load": ("POST",),
     "/models/unload": ("POST",),
     "/api/models/unload": ("POST",),
@@ -50,6 +52,8 @@ class Memory:
             return Errand(label="unload", attempt=partial(self._unload_named, path[len(_NAMED) :]), need=_ADMIN)
         if path in ("/unload", "/api/models/unload"):
             return Errand(label="unload", attempt=partial(self._unload_all, path), need=_ADMIN)
+        if path == "/models/sse":
+            return Errand(label="models/sse", attempt=partial(follow, self._desk), need=access.Scope.MODELS)
         if path == "/api/profiles":
             return Errand(label="profiles", attempt=self._profiles, need=access.Scope.MODELS)
         if path == "/api/profiles/active":
