@@ -257,6 +257,50 @@ def test_a_running_server_that_has_the_model_is_used(
 
 
 @pytest.mark.parametrize(
+    ("name", "target", "told"),
+    [
+        ("claude x", "/v1/models/claude%20x", [news.Warned(text="claude x means a at the running server")]),
+        ("a", "/v1/models/a", []),
+    ],
+)
+def test_a_name_that_the_server_does_not_list_but_answers_to_is_used_there(
+    name: str, target: str, told: list[news.News]
+) -> None:
+    answers = listing(B), Scripted(pieces=[json.dumps(A).encode()])
+    fakes = Fakes(upstream=ClosingUpstream(*answers))
+    fakes.add("a", "claude x")
+    heard: list[news.News] = []
+
+    async def main() -> Seat:
+        async with take_seat(fakes.house(), name, heard.append, "bk-1") as found:
+            return found
+
+    found = run(main)
+    assert (found.model_id, found.context_tokens, found.running) == (name, 8192, True)
+    assert [one.target for one in fakes.upstream.asked] == ["/v1/models", target]
+    assert all((b"authorization", b"Bearer bk-1") in one.headers for one in fakes.upstream.asked)
+    assert (fakes.engine.starts, heard) == ([], told)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        nobody(), Scripted(status=404, pieces=[json.dumps(A).encode()]), Scripted(pieces=[b"[]"]),
+        Scripted(pieces=[b"<html>"]),
+    ],
+)  # fmt: skip
+def test_a_name_that_means_nothing_to_the_server_is_looked_for_here(second: Scripted) -> None:
+    fakes = Fakes(upstream=ClosingUpstream(listing(B), second))
+    fakes.add("a")
+
+    async def main() -> Seat:
+        async with take_seat(fakes.house(), "a", lambda _: None) as found:
+            return found
+
+    assert not run(main).running
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         nobody(), listing(B), Scripted(pieces=[b"<html>"]), Scripted(pieces=[b"{}"]), Scripted(pieces=[b"[]"]),

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from bercail.core import news
 from bercail.core.access import shown
@@ -73,8 +74,11 @@ async def take_seat(
                 f"name a model: bercail chat MODEL (the one in the box: {DEMO_ID}); or start a server: bercail up MODEL"
             )
             raise NotFoundError(what, hint=hint)
-        if rows is not None and name in rows:
-            context = rows[name].get("context_length")
+        row = None if rows is None else rows.get(name) or await _by_another_name(house, address, name, key)
+        if row is not None:
+            if row["id"] != name:
+                tell(news.Warned(text=f"{name} means {row['id']} at the running server"))
+            context = row.get("context_length")
             tokens = context if isinstance(context, int) else None
             yield Seat(address=address, model_id=name, context_tokens=tokens, running=True, key=key)
         else:
@@ -148,6 +152,21 @@ async def _served(house: House, address: Address, key: str) -> dict[str, Any] | 
             hint = "set BERCAIL_KEY to one that it takes (bercail keys create NAME)"
             raise UsageError(f"the server at {address} says: {listing['error']['message']}", hint=hint, code="api_key")
         return {str(row["id"]): row for row in listing["data"]}
+    except (EngineError, ValueError, KeyError, TypeError):
+        return None
+
+
+async def _by_another_name(house: House, address: Address, name: str, key: str) -> dict[str, Any] | None:
+    """The model that a name which it does not list means to the server at an address; None if it has none.
+
+    Aliases, patterns and models that are not listed are known to the server alone.
+    """
+    if looks_like_path(name):
+        return None
+    try:
+        response = await house.upstream.send(address, "GET", f"/v1/models/{quote(name)}", shown(key), b"")
+        row = json.loads(await _whole(response))
+        return {**row, "id": str(row["id"])} if response.status == 200 else None
     except (EngineError, ValueError, KeyError, TypeError):
         return None
 
