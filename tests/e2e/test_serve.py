@@ -245,7 +245,7 @@ def test_a_program_that_is_not_there_is_told_to_who_asks_for_it(serve: Serve, tm
 
 def test_models_come_and_go_by_hand(serve: Serve, tmp_path: Path, places: dict[str, str]) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text("models:\n  a:\n    cmd: llama-server --port ${PORT} --model one\n")
+    config.write_text("models:\n  a:\n    cmd: llama-server --port ${PORT} --model one\n    aliases: [claude-*]\n")
     server = serve(config)
     port = server.url.rpartition(":")[2]
 
@@ -259,8 +259,10 @@ def test_models_come_and_go_by_hand(serve: Serve, tmp_path: Path, places: dict[s
     assert "ready" in table
     assert "command" in table
     assert json.loads(hand("ps", "--json").stdout)["running"][0]["model"] == "a"
-    assert hand("unload", "a").returncode == 0
+    assert "a was in memory already" in hand("load", "a").stderr
+    assert "unloaded a\n" in hand("unload", "claude-3").stderr
     assert server.engines() == []
+    assert "a was not in memory" in hand("unload", "claude-3").stderr
     wrong = hand("load", "b")
     assert (wrong.returncode, "no model 'b'" in wrong.stderr) == (3, True)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bercail.core.errors import EngineError, NotFoundError
-from bercail.flows import load, logs, profiles, running, switch, unload
+from bercail.flows import Moved, load, logs, profiles, running, switch, unload
 from fakes.house import ClosingUpstream, Fakes, run
 from fakes.upstream import Scripted
 
@@ -26,10 +26,14 @@ def test_what_runs_is_asked_for() -> None:
 
 @pytest.mark.parametrize(("flow", "target"), [(load, "/models/load"), (unload, "/models/unload")])
 def test_models_come_and_go(flow: Any, target: str) -> None:
-    fakes = answering({"success": True})
-    run(lambda: flow(fakes.house(), "a"))
+    fakes = answering({"success": True, "model": "tiny", "was": "ready"})
+    assert run(lambda: flow(fakes.house(), "a")) == Moved(id="tiny", was="ready")
     (asked,) = fakes.upstream.asked
     assert (asked.method, asked.target, json.loads(asked.body)) == ("POST", target, {"model": "a"})
+
+
+def test_a_server_that_does_not_say_what_it_moved_is_taken_at_the_name() -> None:
+    assert run(lambda: unload(answering({"success": True}).house(), "a")) == Moved(id="a")
 
 
 def test_profiles_are_told_and_switched() -> None:

@@ -59,7 +59,7 @@ def test_the_cores_that_an_engine_is_kept_to_are_told_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "answer", "unloaded"),
     [
-        ("/models/unload", {"model": "a"}, {"success": True}, ["a"]),
+        ("/models/unload", {"model": "a"}, {"success": True, "model": "a", "was": "ready"}, ["a"]),
         ("/api/models/unload", {}, {"msg": "ok"}, ["a"]),
         ("/unload", {}, "OK", ["a"]),
         ("/api/models/unload/a", {}, "OK", ["a"]),
@@ -74,8 +74,13 @@ def test_models_leave_by_hand(path: str, body: dict[str, Any], answer: object, u
 
 def test_a_model_comes_by_hand() -> None:
     host = two()
-    assert Bench(host).post("/models/load", {"model": "b"}).json == {"success": True}
+    assert Bench(host).post("/models/load", {"model": "b"}).json == {"success": True, "model": "b", "was": "stopped"}
     assert host.loads == ["b"]
+
+
+def test_what_comes_or_goes_by_another_name_is_told_by_its_own() -> None:
+    host = FakeHost(known=(served("a", aliases=("gpt-5",)),))
+    assert Bench(host).post("/models/unload", {"model": "gpt-5"}).json["model"] == "a"
 
 
 @pytest.mark.parametrize(

@@ -18,5 +18,5 @@ from bercail.wiring import build_house
 @with_options(ServerOptions)
 def command(model: str, *, config: str | None, **parameters: object) -> None:
     """Have the running server bring MODEL into memory; returns when it is ready."""
-    asyncio.run(load(build_house(config, overrides(parameters)), model, os.environ.get("BERCAIL_KEY", "")))
-    say(f"loaded   {model}")
+    moved = asyncio.run(load(build_house(config, overrides(parameters)), model, os.environ.get("BERCAIL_KEY", "")))
+    say(f"{moved.id} was in memory already" if moved.was == "ready" else f"loaded   {moved.id}")

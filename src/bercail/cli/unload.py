@@ -18,5 +18,6 @@ from bercail.wiring import build_house
 @with_options(ServerOptions)
 def command(model: str, *, config: str | None, **parameters: object) -> None:
     """Have the running server let MODEL finish what it serves and leave memory; returns when it has."""
-    asyncio.run(unload(build_house(config, overrides(parameters)), model, os.environ.get("BERCAIL_KEY", "")))
-    say(f"unloaded {model}")
+    moved = asyncio.run(unload(build_house(config, overrides(parameters)), model, os.environ.get("BERCAIL_KEY", "")))
+    absent = moved.was in ("stopped", "failed")
+    say(f"{moved.id} was not in memory" if absent else f"unloaded {moved.id}")

@@ -6,7 +6,7 @@ from bercail.flows.compare import compare
 from bercail.flows.config import Checked
 from bercail.flows.config import check as check_configuration
 from bercail.flows.engine import Order, build, built
-from bercail.flows.hand import load, logs, profiles, running, switch, unload
+from bercail.flows.hand import Moved, load, logs, profiles, running, switch, unload
 from bercail.flows.inspect import inspect, search
 from bercail.flows.keys import Revoked, create, revoke, usage
 from bercail.flows.machine import Here, around, glance, look, survey
@@ -16,8 +16,8 @@ from bercail.flows.reread import Source
 from bercail.flows.up import Request, up
 
 __all__ = [
-    "Answer", "Checked", "Here", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "Source", "around", "ask",
-    "build", "built", "check", "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load",
+    "Answer", "Checked", "Here", "Moved", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "Source", "around",
+    "ask", "build", "built", "check", "check_configuration", "chosen", "compare", "create", "glance", "inspect", "load",
     "logs", "look", "measure", "plan", "profiles", "revoke", "running", "search", "survey", "switch", "take_seat",
     "unload", "up", "usage", "use",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,19 @@ from bercail.ports import House, UpstreamResponse
 
 _KEY_HINT = "set BERCAIL_KEY to a key that may; `bercail keys create NAME --scope admin --scope models` makes one"
 _JSON = ((b"content-type", b"application/json"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A model that was brought in or let go of by hand.
+
+    Attributes:
+        id: its own name, whatever name it was called by.
+        was: its state before, as ``running`` tells it; empty if the server does not say.
+    """
+
+    id: str
+    was: str = ""
 
 
 async def running(house: House, key: str = "") -> tuple[Mapping[str, Any], ...]:
@@ -26,24 +40,24 @@ async def running(house: House, key: str = "") -> tuple[Mapping[str, Any], ...]:
     return tuple(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
 
 
-async def load(house: House, model: str, key: str = "") -> None:
-    """Have the running server bring ``model`` in; returns when it is ready.
+async def load(house: House, model: str, key: str = "") -> Moved:
+    """Have the running server bring ``model`` in; returns when it is ready, what became of it.
 
     Raises:
         NotFoundError: no server of ours listens where the settings say.
         EngineError: it cannot, in its words.
     """
-    await _asked(house, "POST", "/models/load", {"model": model}, key)
+    return await _move(house, "/models/load", model, key)
 
 
-async def unload(house: House, model: str, key: str = "") -> None:
-    """Have the running server let go of ``model``; returns when its memory is free.
+async def unload(house: House, model: str, key: str = "") -> Moved:
+    """Have the running server let go of ``model``; returns when its memory is free, what became of it.
 
     Raises:
         NotFoundError: no server of ours listens where the settings say.
         EngineError: it cannot, in its words.
     """
-    await _asked(house, "POST", "/models/unload", {"model": model}, key)
+    return await _move(house, "/models/unload", model, key)
 
 
 async def profiles(house: House, key: str = "") -> Mapping[str, Any]:
@@ -91,6 +105,11 @@ async def logs(house: House, whose: str = "", *, follow: bool = False, key: str 
                 yield line.decode("utf-8", "replace")
     finally:
         await house.upstream.close()
+
+
+async def _move(house: House, target: str, model: str, key: str) -> Moved:
+    told = await _asked(house, "POST", target, {"model": model}, key)
+    return Moved(id=str(told.get("model") or model), was=str(told.get("was") or ""))
 
 
 async def _asked(house: House, method: str, target: str, body: Mapping[str, Any] | None, key: str) -> dict[str, Any]:

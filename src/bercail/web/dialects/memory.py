@@ -84,7 +84,7 @@ class Memory:
         turn.record.model = model.id
         change = self._desk.host.load if path.endswith("/load") else self._desk.host.unload
         await change(model.id)
-        await turn.whole(200, [JSON], json.encode({"success": True}))
+        await turn.whole(200, [JSON], json.encode({"success": True, "model": model.id, "was": _STATES[model.phase]}))
 
     async def _unload_named(self, name: str, turn: Turn, scope: Scope) -> None:
         await take_body(turn, scope, self._desk)
