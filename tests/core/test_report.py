@@ -218,6 +218,13 @@ def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
         "reload   no model has changed",
         "         counts from the next start: server.port, logLevel",
     )
+    named = news.Reloaded(changed=(), added=("b",), gone=(), altered=("other names, ttl of a", "profiles"))
+    assert news_report.news_lines(named) == (
+        "reload   new: b; changed: other names, ttl of a; profiles; no model starts anew",
+    )
+    assert news_report.news_lines(replace(named, changed=("a",), added=(), altered=("profiles",))) == (
+        "reload   start anew: a; changed: profiles",
+    )
     assert news_report.news_lines(news.Stopped(cut=1)) == ("stopped, 1 request was cut",)
 
 

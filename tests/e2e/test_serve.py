@@ -206,7 +206,7 @@ def test_a_configuration_is_read_anew_when_its_file_changes_or_somebody_asks(ser
     assert wait_until(lambda: said(server, "a") == "two")
     assert server.request("POST", "/api/config/reload", {}) == (
         200,
-        {"changed": [], "added": [], "gone": [], "later": []},
+        {"changed": [], "added": [], "gone": [], "later": [], "altered": []},
     )
     fresh.write_text("server: {drain: 7}\n" + text % "two")
     fresh.replace(config)

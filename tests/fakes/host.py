@@ -127,7 +127,7 @@ class FakeHost:
     async def reload(self) -> Reloaded:
         if self.refusal is not None:
             raise self.refusal
-        return Reloaded(changed=("a",), added=("b",), gone=(), later=("server.port",))
+        return Reloaded(changed=("a",), added=("b",), gone=(), later=("server.port",), altered=("other names of a",))
 
     def models(self) -> tuple[ServedModel, ...]:
         self.lookups += 1

@@ -545,6 +545,24 @@ def test_settings_that_a_reload_does_not_take_are_told_until_they_are_as_they_we
     play(story, "a")
 
 
+def test_other_names_are_told_as_what_has_changed_since_the_reading_before() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED
+        (model,) = DECLARED.models
+        named = replace(DECLARED, models=(replace(model, aliases=("gpt-5",)),))
+        source = Source(read=lambda: Loaded(settings=scene.fakes.settings, configuration=named), look=lambda: 1)
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
+        await settle()
+        host = scene.fakes.door.host
+        assert host is not None
+        assert [(await host.reload()).altered for _ in range(2)] == [("other names of m",), ()]
+        assert host.find("gpt-5").id == "m"
+        scene.stop.set()
+        await task
+
+    play(story, "a")
+
+
 def test_how_many_may_wait_counts_from_the_reload_on() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.configuration = DECLARED

@@ -107,7 +107,10 @@ def test_what_cannot_come_says_why_and_when_to_try_again() -> None:
 
 def test_the_configuration_is_read_anew_by_hand() -> None:
     found = Bench(two()).post("/api/config/reload", {})
-    assert (found.status, found.json) == (200, {"changed": ["a"], "added": ["b"], "gone": [], "later": ["server.port"]})
+    assert (found.status, found.json) == (
+        200,
+        {"changed": ["a"], "added": ["b"], "gone": [], "later": ["server.port"], "altered": ["other names of a"]},
+    )
 
 
 def test_a_configuration_that_is_wrong_is_told_with_its_line_and_what_to_do() -> None:

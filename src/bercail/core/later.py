@@ -8,7 +8,7 @@ from bercail.core.options import every_option
 
 AT_ONCE = frozenset(("server.max_wait", "server.wait_limit", "server.queue", "server.queue_per_key"))
 """Settings that a reload takes, for whoever waits is looked at again all the time."""
-_GATEWAY = {
+GATEWAY_LATER = {
     "log_level": "logLevel",
     "log_time": "logTimeFormat",
     "log_output": "logToStdout",
@@ -17,7 +17,7 @@ _GATEWAY = {
     "samples": "performance.disabled",
     "sample_s": "performance.every",
 }
-"""Keys of a configuration by the name of what they set."""
+"""Keys of a configuration that count from the next start, by the name of what they set."""
 
 
 def later(began: Loaded, now: Loaded) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def _differing(began: Loaded, now: Loaded) -> Iterator[str]:
         if before != after and spec.key not in AT_ONCE:
             yield spec.key
     for item in fields(now.configuration.gateway):
-        if item.name in _GATEWAY:
+        if item.name in GATEWAY_LATER:
             before, after = (getattr(one.configuration.gateway, item.name) for one in (began, now))
             if before != after:
-                yield _GATEWAY[item.name]
+                yield GATEWAY_LATER[item.name]

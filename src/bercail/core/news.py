@@ -116,12 +116,14 @@ class Reloaded:
         added: new ones.
         gone: those that are no longer served.
         later: keys with other values than at the start, which wait for the next one.
+        altered: what else holds otherwise from now on, in words; no model starts anew for that.
     """
 
     changed: tuple[str, ...]
     added: tuple[str, ...]
     gone: tuple[str, ...]
     later: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

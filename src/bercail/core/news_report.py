@@ -64,7 +64,10 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
 
 def _reloaded_lines(item: news.Reloaded) -> tuple[str, ...]:
     parts = (("start anew", item.changed), ("new", item.added), ("gone", item.gone))
-    said = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+    unmoved = ("no model starts anew",) if item.altered and not item.changed else ()
+    others = (f"changed: {'; '.join(item.altered)}",) if item.altered else ()
+    moved = (f"{what}: {', '.join(names)}" for what, names in parts if names)
+    said = "; ".join((*moved, *others, *unmoved))
     waits = (f"         counts from the next start: {', '.join(item.later)}",) if item.later else ()
     nothing = "no model has changed" if item.later else "nothing has changed"
     return (f"reload   {said or nothing}", *waits)

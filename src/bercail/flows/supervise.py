@@ -9,6 +9,7 @@ from functools import partial
 
 from bercail.core import events, news
 from bercail.core.alike import names_there
+from bercail.core.altered import altered
 from bercail.core.configuration import Configuration, Loaded, Profiles, Rule, Selector, SideRule
 from bercail.core.declared import Keep as Keeping
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
@@ -74,6 +75,7 @@ class Supervisor:
         self._planner = Planner(self._floor, tell)
         self._source = source
         self._began = Loaded(settings=house.settings, configuration=house.configuration)
+        self._loaded = self._began
         self._sight = Sight()
         self._reloading = asyncio.Lock()
         self._profiles = Profiles(known=house.configuration.profiles)
@@ -241,14 +243,18 @@ class Supervisor:
                 self._tell(news.Warned(text=f"nothing was changed: {error}"))
                 raise
             self._wait_as(policy_of(loaded.settings.server))
-            return await self.adopt(loaded.configuration, later(self._began, loaded))
+            before, self._loaded = self._loaded, loaded
+            return await self.adopt(loaded.configuration, later(self._began, loaded), altered(before, loaded))
 
-    async def adopt(self, configuration: Configuration, waiting: tuple[str, ...] = ()) -> news.Reloaded:
+    async def adopt(
+        self, configuration: Configuration, waiting: tuple[str, ...] = (), otherwise: tuple[str, ...] = ()
+    ) -> news.Reloaded:
         """Serve what ``configuration`` declares: only what has changed starts anew, after its requests have ended.
 
         Args:
             configuration: what holds from now on.
             waiting: keys that were changed and count only from the next start, which is told.
+            otherwise: what else was changed and counts at once, in words, which is told as well.
         """
         self._house.door.take_keys(configuration.gateway.api_keys)
         self._house.door.take_assets(configuration.gateway.asset_paths)
@@ -276,7 +282,9 @@ class Supervisor:
                 await self._planner.plan(self._house, self._entries[name])
         self._introduce(configuration, frozenset(alive))
         gone = tuple(name for name in before.entries if name not in roster.entries)
-        reloaded = news.Reloaded(changed=tuple(changed), added=tuple(added), gone=gone, later=waiting)
+        reloaded = news.Reloaded(
+            changed=tuple(changed), added=tuple(added), gone=gone, later=waiting, altered=otherwise
+        )
         self._tell(reloaded)
         await self.welcome()
         await self.read_headers()

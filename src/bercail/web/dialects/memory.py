@@ -106,8 +106,7 @@ class Memory:
     async def _reload(self, turn: Turn, scope: Scope) -> None:
         await take_body(turn, scope, self._desk)
         done = await self._desk.sees(turn).reload()
-        found = {"changed": done.changed, "added": done.added, "gone": done.gone, "later": done.later}
-        await turn.whole(200, [JSON], json.encode(found))
+        await turn.whole(200, [JSON], json.encode(done))
 
 
 def _row(model: ServedModel, *, whole: bool) -> dict[str, Any]:
