@@ -107,6 +107,7 @@ FACTS = {
     news.MachineProbed: ("machine_probed", {"machine"}),
     news.ModelsFound: ("models_found", {"models"}),
     news.Listening: ("listening", {"url"}),
+    news.Waiting: ("waiting", {"url", "models", "failed"}),
     news.ModelRead: ("model_read", {"model", "path", "quantization"}),
     news.Trying: ("trying", {"engine", "repack"}),
     news.Warned: ("warned", {"text"}),

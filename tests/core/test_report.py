@@ -183,6 +183,7 @@ LINES = {
     news.MachineProbed: "machine  Test CPU",
     news.ModelsFound: "models   1 model: tiny",
     news.Listening: "gateway  listening on http://127.0.0.1:8123",
+    news.Waiting: "ready    5 models, 3 of them cannot be loaded; the first request for one loads it",
     news.ModelRead: "model    tiny: llama, 524 K parameters, F16, 2.00 MiB",
     news.Trying: "trying   llama.cpp, weights rearranged",
     news.Warned: "note     careful",
@@ -217,6 +218,10 @@ def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
     assert news_report.news_lines(news.Reloaded(changed=(), added=(), gone=(), later=("server.port", "logLevel"))) == (
         "reload   no model has changed",
         "         counts from the next start: server.port, logLevel",
+    )
+    assert news_report.news_lines(news.Waiting(url="http://x", models=1, failed=0)) == (
+        "ready    1 model; the first request for one loads it",
+        "url      http://x",
     )
     named = news.Reloaded(changed=(), added=("b",), gone=(), altered=("other names, ttl of a", "profiles"))
     assert news_report.news_lines(named) == (

@@ -20,6 +20,7 @@ EVERY_NEWS: tuple[news.News, ...] = (
     news.MachineProbed(machine=a_machine()),
     news.ModelsFound(findings=Findings(models=(a_found(),), looked=("/m",))),
     news.Listening(url="http://127.0.0.1:8123"),
+    news.Waiting(url="http://127.0.0.1:8123", models=5, failed=3),
     news.ModelRead(model=a_model(notes=("odd",))),
     news.Trying(engine="llama.cpp", repack=True),
     news.Warned(text="careful"),

@@ -326,7 +326,8 @@ def test_those_that_are_to_be_there_come_by_themselves() -> None:
         story, a_command("first"), a_file("pin", keep=Keep.PINNED), a_file("bad", "/none.gguf"), a_command("rest"),
         preload=("first", "bad"),
     )  # fmt: skip
-    assert any("models.bad: /none.gguf: no such file" in text for text in scene.texts())
+    (failed,) = [item for item in scene.told if isinstance(item, news.LoadFailed)]
+    assert (failed.model_id, "/none.gguf: no such file" in failed.error) == ("bad", True), "once, and as all that fail"
 
 
 def test_what_is_in_memory_already_is_not_planned_again_when_the_file_is_read_anew() -> None:

@@ -719,6 +719,7 @@ def test_listings_tell_what_headers_say_before_anything_is_loaded() -> None:
         assert rows["a"].slots is None
         assert rows["a"].phase is Phase.UNLOADED
         assert (rows["bad"].phase, rows["bad"].error) == (Phase.FAILED, "/m/bad.gguf: cut")
+        assert scene.heard(news.LoadFailed) == [news.LoadFailed(model_id="bad", error="/m/bad.gguf: cut")]
         before = len(scene.fakes.reader.read_paths)
         await scene.supervisor.read_headers()
         assert len(scene.fakes.reader.read_paths) == before, "nothing is read twice"

@@ -136,6 +136,22 @@ def test_nothing_is_loaded_if_nothing_is_chosen_but_all_headers_are_read() -> No
     assert scene.fakes.reader.searches == [(("/m",), ())]
 
 
+def test_a_start_that_loads_nothing_ends_with_what_may_be_asked_for_and_where() -> None:
+    async def story(scene: Scene) -> None:
+        scene.chosen = None
+        scene.fakes.reader.refusals["/m/b.gguf"] = ReadError("no GGUF file", path="/m/b.gguf")
+        task = scene.start()
+        await settle()
+        assert scene.told[-2:] == [
+            news.LoadFailed(model_id="b", error="/m/b.gguf: no GGUF file"),
+            news.Waiting(url="http://127.0.0.1:8123", models=3, failed=1),
+        ]
+        scene.stop.set()
+        await task
+
+    play(story, "a", "b", "c")
+
+
 def test_an_only_model_that_fails_ends_the_server_with_its_words_after_everything_is_shut() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.engine.outcomes = [EngineError("broken")]

@@ -74,7 +74,10 @@ class TerminalTeller:
             self._url = item.url
         style = Style.WARNING if isinstance(item, news.Warned | news.EngineDied | news.LoadFailed) else Style.PLAIN
         for line in news_lines(item):
-            say(self._stamp() + line, style)
+            if isinstance(item, news.Waiting):
+                show(line)
+            else:
+                say(self._stamp() + line, style)
         if isinstance(item, news.Ready):
             lines = ready_lines(item, self._url)
             for line in lines[:1] if self._introduced else lines:

@@ -39,6 +39,20 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """The start is over and no model is in memory: the first request loads one.
+
+    Attributes:
+        models: how many are served.
+        failed: how many of them cannot be loaded.
+    """
+
+    url: str
+    models: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRead:
     """A model's header was read and is sound."""
 
@@ -190,6 +204,7 @@ News: TypeAlias = (
     | MachineProbed
     | ModelsFound
     | Listening
+    | Waiting
     | ModelRead
     | Trying
     | Warned

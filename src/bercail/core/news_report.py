@@ -22,6 +22,8 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
             return _found_lines(findings)
         case news.Listening(url=url):
             return (f"gateway  listening on {url}",)
+        case news.Waiting():
+            return _waiting_lines(item)
         case news.ModelRead(model=model):
             return (
                 f"model    {model.id}: {model.architecture}, {format_count(model.parameter_count)} parameters, "
@@ -60,6 +62,12 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
             return (f"stopped, {what}" if cut else "stopped",)
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _waiting_lines(item: news.Waiting) -> tuple[str, ...]:
+    count = "1 model" if item.models == 1 else f"{item.models} models"
+    failed = f", {item.failed} of them cannot be loaded" if item.failed else ""
+    return (f"ready    {count}{failed}; the first request for one loads it", f"url      {item.url}")
 
 
 def _reloaded_lines(item: news.Reloaded) -> tuple[str, ...]:

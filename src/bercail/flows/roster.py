@@ -25,7 +25,7 @@ class Roster:
         names: other names, and the id that each means.
         patterns: what stands for many names, and the id that each means.
         selectors: by their names.
-        problems: models that cannot be served, in words.
+        problems: what is found and not served, and what is wrong with shares of the cores, in words.
     """
 
     entries: Mapping[str, Entry]
@@ -49,7 +49,7 @@ def muster(
     entries: dict[str, Entry] = {}
     problems: list[str] = []
     for declared in configuration.models:
-        entries[declared.id] = _declared(house, declared, problems)
+        entries[declared.id] = _declared(house, declared)
     for peer in configuration.peers:
         for model in peer.models:
             source = peer.command(model)
@@ -108,13 +108,12 @@ def _share_cores(
     return allotment_problems(claims, shares, beside)
 
 
-def _declared(house: House, declared: Declared, problems: list[str]) -> Entry:
+def _declared(house: House, declared: Declared) -> Entry:
     source = declared.source
     if isinstance(source, CommandSpec):
         return Entry(id=declared.id, declared=declared, command=source)
     try:
         found = resolve(house.reader, source.path, house.settings.library.folders)
     except BercailError as error:
-        problems.append(f"models.{declared.id}: {error}")
         return Entry(id=declared.id, declared=declared, error=str(error), failure=error)
     return Entry(id=declared.id, declared=declared, found=replace(found, id=declared.id))

@@ -213,6 +213,9 @@ class Supervisor:
         read = (f"line {note.line}: {note.text}" for note in configuration.notes)
         for text in (*self._roster.problems, *read, *unserved(configuration)):
             self._tell(news.Warned(text=text))
+        for entry in self._roster.entries.values():
+            if entry.found is None and entry.command is None:
+                self._tell(news.LoadFailed(model_id=entry.id, error=entry.error))
         kept = {model.id for model in configuration.models if model.keep in _KEPT}
         for name in dict.fromkeys((*configuration.preload, *sorted(kept))):
             entry = self._entries[name]
@@ -306,17 +309,17 @@ class Supervisor:
             self._floor.feed(events.TermsChanged(terms=terms, reload=reload & needs.keys()))
 
     async def read_headers(self) -> None:
-        """Read what is not yet read, so that listings tell context lengths and capabilities."""
+        """Read what is not yet read, so that listings tell context lengths and capabilities; what fails is told."""
         for entry in tuple(self._entries.values()):
             if entry.found is not None and entry.model is None and not entry.error:
                 try:
                     entry.model = await read(self._house, entry.found)
                 except BercailError as error:
                     entry.error = str(error)
-                    continue
-                if refused := beyond_its_own(entry.model, entry.wish(self._house.settings.engine).context):
-                    entry.error = refused
-                    self._tell(news.LoadFailed(model_id=entry.id, error=refused))
+                else:
+                    entry.error = beyond_its_own(entry.model, entry.wish(self._house.settings.engine).context)
+                if entry.error:
+                    self._tell(news.LoadFailed(model_id=entry.id, error=entry.error))
 
     async def close(self) -> None:
         """Stop all engines and refuse whoever waits."""

@@ -1,7 +1,7 @@
 """``bercail up``, the main job: probe the machine, find and read models, plan, launch, serve, stop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +15,7 @@ from bercail.core.log import OURS, Telling
 from bercail.core.model import Findings, FoundModel
 from bercail.core.need import policy_of
 from bercail.core.news_report import level_of, log_lines
-from bercail.core.route import nothing_served
+from bercail.core.route import Phase, nothing_served
 from bercail.core.units import format_bytes
 from bercail.flows.inspect import refuse
 from bercail.flows.machine import survey
@@ -87,10 +87,11 @@ async def up(house: House, request: Request) -> None:
     try:
         if request.stop.is_set():  # while the user was asked: nobody needs a door any more
             return
-        tell(news.Listening(url=await house.door.open(supervisor)))
+        url = await house.door.open(supervisor)
+        tell(news.Listening(url=url))
         for text in _openness(house):
             tell(news.Warned(text=text))
-        await _until_stopped(house, supervisor, first, findings, request)
+        await _until_stopped(house, supervisor, _start(supervisor, first, findings, request, url), request)
     finally:
         await _shut(house, supervisor, request)
 
@@ -149,10 +150,10 @@ def _is_private(host: str) -> bool:
 
 
 async def _until_stopped(
-    house: House, supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request
+    house: House, supervisor: Supervisor, starting: Coroutine[None, None, None], request: Request
 ) -> None:
     stop = asyncio.create_task(request.stop.wait())
-    start = asyncio.create_task(_start(supervisor, first, findings, request))
+    start = asyncio.create_task(starting)
     reload = asyncio.create_task(_reload_when_told(supervisor, request))
     watching = asyncio.create_task(_watch(house, request))
     try:
@@ -181,7 +182,9 @@ async def _watch(house: House, request: Request) -> None:
         await watch(request.source, house.clock, request.reload.set)
 
 
-async def _start(supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request) -> None:
+async def _start(
+    supervisor: Supervisor, first: FoundModel | None, findings: Findings, request: Request, url: str
+) -> None:
     """Load the first model and those that are to be there from the start, then read the headers of the others."""
     await supervisor.welcome()
     if first is not None:
@@ -193,9 +196,13 @@ async def _start(supervisor: Supervisor, first: FoundModel | None, findings: Fin
                 raise
             request.tell(news.Warned(text=f"{first.id} could not be loaded; the other models are served"))
     await supervisor.read_headers()
-    if text := nothing_served(supervisor.models()):
+    models = supervisor.models()
+    if text := nothing_served(models):
         anew = "; correct that and have the configuration read anew" if request.source else ""
         request.tell(news.Warned(text=f"{text}{anew}"))
+    elif models and not any(model.phase in (Phase.LOADED, Phase.LOADING) for model in models):
+        failed = sum(model.phase is Phase.FAILED for model in models)
+        request.tell(news.Waiting(url=url, models=len(models), failed=failed))
 
 
 async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
