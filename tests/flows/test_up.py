@@ -496,6 +496,21 @@ def test_what_a_configuration_declares_is_served_and_nothing_is_searched_or_aske
     assert news.ModelsFound not in scene.kinds()
 
 
+@pytest.mark.parametrize("declares", [True, False])
+def test_a_configuration_to_be_served_that_declares_no_model_is_told_so(*, declares: bool) -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.configuration = DECLARED if declares else Configuration()
+        source = Source(read=Loaded, look=lambda: 1)
+        task = asyncio.create_task(up(scene.fakes.house(), replace(scene.request(), source=source)))
+        await settle()
+        scene.stop.set()
+        await task
+
+    scene = play(story, "a")
+    assert any("DECLARES NO MODEL: what is found here" in text for text in scene.warnings()) != declares
+    assert "DECLARES" not in "".join(play(serve_and_stop, "a").warnings()), "nobody named a configuration"
+
+
 def test_models_that_are_named_come_before_those_that_are_declared() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.configuration = DECLARED

@@ -26,6 +26,7 @@ def command(*, config: str | None, config_dir: str | None, watch: bool, json_log
     SIGHUP, or POST /api/config/reload, reads its files anew: only models that have changed start anew, after their
     requests have ended, and a file that is wrong changes nothing. Settings that were changed count from the next
     start, which is told. With --watch that needs nobody to tell.
+    A file that declares no model serves what `bercail up` would find, and says so.
     `bercail config check FILE` says beforehand what a file declares.
     """
     if not config and not config_dir:

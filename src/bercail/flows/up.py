@@ -66,6 +66,8 @@ async def up(house: House, request: Request) -> None:
     if request.paths and declares:
         tell(news.Warned(text="models are named, so those that the configuration declares are not served"))
         house, declares = replace(house, configuration=Configuration(gateway=house.configuration.gateway)), False
+    if request.source is not None and not declares:
+        tell(news.Warned(text="THE CONFIGURATION DECLARES NO MODEL: what is found here is served instead"))
     machine, findings = await asyncio.gather(
         survey(house, tell), asyncio.to_thread(_found, house, request.paths, declares=declares)
     )
