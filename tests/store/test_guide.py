@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from bercail.core.configuration import Configuration
+from bercail.core.declared import ModelFile
 from bercail.core.matrix import Matrix
 from bercail.store.contents import read_contents
 
@@ -15,7 +16,12 @@ def read(text: str) -> Configuration:
 
 
 def test_every_example_of_the_guide_is_read() -> None:
-    models, macros, groups, matrix, profiles, side = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    least, models, macros, groups, matrix, profiles, side = re.findall(
+        r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL
+    )
+    assert [model.source for model in read(least).models] == [
+        ModelFile(path="/srv/models/small.gguf"), ModelFile(path="/srv/models/large.gguf")
+    ]  # fmt: skip
     assert [model.id for model in read(models).models] == ["qwen", "images", "far"]
     named = read(macros)
     assert named.gateway.api_keys == ("key",)
