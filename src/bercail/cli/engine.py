@@ -75,7 +75,7 @@ def build(
     house = build_house(config, {})
     order = Order(target=Target(backend), portable=portable, jobs=jobs, source=source)
     before = {one.id for one in house.workshop.builds()}
-    with _following() as tell:
+    with told_if_stopped(), _following() as tell:
         made = asyncio.run(make(house, order, tell))
     if as_json:
         show_json(builds_document((made,)))
@@ -174,6 +174,16 @@ def remove(*, name: str, config: str | None) -> int:
     house.workshop.remove(one)
     show(f"{one.id} deleted, {format_bytes(one.bytes)} freed")
     return 0
+
+
+@contextmanager
+def told_if_stopped() -> "Iterator[None]":
+    """Ctrl-C says what becomes of what is done already."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("stopped: what is done is kept, and the same command goes on from there")
+        raise
 
 
 @contextmanager
