@@ -92,5 +92,12 @@ def test_what_is_no_tree_is_refused_with_its_line(text: str, message: str) -> No
     assert message in refusal(text).message
 
 
+def test_a_tab_that_indents_is_told_as_one() -> None:
+    error = refusal("models:\n\ta: 1\n")
+    assert "line 2" in error.message
+    assert error.hint == "a tab stands there: indent with spaces"
+    assert refusal('a: "\\q"\n').hint == "this is not YAML"
+
+
 def test_aliases_that_stay_small_are_no_bomb() -> None:
     assert parse_tree(bomb(5), "c.yaml").names == ("a0", "a1", "a2", "a3", "a4")

@@ -159,7 +159,8 @@ STARTUP: Keys = (Key(name="preload", shape=Shape.TEXTS, help="Models that are lo
 HOOKS: Keys = (Key(name="on_startup", shape=Shape.OBJECT, help="Done at the start.", below=STARTUP),)
 
 TOP: Keys = (
-    Key(name="models", shape=Shape.OBJECTS, help="The models, by the name that clients use.", below=MODEL),
+    Key(name="models", shape=Shape.OBJECTS, help="The models, by the name that clients use.", below=MODEL,
+        example="models: {small: {model: /srv/models/small.gguf}}"),
     Key(name="macros", shape=Shape.PAIRS, help="Names for parts of values: ${name}."),
     Key(name="startPort", shape=Shape.COUNT, help="The first port that ${PORT} stands for.", minimum=1, maximum=65535),
     Key(name="healthCheckTimeout", shape=Shape.COUNT, help="Seconds until a model must be ready."),

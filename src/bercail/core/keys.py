@@ -49,6 +49,7 @@ class Key:
         choices: the words allowed, of a text or of each in a list.
         below: the keys of the mapping, or of each mapping in a mapping of names.
         ours: llama-swap does not have it.
+        example: the right form, for who wrote another; empty if the help says enough.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Key:
     choices: tuple[str, ...] = ()
     below: "tuple[Key, ...]" = ()
     ours: bool = False
+    example: str = ""
 
 
 Keys = tuple[Key, ...]
@@ -268,6 +270,8 @@ def _check_choice(key: Key, node: Scalar, reading: Reading, where: str) -> None:
 def _unfit(key: Key, node: Node, reading: Reading, where: str) -> Exception:
     quoted = key.shape is Shape.COUNT and isinstance(node, Scalar) and isinstance(node.value, str)
     hint = "remove the quotes" if quoted and kind_of(node).strip("'").isdigit() else key.help
+    if key.example:
+        hint = f"{hint.rstrip('.')}, such as {key.example}"
     return reading.error(node.line, f"{where} is {kind_of(node)}, not {key.shape}", hint)
 
 

@@ -64,7 +64,9 @@ def _compose(text: str, origin: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{origin}, line {mark.line + 1}" if mark else origin
-        raise SettingsError(f"{place}: {error.problem or error.context}", hint="this is not YAML") from error
+        tab = "\\t" in (error.problem or "")
+        hint = "a tab stands there: indent with spaces" if tab else "this is not YAML"
+        raise SettingsError(f"{place}: {error.problem or error.context}", hint=hint) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SettingsError(
