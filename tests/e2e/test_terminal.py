@@ -55,6 +55,24 @@ def chat(environment: dict[str, str], tmp_path: Path) -> Iterator[Terminal]:
     terminal.close()
 
 
+def test_a_number_that_is_not_in_the_list_is_asked_for_again(environment: dict[str, str], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_parrot(tmp_path / f"{name}.gguf", "and so on", template=CHATML)
+    up = Terminal([*BERCAIL, "up", str(tmp_path), "--port", "0"], environment | {"TERM": "dumb"}, tmp_path)
+    try:
+        for wrong in ("9", "0", "a"):
+            up.wait_for("Which one first? A number, or Enter for none: ")
+            up.type(f"{wrong}\n")
+            up.wait_for(f"'{wrong}' is none of 1 to 2")
+        up.wait_for("Which one first?")
+        up.type("2\n")
+        up.wait_for("ready    b after")
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(PATIENCE_S) == 0
+    finally:
+        up.close()
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(chat: Terminal) -> None:
     chat.wait_for("Ctrl-C stops an answer")
     chat.wait_for("> ")

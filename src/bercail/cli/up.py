@@ -76,16 +76,16 @@ async def _choose(findings: Findings, *, named: bool, ask: bool, stop: asyncio.E
         return findings.models[0] if named else None
     for number, found in enumerate(findings.models, 1):
         click.echo(f"  {number:>3}  {found.id}  ({format_bytes(found.bytes)}, {found.source})", err=True)
-    click.echo("Which one first? A number, or Enter for none: ", err=True, nl=False)
-    answer = await _line(stop)
-    if stop.is_set():
-        click.echo(err=True)  # what comes next does not continue the question
-    chosen = answer.strip()
-    if chosen.isdigit() and 1 <= int(chosen) <= len(findings.models):
-        return findings.models[int(chosen) - 1]
-    if chosen:
-        click.echo(f"{chosen!r} is no number of the list: none is loaded, the first request decides", err=True)
-    return None
+    while True:
+        click.echo("Which one first? A number, or Enter for none: ", err=True, nl=False)
+        chosen = (await _line(stop)).strip()
+        if stop.is_set():
+            click.echo(err=True)  # what comes next does not continue the question
+        if stop.is_set() or not chosen:
+            return None
+        if chosen.isdecimal() and 1 <= int(chosen) <= len(findings.models):
+            return findings.models[int(chosen) - 1]
+        click.echo(f"{chosen!r} is none of 1 to {len(findings.models)}", err=True)
 
 
 async def _line(stop: asyncio.Event) -> str:
