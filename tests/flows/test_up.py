@@ -196,6 +196,29 @@ def test_a_place_that_was_named_and_holds_no_model_ends_it_with_the_reason(
     play(story, "a")
 
 
+def test_a_word_that_is_no_file_is_the_name_of_a_model() -> None:
+    async def story(scene: Scene) -> None:
+        scene.chosen = "b"
+        task = scene.start("b")
+        await settle()
+        host = scene.fakes.door.host
+        assert host is not None
+        assert [(row.id, row.phase) for row in host.models()] == [("b", Phase.LOADED)]
+        scene.stop.set()
+        await task
+
+    play(story, "a", "b")
+
+
+def test_a_word_that_means_nothing_is_told_which_models_are_here() -> None:
+    async def story(scene: Scene) -> None:
+        with pytest.raises(NotFoundError, match="no model 'llama3', and no file of that name") as caught:
+            await scene.start("llama3")
+        assert caught.value.hint == "there are a, b (bercail models); or name a file"
+
+    play(story, "a", "b")
+
+
 def test_an_address_that_is_taken_ends_it_before_anything_is_loaded() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.door.refusal = ListenError("port 8123 is in use")

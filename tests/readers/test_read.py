@@ -364,6 +364,19 @@ def test_file_that_is_something_else_gets_its_own_sentence(
     assert caught.value.hint
 
 
+def test_what_is_no_model_is_not_offered_in_place_of_one(tmp_path: Path, readers: ModelReader) -> None:
+    (tmp_path / "noxfile.py").touch()
+    (tmp_path / "qwen-models").mkdir()
+    for missing, hint in (
+        ("nofile.gguf", "check the path"),
+        ("qwen-modles.gguf", "check the path"),
+        ("qwen-modles", "did you mean qwen-models?"),
+    ):
+        with pytest.raises(ReadError) as caught:
+            readers.read(missing)
+        assert caught.value.hint == hint
+
+
 def test_missing_path_names_the_nearest_file(tmp_path: Path, readers: ModelReader) -> None:
     write_gguf(tmp_path / "qwen3-4b.gguf", *tiny())
     with pytest.raises(ReadError) as caught:

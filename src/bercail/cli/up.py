@@ -22,7 +22,7 @@ from bercail.wiring import build_house, new_loop, stamper
 @click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
 @with_options(ServerOptions, EngineOptions, LibraryOptions, ActivityOptions)
 def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **parameters: object) -> None:
-    """Serve MODELs (GGUF files or folders) to OpenAI-compatible clients on this machine.
+    """Serve MODELs (files, folders, or names of `bercail models`) to OpenAI-compatible clients.
 
     Without MODEL, serves what the settings file declares; else what is in the folders of the settings, or where other
     tools keep their models; if there is none, the demo in the box (bercail-demo). The first request for a model loads

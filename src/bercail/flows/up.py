@@ -17,7 +17,7 @@ from bercail.core.need import policy_of
 from bercail.core.news_report import level_of, log_lines
 from bercail.core.route import Phase, nothing_served
 from bercail.core.units import format_bytes
-from bercail.flows.inspect import refuse
+from bercail.flows.inspect import resolve
 from bercail.flows.machine import survey
 from bercail.flows.prepare import read
 from bercail.flows.reread import Source, watch
@@ -55,7 +55,7 @@ async def up(house: House, request: Request) -> None:
     Raises:
         ListenError: the address cannot be used.
         StoreError: the API keys cannot be read.
-        NotFoundError: a folder was named that holds no model.
+        NotFoundError: a folder was named that holds no model, or a model that is not here.
         ReadError, RefusedError, EngineError: the only model there is cannot be served.
     """
     request = replace(request, tell=partial(_tell, house, request.tell))
@@ -73,7 +73,7 @@ async def up(house: House, request: Request) -> None:
     )
     tell(news.MachineProbed(machine=machine))
     if request.paths and not findings.models:
-        await asyncio.to_thread(refuse, house.reader, request.paths[0], findings)
+        findings = await asyncio.to_thread(_by_name, house, request.paths, findings)
     if request.paths and len(findings.models) == 1:
         await read(house, findings.models[0])  # what cannot be served is told before anything is opened
     if not declares:
@@ -114,6 +114,16 @@ def _found(house: House, paths: tuple[str, ...], *, declares: bool) -> Findings:
     if declares:
         return Findings(models=(), looked=("the configuration declares which models there are",))
     return house.reader.find(paths, house.settings.library.folders)
+
+
+def _by_name(house: House, names: tuple[str, ...], findings: Findings) -> Findings:
+    """What was named is at no place that these words are: the models that they are the ids of.
+
+    Raises:
+        NotFoundError, ReadError: there is none; says which there are.
+    """
+    folders = house.settings.library.folders
+    return replace(findings, models=tuple(resolve(house.reader, name, folders) for name in names), problems=())
 
 
 async def _open_ledger(house: House, tell: Callable[[news.News], None]) -> None:

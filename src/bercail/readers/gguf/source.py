@@ -145,7 +145,9 @@ def _missing(path: str) -> ReadError:
     if not _is_folder(folder):
         hint = f"there is no folder {folder} either"
     else:
-        names = [name for name in _names(folder) if name.lower().endswith(".gguf")] or _names(folder)
+        names = [name for name in _names(folder) if name.lower().endswith(".gguf")]
+        if place.suffix.lower() != ".gguf":
+            names = names or [name for name in _names(folder) if _is_folder(folder / name)]
         stems = {Path(name).stem: name for name in names}
         near = alike(place.stem, stems)
         hint = f"did you mean {stems[near[0]]}?" if near else "check the path"
