@@ -230,6 +230,8 @@ def test_steps_say_the_same_thing_truthfully_in_other_cases() -> None:
     assert news_report.news_lines(replace(named, changed=("a",), added=(), altered=("profiles",))) == (
         "reload   start anew: a; changed: profiles",
     )
+    failed = news.LoadFailed(model_id="tiny", error="tiny could not be loaded: there is no program x")
+    assert news_report.news_lines(failed) == ("failed   tiny: there is no program x",)
     assert news_report.news_lines(news.Stopped(cut=1)) == ("stopped, 1 request was cut",)
 
 

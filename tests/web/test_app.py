@@ -163,6 +163,8 @@ def test_a_failure_that_is_kept_does_not_keep_the_request_it_was_told_to() -> No
         (RefusedError("needs 8 GiB, 4 are free", hint="q4"), 503, "does_not_fit", {"x-should-retry": "false"}),
         (RefusedError("context 9", code="cannot_be_had"), 422, "cannot_be_had", {}),
         (ReadError("bad magic", path="m.gguf"), 503, "unreadable_model", {"x-should-retry": "false"}),
+        (EngineError("no program", code="no_such_program"), 503, "no_such_program", {"x-should-retry": "false"}),
+        (EngineError("cannot open", code="missing_file"), 503, "missing_file", {"x-should-retry": "false"}),
         (EngineError("it died", log_tail=("a", "b")), 503, "engine", {"retry-after": "2"}),
         (StoppingError("going down"), 503, "stopping", {"retry-after": "5"}),
         (BercailError("odd"), 500, "error", {}),
@@ -177,6 +179,7 @@ def test_why_there_is_no_lease_is_told_with_its_status(
     assert (client.status, client.error["code"]) == (status, code)
     assert refusal.message in client.error["message"]
     assert headers.items() <= client.headers.items()
+    assert ("retry-after" in client.headers) == ("retry-after" in headers)
     assert client.error.get("log_tail") == (["a", "b"] if code == "engine" else None)
     assert not bench.upstream.asked
 

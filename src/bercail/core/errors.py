@@ -18,6 +18,14 @@
 CANNOT_BE_HAD = "cannot_be_had"
 """The code of a refusal that no waiting and no memory would change."""
 
+LASTING = frozenset({
+    "bad_command", "bad_url", "bad_value", "damaged_model", "docker_permission", "draft_model", "ended_early",
+    "engine_instructions", "engine_lacks", "engine_not_installed", "engine_too_old", "gated_model", "kv_type",
+    "missing_file", "missing_image", "missing_library", "no_such_program", "projector", "unknown_architecture",
+    "unknown_flag", "unknown_tokenizer", "unloadable_model", "unreadable_model",
+})  # fmt: skip
+"""Codes of engines' failures that every other start meets alike until somebody changes something."""
+
 
 class BercailError(Exception):
     """Anything Bercail refuses or fails to do.

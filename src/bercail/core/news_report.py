@@ -43,7 +43,7 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
         case news.Reloaded():
             return _reloaded_lines(item)
         case news.LoadFailed(model_id=model_id, error=error):
-            return (f"failed   {model_id}: {error}",)
+            return (f"failed   {model_id}: {error.removeprefix(f'{model_id} could not be loaded: ')}",)
         case news.EngineDied(model_id=model_id, error=error, log_tail=tail, retry_s=retry_s):
             after = (
                 "it is not started again unless asked for"

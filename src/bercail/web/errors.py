@@ -6,6 +6,7 @@ from bercail.core.chat import ApiError, Endpoint, error_from
 from bercail.core.dialect import Form, error_body, error_event
 from bercail.core.errors import (
     CANNOT_BE_HAD,
+    LASTING,
     BercailError,
     BusyError,
     EngineError,
@@ -58,12 +59,20 @@ def api_error(error: BercailError, *, started: bool) -> ApiError:
             return error_from(error, 422)
         case RefusedError() | ReadError():
             return error_from(error, 503, final=True)
-        case EngineError(code="engine_timeout"):
-            return error_from(error, 504)
         case EngineError():
-            return error_from(error, 502) if started else error_from(error, 503, retry_after_s=ENGINE_RETRY_S)
+            return _engine_error(error, started=started)
         case _:
             return error_from(error, 500)
+
+
+def _engine_error(error: EngineError, *, started: bool) -> ApiError:
+    if error.code == "engine_timeout":
+        return error_from(error, 504)
+    if started:
+        return error_from(error, 502)
+    if error.code in LASTING:
+        return error_from(error, 503, final=True)
+    return error_from(error, 503, retry_after_s=ENGINE_RETRY_S)
 
 
 def written(error: ApiError, form: Form = Form.OPENAI) -> tuple[Headers, bytes]:
