@@ -62,11 +62,17 @@ def test_a_head_is_a_get_without_its_body() -> None:
     assert one.upstream.asked[0].method == "GET"
 
 
+@pytest.mark.parametrize("path", ["/upstream", "/upstream/"])
+def test_without_a_model_it_is_the_page_that_lists_them(path: str) -> None:
+    client = bench(b"x").get(path)
+    assert (client.status, client.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
 @pytest.mark.parametrize(
     ("path", "method", "status"),
     [
         ("/upstream/none/x", "GET", 404),
-        ("/upstream/", "GET", 404),
+        ("/upstream/", "POST", 405),
         ("/upstream/tiny/../x", "GET", 400),
         ("/upstream/tiny/%2e%2e%2fx", "GET", 400),
         ("/upst%72eam/tiny/x", "GET", 404),
