@@ -425,13 +425,15 @@ class FakeDoor:
     """A door that notes when it was opened and shut.
 
     Attributes:
-        refusal: what opening raises.
+        refusal: what is wrong with its address.
+        late_refusal: what opening raises, though nothing was wrong before.
         busy: draining waits for it; None is an idle door.
         cut: requests that are running when it is shut at once.
         keys: those of a configuration, each time it was told of them.
     """
 
     refusal: ListenError | None = None
+    late_refusal: ListenError | None = None
     busy: asyncio.Event | None = None
     cut: int = 0
     host: Host | None = None
@@ -449,9 +451,13 @@ class FakeDoor:
     def take_assets(self, expressions: Sequence[str]) -> None:
         self.assets.append(tuple(expressions))
 
-    async def open(self, host: Host) -> str:
+    def check(self) -> None:
         if self.refusal is not None:
             raise self.refusal
+
+    async def open(self, host: Host) -> str:
+        if self.late_refusal is not None:
+            raise self.late_refusal
         self.host = host
         return "http://127.0.0.1:8123"
 

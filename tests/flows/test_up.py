@@ -161,7 +161,7 @@ def test_an_only_model_that_fails_ends_the_server_with_its_words_after_everythin
         assert scene.fakes.upstream.closed
 
     scene = play(story, "a")
-    assert scene.kinds()[-3:] == [news.LoadFailed, news.Stopping, news.Stopped]
+    assert scene.kinds()[-1] is news.LoadFailed, "nobody asked it to stop"
 
 
 def test_one_of_several_that_fails_leaves_the_others_served() -> None:
@@ -225,6 +225,17 @@ def test_an_address_that_is_taken_ends_it_before_anything_is_loaded() -> None:
         with pytest.raises(ListenError):
             await scene.start()
         assert scene.fakes.engine.starts == []
+        assert scene.told == [], "the machine was not even looked at"
+
+    play(story, "a")
+
+
+def test_an_address_that_is_taken_meanwhile_ends_it_without_a_shutdown_that_never_was_a_start() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.door.late_refusal = ListenError("port 8123 is in use")
+        with pytest.raises(ListenError):
+            await scene.start()
+        assert scene.kinds() == [news.MachineProbed, news.ModelsFound]
 
     play(story, "a")
 

@@ -240,10 +240,28 @@ def test_a_port_in_use_says_which_and_what_to_do() -> None:
             await Gateway(ServerOptions(port=port), HttpUpstream()).open(FakeHost())
         assert caught.value.message == f"127.0.0.1:{port} is already in use"
         assert "--port" in caught.value.hint
+        assert "bercail ps" in caught.value.hint
         assert caught.value.code == "port_in_use"
+        with pytest.raises(ListenError, match="already in use"):
+            Gateway(ServerOptions(port=port), HttpUpstream()).check()
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         asyncio.run(scene(taken.getsockname()[1]))
+
+
+def test_an_address_that_was_looked_at_is_still_free() -> None:
+    async def scene() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            port = held.getsockname()[1]
+        gateway = Gateway(ServerOptions(port=port), HttpUpstream())
+        gateway.check()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+        url = await gateway.open(FakeHost())
+        await gateway.close(0)
+        assert url == f"http://127.0.0.1:{port}"
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(

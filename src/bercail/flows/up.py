@@ -60,6 +60,7 @@ async def up(house: House, request: Request) -> None:
     """
     request = replace(request, tell=partial(_tell, house, request.tell))
     tell = request.tell
+    house.door.check()  # told before the machine is measured and models are looked for
     if ended := await asyncio.to_thread(house.journal.reconcile):
         tell(news.Reconciled(ended=ended))
     declares = bool(house.configuration.models or house.configuration.peers)
@@ -218,9 +219,10 @@ async def _start(
 
 
 async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
-    """Drain, then stop everything; a second signal stops at once."""
-    drain_s = house.settings.server.drain
-    request.tell(news.Stopping(drain_s=drain_s))
+    """Drain, then stop everything; a second signal stops at once. What fails ends without a word but its reason."""
+    drain_s, asked = house.settings.server.drain, request.stop.is_set()
+    if asked:
+        request.tell(news.Stopping(drain_s=drain_s))
     house.log.close()  # those who follow it would else be waited for
     drain = asyncio.create_task(house.door.close(drain_s))
     now = asyncio.create_task(request.stop_now.wait())
@@ -236,4 +238,5 @@ async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
     await supervisor.close()
     await house.upstream.close()
     await asyncio.to_thread(house.ledger.close)
-    request.tell(news.Stopped(cut=cut))
+    if asked:
+        request.tell(news.Stopped(cut=cut))

@@ -169,6 +169,14 @@ class Door(Protocol):
         """From now on load no model for paths below ``/upstream/MODEL`` that match one of these expressions."""
         ...
 
+    def check(self) -> None:
+        """See that the address can be used, without listening.
+
+        Raises:
+            ListenError: it is taken or not ours.
+        """
+        ...
+
     async def open(self, host: Host) -> str:
         """Listen; the URL.
 

@@ -76,6 +76,14 @@ class Gateway:
         if self._app is not None:
             self._app.take_assets(self._assets)
 
+    def check(self) -> None:
+        """See that the address can be used, without listening.
+
+        Raises:
+            ListenError: it is taken, not ours, or not allowed.
+        """
+        bind(self._options.host, self._options.port).close()
+
     async def open(self, host: Host) -> str:
         """Listen; the URL to reach it on this machine.
 
@@ -174,7 +182,8 @@ def bind(host: str, port: int) -> socket.socket:
 def _listen_error(error: OSError, place: str) -> ListenError:
     match error.errno:
         case errno.EADDRINUSE:
-            hint = "choose another port with --port, or --port 0 for a free one; maybe Bercail is running already"
+            running = "maybe Bercail runs there already: bercail ps, bercail chat"
+            hint = f"choose another port with --port, or --port 0 for a free one; {running}"
             return ListenError(f"{place} is already in use", hint=hint, code="port_in_use")
         case errno.EACCES | errno.EPERM:
             hint = "ports below 1024 need a privilege; choose another with --port, such as 8123"
