@@ -113,7 +113,7 @@ def test_typed_values_of_a_command_line_pass_unchanged(tmp_path: Path) -> None:
         ("server: 8123\n", "line 1: server holds no settings", "name: value"),
         ("? [a]\n: b\n", "line 1: a name must be a word", ""),
         ("server:\n  port: [1\n", "line 3", "YAML"),
-        ("server:\n\tport: 1\n", "line 2", "YAML"),
+        ("server:\n\tport: 1\n", "line 2", "spaces"),
         ("a: 1\n---\nb: 2\n", "line 2", "YAML"),
         ("server:\n  host: a\x07\n", "line 2: a character that YAML does not allow", ""),
         ("[" * 1000, "cannot be read as YAML", ""),
