@@ -64,4 +64,10 @@ def test_without_samples_it_says_so_as_llama_swap_does() -> None:
 
 
 def test_nothing_is_sampled_where_that_is_switched_off() -> None:
-    asyncio.run(Performance(None, 1.0).watch())
+    rests: list[float] = []
+
+    async def rest(delay_s: float) -> None:
+        rests.append(delay_s)
+
+    asyncio.run(Performance(None, 1.0, rest).watch())
+    assert rests == []

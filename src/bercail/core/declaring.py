@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from bercail.core.command import PORT, CommandSpec
 from bercail.core.config_keys import CAPABILITIES, COMMAND, COMPAT, FILE, MODEL, TIMEOUTS, WISHES
 from bercail.core.declared import Capabilities, Declared, Keep, ModelFile, Source, Timeouts
-from bercail.core.errors import SettingsError
+from bercail.core.expanding import expanded, portless
 from bercail.core.filtering import read_filters
 from bercail.core.keys import Table, open_table
-from bercail.core.macros import Macros, Values, expand, mentions, merged, read_macros, resolve
+from bercail.core.macros import Macros, mentions
 from bercail.core.option import Kind, Option, read_value
 from bercail.core.options import EngineOptions, options_of
 from bercail.core.overflow import Overflow
@@ -27,7 +27,6 @@ from bercail.core.tree import (
     Scalar,
     is_nothing,
     plain,
-    text_scalar,
 )
 from bercail.core.units import Seconds
 
@@ -40,9 +39,6 @@ COMFYUI, COMFYUI_LIMIT = "comfyui_auto", 50
 
 SWAP_LIMIT = 10
 """Requests that llama-swap takes at once for a model that does not say."""
-
-_WITH_PORT = ("cmd", "cmdStop", "proxy", "env")
-"""Keys whose ``${PORT}`` is replaced when the program starts, not before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +73,7 @@ def declare(entry: Entry, macros: Macros, general: General, port: int, reading: 
     where = f"models.{entry.name}"
     if not isinstance(entry.node, Fields):
         raise reading.error(entry.line, f"{where} holds no model", "give it a cmd, or a model with the path of a file")
-    table = open_table(_expanded(entry.name, entry.node, macros, port, reading, where), MODEL, reading, where)
+    table = open_table(expanded(entry.name, entry.node, macros, port, reading, where), MODEL, reading, where)
     if table.has("model"):
         source: Source = _model_file(table, reading)
     else:
@@ -130,87 +126,6 @@ def _ttl_s(seconds: int, general: General) -> Seconds | None:
     return float(seconds) or None
 
 
-def _expanded(model_id: str, fields: Fields, macros: Macros, port: int, reading: Reading, where: str) -> Fields:
-    """What is declared of a model, its macros replaced; ``${PORT}`` is left where the start replaces it."""
-    own = read_macros(fields.get("macros"), reading, f"{where}.macros")
-    values = resolve(merged(macros, own), {"MODEL_ID": model_id}, reading, f"{where}.macros")
-    known = {key.name for key in MODEL}
-    entries = []
-    for entry in fields.entries:
-        if entry.name in known and entry.name != "macros":
-            left = frozenset({"PORT", "PID"} if entry.name == "cmdStop" else {"PORT"})
-            node = _without_comments(entry.node) if entry.name in ("cmd", "cmdStop") else entry.node
-            node = expand(node, values, reading, f"{where}.{entry.name}", left=left)
-            entries.append(replace(entry, node=_with_names(entry.name, node, values, reading, where)))
-        else:
-            entries.append(entry)
-    return _with_port(Fields(entries=tuple(entries), line=fields.line), port, reading, where)
-
-
-def _with_names(name: str, node: Node, values: Values, reading: Reading, where: str) -> Node:
-    """The keys of ``setParamsByID`` are names of models, so macros are replaced in them, too."""
-    if name != "filters" or not isinstance(node, Fields):
-        return node
-    by_name = node.get("setParamsByID")
-    if not isinstance(by_name, Fields):
-        return node
-    place = f"{where}.filters.setParamsByID"
-    entries: dict[str, Entry] = {}
-    for entry in by_name.entries:
-        key = expand(text_scalar(entry.name, entry.line), values, reading, place, left=frozenset({"PORT"}))
-        assert isinstance(key, Scalar)
-        if key.text in entries:
-            first = entries[key.text].line
-            raise reading.error(
-                entry.line, f"{place}: {key.text} is given twice", f"it is already in {reading.origin.beside(first)}"
-            )
-        entries[key.text] = replace(entry, name=key.text)
-    names = Fields(entries=tuple(entries.values()), line=by_name.line)
-    return replace(
-        node,
-        entries=tuple(replace(entry, node=names) if entry.name == "setParamsByID" else entry for entry in node.entries),
-    )
-
-
-def _with_port(fields: Fields, port: int, reading: Reading, where: str) -> Fields:
-    """``${PORT}`` replaced in every key but those that the start fills; an error where no port is given."""
-    cmd = fields.get("cmd")
-    # A list is told as such where it is read.
-    given: Values = (
-        {} if cmd is None or (isinstance(cmd, Scalar) and not mentions(cmd.text, "PORT")) else {"PORT": port}
-    )
-    proxy = fields.get("proxy")
-    if not given and isinstance(proxy, Scalar) and mentions(proxy.text, "PORT"):
-        raise _portless(reading, fields.line_of("proxy"), where)
-    known = {key.name for key in MODEL} - {"macros"}
-    later = _WITH_PORT if given else ("cmd",)
-    left = frozenset({"PID"})
-    entries = []
-    for entry in fields.entries:
-        if entry.name in known and entry.name not in later:
-            node = expand(entry.node, given, reading, f"{where}.{entry.name}", left=left)
-            entries.append(replace(entry, node=_with_names(entry.name, node, given, reading, where)))
-        else:
-            entries.append(entry)
-    return Fields(entries=tuple(entries), line=fields.line)
-
-
-def _portless(reading: Reading, line: int, where: str) -> SettingsError:
-    return reading.error(
-        line,
-        f"{where}: proxy uses {PORT} but cmd does not",
-        f"let cmd listen on {PORT}, or give proxy the address where it answers",
-        code="no_port",
-    )
-
-
-def _without_comments(node: Node) -> Node:
-    if not isinstance(node, Scalar) or not isinstance(node.value, str):
-        return node
-    lines = (line for line in node.text.split("\n") if not line.lstrip().startswith("#"))
-    return text_scalar("\n".join(lines), node.line)
-
-
 def split_command(text: str) -> tuple[str, ...]:
     """Program and arguments of a command line by the rules of a POSIX shell, without any of its powers.
 
@@ -243,7 +158,7 @@ def _command(model_id: str, table: Table, general: General, port: int, reading: 
     used = any(mentions(word, "PORT") for word in argv)
     url = table.text("proxy") or f"http://localhost:{PORT}"
     if mentions(url, "PORT") and not used:
-        raise _portless(reading, table.line("cmd"), table.where)
+        raise portless(reading, table.line("cmd"), table.where)
     if used and port > LAST_PORT:
         raise reading.error(table.line("cmd"), f"{table.where}: no port is left for it", "lower startPort")
     check_url(url.replace(PORT, str(port)), table, reading)

@@ -7,13 +7,12 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from bercail.core.captured import Captured, document
 from bercail.core.errors import StoreError
 from bercail.core.units import Bytes, Seconds, format_bytes
-from bercail.store.files import make_folder, translate
+from bercail.store.files import make_folder, replace, translate
 
 HELD = 64
 CLOSE_S: Seconds = 10.0
@@ -104,15 +103,7 @@ class FolderArchive:
             raise StoreError(f"a request of {format_bytes(len(data))} is more than server.capture_disk")
         self._make_room(len(data))
         path = self._folder / f"{captured.id}.json"
-        handle, draft = tempfile.mkstemp(prefix=_DRAFT, dir=self._folder)  # for this user alone
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(draft).replace(path)
-        except OSError:
-            with suppress(OSError):
-                Path(draft).unlink()
-            raise
+        replace(path, data, draft=_DRAFT)
         self._count(path, len(data))
 
     def _count(self, path: Path, size: Bytes) -> None:

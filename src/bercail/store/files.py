@@ -47,6 +47,23 @@ def make_folder(folder: Path) -> None:
         place.mkdir(mode=0o700, exist_ok=True)
 
 
+def replace(path: Path, data: bytes, *, draft: str) -> None:
+    """Replace ``path`` in one step, by way of a file beside it whose name begins with ``draft``. Only we may read it.
+
+    Raises:
+        OSError: it cannot be written; the old file is still there and nothing is left beside it.
+    """
+    handle, name = tempfile.mkstemp(prefix=draft, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Replace ``path`` by ``value`` in one step: a reader sees the old file or the new one. Only we may read it.
 
@@ -56,15 +73,7 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
     data = json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
     try:
         make_folder(path.parent)
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(draft).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(draft).unlink()
-            raise
+        replace(path, data, draft=f".{path.name}.")
     except OSError as error:
         raise translate(error, f"{path} cannot be written") from error
 
