@@ -52,7 +52,20 @@ def test_patterns_that_tell_as_much_and_may_both_be_meant_are_rivals(one: str, o
     assert rival(one, others) == found
 
 
+def test_a_long_name_costs_no_more_than_reading_it() -> None:
+    """Trying every place for every star would never end."""
+    name = "a" * 50_000
+    assert meant_by(name, {"a*" * 20 + "b": "x"}) is None
+    assert meant_by(f"{name}b", {"a*" * 20 + "b": "x"}) == "x"
+
+
 LETTERS = st.text("ab*", min_size=1, max_size=6)
+
+
+@given(LETTERS.filter(is_pattern), st.text("ab", max_size=8))
+def test_a_star_stands_for_any_letters(pattern: str, name: str) -> None:
+    expected = re.fullmatch(pattern.replace("*", "[ab]*"), name) is not None
+    assert (meant_by(name, {pattern: "x"}) == "x") == expected
 
 
 @given(LETTERS, LETTERS, st.text("ab", max_size=6))
