@@ -68,14 +68,10 @@ def overheard(arguments: Sequence[str]) -> Iterator[Path | None]:
 
 def why_not(log: Path | None, complaint: str) -> str:
     """Why the server did not start, in words: its own complaint is the same for all reasons."""
-    if log is None:
+    found = None if log is None else diagnose(log.read_text(errors="replace").splitlines(), None)
+    if found is None or found.code == "engine_failed":
         return f"error: {complaint}"
-    found = diagnose(log.read_text(errors="replace").splitlines(), None)
-    return (
-        f"error: the server did not start: {found.sentence}\n  {found.hint}"
-        if found.code != "engine_failed"
-        else complaint
-    )
+    return f"error: the server did not start: {found.sentence}\n  {found.hint}"
 
 
 def print_version() -> int:
