@@ -9,22 +9,19 @@ import ctypes
 import os
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from bercail.engines.llama_cpp.flags import BUILD, RELEASE
 from bercail.engines.llama_cpp.library import library_path
+from bercail.engines.llama_cpp.log import overheard
 from bercail.engines.llama_cpp.output import diagnose
 
 _PARSE = "_Z19common_params_parseiPPcR13common_params13llama_examplePFviS0_E"
-_LOG = "_Z15common_log_mainv"
-_LOG_TO = "_Z19common_log_set_fileP10common_logPKc"
 _SERVER = 12
 """``LLAMA_EXAMPLE_SERVER``."""
 _OBJECT_HEAD = 2 * ctypes.sizeof(ctypes.c_void_p)
@@ -47,29 +44,10 @@ def parse(arguments: Sequence[str], parameters: object) -> bool:
     return bool(function(len(words), argv, id(parameters) + _OBJECT_HEAD, _SERVER, None))
 
 
-@contextmanager
-def overheard(arguments: Sequence[str]) -> Iterator[Path | None]:
-    """A file where llama.cpp's log goes as well meanwhile; None where the user has named one for it."""
-    if "--log-file" in arguments or "LLAMA_ARG_LOG_FILE" in os.environ:
-        yield None
-        return
-    library = ctypes.CDLL(str(library_path()))
-    log, log_to = library[_LOG], library[_LOG_TO]
-    log.restype, log_to.restype = ctypes.c_void_p, None
-    log_to.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
-    with tempfile.TemporaryDirectory(prefix="bercail-") as folder:
-        path = Path(folder) / "log"
-        log_to(log(), os.fsencode(path))
-        try:
-            yield path
-        finally:
-            log_to(log(), None)
-
-
-def why_not(log: Path | None, complaint: str) -> str:
+def why_not(log: Sequence[str], complaint: str) -> str:
     """Why the server did not start, in words: its own complaint is the same for all reasons."""
-    found = None if log is None else diagnose(log.read_text(errors="replace").splitlines(), None)
-    if found is None or found.code == "engine_failed":
+    found = diagnose(log, None)
+    if found.code == "engine_failed":
         return f"error: {complaint}"
     return f"error: the server did not start: {found.sentence}\n  {found.hint}"
 
@@ -83,11 +61,12 @@ def print_version() -> int:
 def started(library: ModuleType, parameters: object, arguments: Sequence[str]) -> Any:
     """The server that listens; does not return if there is none."""
     complaint = ""
-    with overheard(arguments) as log:
+    named = "--log-file" in arguments or "LLAMA_ARG_LOG_FILE" in os.environ  # there is one, and it is the user's
+    with nullcontext(list[str]) if named else overheard() as heard:
         try:
             return library.Server(parameters)
         except Exception as error:  # noqa: BLE001 - whatever it is, the log says more
-            complaint = why_not(log, str(error))
+            complaint = why_not(heard(), str(error))
     sys.stderr.write(f"{complaint}\n")
     sys.stderr.flush()
     os._exit(1)

@@ -5,7 +5,6 @@ its log. On standard input comes first one line of JSON with the parameters; aft
 process, and so does the end of the stream, which means that the parent has gone.
 """
 
-import ctypes
 import enum
 import json
 import os
@@ -16,7 +15,7 @@ from typing import BinaryIO, Protocol
 from bercail.engines import words as told
 from bercail.engines.leash import keep_to_place, settle, tie_to_parent
 from bercail.engines.llama_cpp.flags import SERVING_VERBOSITY
-from bercail.engines.llama_cpp.library import library_path
+from bercail.engines.llama_cpp.log import flush, speak_less
 
 FAREWELL = b"exit\n"
 MISSING_LIBRARY = 78
@@ -63,20 +62,6 @@ def apply(params: object, values: Mapping[str, object]) -> None:
             setattr(target, name, value)
 
 
-def speak_less(verbosity: int) -> None:
-    """Let the engine log no more than ``verbosity`` asks for.
-
-    The library has no word for it in Python, so its C++ function is called by its symbol; a build without that goes on
-    saying as much as it did while it loaded.
-    """
-    try:
-        set_threshold = ctypes.CDLL(str(library_path()))["_Z30common_log_set_verbosity_tholdi"]
-    except (AttributeError, OSError):
-        sys.stderr.write("this build cannot be told to log less\n")
-    else:
-        set_threshold(verbosity)
-
-
 def serve(values: Mapping[str, object]) -> _Server:
     """Load the model and listen; returns when the engine is ready."""
     try:
@@ -103,6 +88,7 @@ def main() -> None:
     try:
         server = serve(values)
     except Exception as error:  # noqa: BLE001 - whatever it is, the log and the status tell the parent
+        flush()
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         os._exit(1)
