@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
@@ -205,6 +206,23 @@ def test_where_there_are_as_many_as_may_be_the_one_that_idles_longest_leaves(pla
                 writer.close()
             silent[1].close()
             idle[1].close()
+
+    play(scene())
+
+
+def test_of_many_that_come_at_once_the_newest_stay_and_no_more_than_may_be(play: Play) -> None:
+    async def scene() -> None:
+        async with street(connections=3) as way:
+            burst = [socket.create_connection(way.address) for _ in range(12)]  # the loop stands still meanwhile
+            lines = [await asyncio.open_connection(sock=one) for one in burst]
+            for reader, _ in lines[:-3]:
+                assert await reader.read() == b""
+            for _, writer in lines[-3:]:
+                writer.write(HEALTH)
+            for reader, _ in lines[-3:]:
+                assert (await whole(reader)).startswith(b"HTTP/1.1 200 ")
+            for _, writer in lines:
+                writer.close()
 
     play(scene())
 

@@ -36,21 +36,26 @@ class Lobby:
         self._config = config
         self._loop = loop
         self._state = ServerState()
+        self._made = 0
         self._every_s = min(LOOK_S, options.header_timeout / 4)
         self._timer = loop.call_later(self._every_s, self._look)
 
     def let_in(self) -> "_Connection":
         """A connection, which will tell when it is made."""
-        return _Connection(self._config, self._state, self, self._loop)
+        self._made += 1
+        return _Connection(self._config, self._state, self, self._made, self._loop)
 
     def has_room(self, newest: "_Connection") -> bool:
         """Whether one more may come in; where there are as many as may be, one that asks for nothing leaves for it."""
         if len(self._state.connections) <= self.options.connections:
             return True
-        idle = [one for one in self._all() if one is not newest and not one.is_served]
+        here = [one for one in self._all() if not one.transport.is_closing()]  # many may come before one is gone
+        if len(here) <= self.options.connections:
+            return True
+        idle = [one for one in here if one is not newest and not one.is_served]
         if not idle:
             return False
-        min(idle, key=lambda one: one.since_s).show_out(_full(self.options.connections))
+        min(idle, key=lambda one: (one.since_s, one.number)).show_out(_full(self.options.connections))
         return True
 
     def close(self) -> None:
@@ -77,14 +82,18 @@ class _Connection(HttpToolsProtocol):
     What is noted for that is noted once for a piece that arrives, not for each of its headers.
 
     Attributes:
+        number: they are counted, since many can come within one tick of the loop's clock.
         begun: a request is awaited that must be complete up to its headers in time.
     """
 
     _active: RequestResponseCycle | None = None
     _on_end: Callable[[], None] | None = None
 
-    def __init__(self, config: Config, state: ServerState, lobby: Lobby, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, lobby: Lobby, number: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__(config, state, {}, loop)
+        self.number = number
         self.begun = True
         self._lobby = lobby
         self._begun_s: Seconds = loop.time()
