@@ -14,14 +14,12 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from bench.library import called_directly
 from bercail.core.engine import EngineSettings
 from bercail.core.launch import LaunchSpec
 from bercail.engines import HttpUpstream, OnnxRuntime, OpenVino
@@ -40,12 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--answer", type=int, default=128, help="tokens; default %(default)s")
     parser.add_argument("--rounds", type=int, default=9, help="default %(default)s")
     parser.add_argument("--vocabulary", type=int, default=500, help="ids that prompts are made of; default %(default)s")
-    parser.add_argument("--direct", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args(argv)
-    if given.direct:
-        answer_directly(given.engine, spec_of(given))
-        return 0
     rows = asyncio.run(rounds(given))
     first = [(ours[0] - theirs[0]) * 1000 for ours, theirs in rows]
     speed = [ours[1] / theirs[1] for ours, theirs in rows]
@@ -78,13 +72,13 @@ async def rounds(given: argparse.Namespace) -> list[tuple[tuple[float, float], t
     process, upstream = await ENGINES[given.engine]().start(spec_of(given), lambda _: None), HttpUpstream()
     rows = []
     try:
-        with direct(given) as ask_directly:
+        with called_directly(given.engine, spec_of(given)) as ask_directly:
             for turn in range(given.rounds + 1):
                 ours, theirs = [], []
                 for number, count in enumerate((1, given.answer)):
                     place = 4 * turn + 2 * number
                     ours.append(await over_http(process, upstream, prompt_of(given, place), count))
-                    theirs.append(ask_directly(prompt_of(given, place + 1), count))
+                    theirs.append(ask_directly([prompt_of(given, place + 1)], count))
                 both = tuple((one, (given.answer - 1) / (whole - one)) for one, whole in (ours, theirs))
                 print(
                     f"{both[0][0]:.4f} s {both[0][1]:.1f}; direct {both[1][0]:.4f} s {both[1][1]:.1f}", file=sys.stderr
@@ -114,88 +108,6 @@ async def over_http(process: EngineProcess, upstream: HttpUpstream, prompt: list
     usage = json.loads(told.split(b"data: ")[-2])["usage"]
     assert usage["completion_tokens"] == count, usage
     return took
-
-
-@contextmanager
-def direct(given: argparse.Namespace) -> Iterator[Callable[[list[int], int], float]]:
-    """The other process."""
-    command = [sys.executable, "-m", "bench.scenarios.worker", given.engine, str(given.model), "--direct",
-               "--prompt", str(given.prompt), "--answer", str(given.answer)]  # fmt: skip
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(prompt: list[int], count: int) -> float:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(json.dumps([prompt, count]) + "\n")
-        child.stdin.flush()
-        return float(child.stdout.readline())
-
-    try:
-        yield ask
-    finally:
-        child.terminate()
-        child.wait()
-
-
-def answer_directly(engine: str, spec: LaunchSpec) -> None:
-    """Answer prompts from standard input with nothing but the library."""
-    generate = openvino_calls(spec) if engine == "openvino" else onnxruntime_calls(spec)
-    for line in sys.stdin:
-        prompt, count = json.loads(line)
-        begun = time.perf_counter()
-        made = sum(1 for _ in generate(prompt, count))
-        print(time.perf_counter() - begun, flush=True)
-        assert made == count, made
-
-
-def openvino_calls(spec: LaunchSpec) -> Callable[[list[int], int], Iterator[object]]:
-    """With its continuous batching, as our worker uses it."""
-    import numpy
-    import openvino_genai as genai
-    from openvino import Tensor
-
-    from bercail.engines.openvino.parameters import Parameters
-
-    given = Parameters.of(spec, "")
-    scheduler: Any = genai.SchedulerConfig()
-    scheduler.num_kv_blocks, scheduler.max_num_batched_tokens = given.blocks, given.batch_tokens
-    scheduler.max_num_seqs, scheduler.enable_prefix_caching = given.slots, True
-    pipeline = genai.ContinuousBatchingPipeline(given.model_path, scheduler, "CPU", dict(given.properties))
-    config = genai.GenerationConfig()
-    config.ignore_eos, config.do_sample = True, False
-
-    def generate(prompt: list[int], count: int) -> Iterator[object]:
-        config.max_new_tokens = count
-        handle = pipeline.add_request(0, Tensor(numpy.array([prompt], dtype=numpy.int64)), config)
-        while pipeline.has_non_finished_requests():
-            pipeline.step()
-            while handle.can_read():
-                yield handle.read()
-
-    return generate
-
-
-def onnxruntime_calls(spec: LaunchSpec) -> Callable[[list[int], int], Iterator[object]]:
-    """With a generator for each answer."""
-    import onnxruntime_genai as genai
-
-    from bercail.engines.onnxruntime.parameters import Parameters
-
-    given = Parameters.of(spec, "")
-    config = genai.Config(given.model_path)
-    config.overlay(json.dumps(given.overlay))
-    model = genai.Model(config)
-
-    def generate(prompt: list[int], count: int) -> Iterator[object]:
-        options = genai.GeneratorParams(model)
-        options.set_search_options(max_length=given.context_tokens, min_length=given.context_tokens, do_sample=False)
-        generator = genai.Generator(model, options)
-        generator.append_tokens(prompt)
-        for _ in range(count):
-            generator.generate_next_token()
-            yield generator.get_next_tokens()[0]
-
-    return generate
 
 
 if __name__ == "__main__":
