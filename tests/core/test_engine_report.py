@@ -115,14 +115,21 @@ def test_builds_as_a_table_and_as_json() -> None:
 
 def test_engines_at_hand_are_listed_with_what_they_read_and_lack() -> None:
     library = Offer(
-        name="openvino", id="openvino", make=Make.LIBRARY, reads=(Format.GGUF, Format.OPENVINO), lacks=("tools", "n")
+        name="openvino",
+        id="openvino",
+        make=Make.LIBRARY,
+        reads=(Format.GGUF, Format.OPENVINO),
+        lacks=("tools", "n"),
+        batches=False,
     )
     rows = offers_section(((EMBEDDED, "b11549"), (library, "2026.4"))).rows
     assert rows == (
-        ("embedded", "b11549", "gguf", "nothing"), ("openvino", "2026.4", "gguf, openvino", "tools, n"),
-    )  # fmt: skip
+        ("embedded", "b11549", "gguf", "in one batch", "nothing"),
+        ("openvino", "2026.4", "gguf, openvino", "in turns", "tools, n"),
+    )
     told = builds_document((), ((library, "2026.4"),))
     assert json.loads(json.dumps(told))["at_hand"][0]["lacks"] == ["tools", "n"]
+    assert told["at_hand"][0]["batches"] is False  # type: ignore[index, call-overload]
 
 
 def test_what_engines_see_is_listed_with_what_is_wrong() -> None:

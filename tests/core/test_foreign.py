@@ -52,6 +52,18 @@ def test_its_own_ways_are_told_as_such_and_cost_nothing_here() -> None:
     assert settings.threads == settings.threads_batch
 
 
+def test_several_at_once_take_turns_where_the_engine_does_not_batch() -> None:
+    def slots(*, batches: bool, **wish: int) -> str:
+        engine = replace(LIBRARY, offer=replace(LIBRARY.offer, batches=batches))
+        plan = decide(a_machine(), exported(), EngineOptions(**wish), engine=engine)  # type: ignore[arg-type]
+        return next(row.because for row in plan.reasons if row.setting == "slots")
+
+    assert slots(batches=False, slots=2) == (
+        "as asked; this engine serves them in turns, so two at once take about twice as long each"
+    )
+    assert slots(batches=True, slots=2) == slots(batches=False, slots=1) == "as asked"
+
+
 def test_weights_are_the_files_and_logits_those_of_a_whole_step() -> None:
     plan = planned()
     parts = {part.name: part.bytes for part in plan.devices[0].parts}

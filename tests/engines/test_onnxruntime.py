@@ -12,7 +12,7 @@ import pytest
 
 from bercail.core.errors import EngineError
 from bercail.core.launch import LaunchSpec
-from bercail.engines import HttpUpstream, OnnxRuntime
+from bercail.engines import HttpUpstream, OnnxRuntime, OpenVino
 from bercail.engines.onnxruntime.parameters import LACKS, Parameters
 from bercail.engines.onnxruntime.worker import marks_in, sampling_of
 from bercail.engines.question import Question
@@ -31,6 +31,11 @@ def test_every_setting_reaches_it() -> None:
     assert (found.context_tokens, found.slots, found.step_tokens) == (256, 2, 16)
     assert found.overlay["model"]["decoder"]["session_options"]["intra_op_num_threads"] == 2
     assert Parameters.read(json.loads(json.dumps(found.document()))) == found
+
+
+def test_it_declares_that_answers_take_turns() -> None:
+    assert not OnnxRuntime().offer.batches
+    assert OpenVino().offer.batches
 
 
 @pytest.mark.parametrize(

@@ -870,10 +870,11 @@ def test_what_an_engine_lacks_is_told_while_it_runs_the_model() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.engine.offer = replace(scene.fakes.engine.offer, lacks=("logprobs", "tools"))
         before = scene.supervisor.find("a")
-        assert (before.engine, before.lacks) == (None, ())
+        assert (before.engine, before.lacks, before.batches) == (None, (), None)
         (await scene.ask("a")).release()
         loaded = scene.supervisor.find("a")
         assert (loaded.engine, loaded.lacks, loaded.format) == ("fake", ("logprobs", "tools"), "gguf")
+        assert loaded.batches
         assert Capability.TOOLS not in loaded.capabilities
 
     play(story, "a")

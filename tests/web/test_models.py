@@ -96,10 +96,11 @@ def test_health_tells_of_each_model() -> None:
 
 
 def test_what_the_engine_lacks_is_told() -> None:
-    found = listed(format="onnx", engine="onnxruntime", lacks=("logprobs", "tools"))
+    found = listed(format="onnx", engine="onnxruntime", lacks=("logprobs", "tools"), batches=False)
     assert (found["format"], found["engine"]) == ("onnx", "onnxruntime")
     assert found["unsupported_parameters"] == ["logprobs", "tools"]
-    assert not {"engine", "unsupported_parameters"} & listed().keys()
+    assert found["batches"] is False
+    assert not {"engine", "unsupported_parameters", "batches"} & listed().keys()
     both: Any = listing((served(format="onnx"),))
     assert both["models"][0]["details"]["format"] == "onnx"
 

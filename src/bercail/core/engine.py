@@ -34,6 +34,7 @@ class Offer:
         processor: what it was built for, in words; empty if it runs on others as well.
         reads: formats of models it can load.
         lacks: what of requests it refuses, by the names that clients use.
+        batches: requests that run at once share its steps; otherwise they take turns.
         gpus: what it saw when it was last asked, in its order.
         trouble: why it sees none although it was made for some, or could not be asked; empty if all is well.
     """
@@ -45,6 +46,7 @@ class Offer:
     processor: str = ""
     reads: tuple[Format, ...] = (Format.GGUF,)
     lacks: tuple[str, ...] = ()
+    batches: bool = True
     gpus: tuple[Gpu, ...] = ()
     trouble: str = ""
 

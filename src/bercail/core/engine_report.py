@@ -30,11 +30,18 @@ def builds_section(builds: Sequence[Build]) -> Section:
 
 
 def offers_section(offers: Sequence[tuple[Offer, str]]) -> Section:
-    """Engines at hand with their builds: what they read, and what of requests they refuse."""
+    """Engines at hand with their builds: what they read, how they serve several, and what of requests they refuse."""
     rows = tuple(
-        (offer.id, build, ", ".join(offer.reads), ", ".join(offer.lacks) or "nothing") for offer, build in offers
+        (
+            offer.id,
+            build,
+            ", ".join(offer.reads),
+            "in one batch" if offer.batches else "in turns",
+            ", ".join(offer.lacks) or "nothing",
+        )
+        for offer, build in offers
     )
-    return Section(title="Engines at hand", rows=rows, header=("name", "build", "reads", "lacks"))
+    return Section(title="Engines at hand", rows=rows, header=("name", "build", "reads", "several at once", "lacks"))
 
 
 def devices_sections(offers: Sequence[Offer]) -> tuple[Section, ...]:

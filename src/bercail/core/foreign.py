@@ -9,6 +9,7 @@ from bercail.core.options import EngineOptions, purpose_of
 from bercail.core.reasons import Reason
 
 _OWN_WAY = "this engine does it its own way"
+_IN_TURNS = "this engine serves them in turns, so two at once take about twice as long each"
 _UNTOLD = {
     "repack": "--repack", "mmap": "--mmap", "flash_attention": "--flash-attention", "prompt_cache": "--prompt-cache",
     "kv_unified": "--kv-unified", "threads": "--threads",
@@ -68,7 +69,7 @@ def its_way(model: Model, settings: EngineSettings) -> EngineSettings:
     )
 
 
-def reworded(model: Model, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+def reworded(offer: Offer, model: Model, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
     """``reasons`` with the truth about what was not decided here."""
     exported = model.stored is not None and model.stored.cache_type is not None
     return tuple(
@@ -76,6 +77,8 @@ def reworded(model: Model, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         if exported and row.setting in ("kv_type_k", "kv_type_v")
         else replace(row, value="own", because=_OWN_WAY)
         if row.setting in _TOLD_AS_IS
+        else replace(row, because=f"{row.because}; {_IN_TURNS}")
+        if row.setting == "slots" and row.value != "1" and not offer.batches
         else row
         for row in reasons
     )

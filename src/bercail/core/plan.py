@@ -123,7 +123,9 @@ class _Asked:
 
     def told(self, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
         """``reasons`` as they are true of the engine."""
-        return reworded(self.case.model, reasons) if self.engine.offer.make is Make.LIBRARY else reasons
+        return (
+            reworded(self.engine.offer, self.case.model, reasons) if self.engine.offer.make is Make.LIBRARY else reasons
+        )
 
 
 def decide(

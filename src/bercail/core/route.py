@@ -39,6 +39,7 @@ class ServedModel:
         format: how it is kept on disk; None while its header has not been read.
         engine: that runs it; None while none does.
         lacks: what of requests that engine refuses.
+        batches: requests that run at once share its steps, or take turns; None while no engine that is known runs it.
         plain: nothing is to be added to its requests: it is not known to be llama.cpp's server.
         name: for people, if a configuration gives it one.
         description: likewise.
@@ -83,6 +84,7 @@ class ServedModel:
     format: str | None = None
     engine: str | None = None
     lacks: tuple[str, ...] = ()
+    batches: bool | None = None
     plain: bool = False
     name: str = ""
     description: str = ""

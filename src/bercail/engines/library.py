@@ -35,6 +35,7 @@ class Kind:
         worker: module that runs as the child.
         reads: formats of models.
         lacks: what of requests it refuses.
+        batches: requests that run at once share its steps; otherwise they take turns.
         parameters: for a launch and a place to listen; raises ValueError, with words, for what it has not.
         complaint: why it could not read the model before it ended so; empty if that was not the reason.
         remedy: what to do with a model that it cannot read.
@@ -50,6 +51,7 @@ class Kind:
     parameters: Callable[[LaunchSpec, str], Mapping[str, Any]]
     complaint: Callable[[Exit], str]
     remedy: str
+    batches: bool = True
 
 
 class LibraryEngine:
@@ -93,7 +95,14 @@ class LibraryEngine:
     def offer(self) -> Offer:
         """The engine as people name it."""
         kind = self._kind
-        return Offer(name=kind.name, id=kind.name, make=Make.LIBRARY, reads=kind.reads, lacks=kind.lacks)
+        return Offer(
+            name=kind.name,
+            id=kind.name,
+            make=Make.LIBRARY,
+            reads=kind.reads,
+            lacks=kind.lacks,
+            batches=kind.batches,
+        )
 
     async def look(self) -> Offer:
         """Its offer: our workers run it on the CPU."""

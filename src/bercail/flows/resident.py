@@ -336,6 +336,7 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
         slots=settings.slots,
         engine=resident.plan.engine,
         lacks=resident.offer.lacks,
+        batches=resident.offer.batches,
         planned_bytes=sum(device.total_bytes for device in resident.plan.devices),
         capabilities=tuple(word for word in seen.capabilities if word not in resident.offer.lacks),
     )

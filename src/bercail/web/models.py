@@ -70,6 +70,7 @@ def entry(model: ServedModel) -> Json:
         "format": model.format,
         "engine": model.engine,
         "unsupported_parameters": list(model.lacks) or None,
+        "batches": model.batches,
         "chat_disabled": model.chat_refusal or None,
         "name": model.name or None,
         "description": model.description or None,

@@ -32,6 +32,7 @@ KIND = Kind(
     complaint=_complaint,
     remedy="it takes folders with genai_config.json, a graph and a tokenizer, as `python -m "
     "onnxruntime_genai.models.builder` makes them; for a GGUF file take --engine embedded",
+    batches=False,  # ONNX Runtime GenAI 0.18 batches only exports with paged attention, which those for CPUs are not
 )
 
 OnnxRuntime = partial(LibraryEngine, KIND)
