@@ -26,7 +26,7 @@ KEYS = (
 TOTALS = (
     Total(
         name="tiny", requests=1200, failed=3, prompt_tokens=1000, cached_tokens=500, generated_tokens=200,
-        trimmed_tokens=4321, ttft_s=0.5, decode_tokens_per_s=20.0,
+        trimmed_tokens=4321, loads=2, queue_s=0.25, load_s=1.5, answer_s=0.125, ttft_s=0.5, decode_tokens_per_s=20.0,
     ),
     Total(
         name="", requests=1, failed=1, prompt_tokens=0, cached_tokens=0, generated_tokens=0, ttft_s=None,
@@ -60,10 +60,16 @@ def test_sums_are_told_with_what_is_unknown() -> None:
     section = usage_section(Grouping.MODEL, 30, TOTALS)
     assert section.title == "Requests of the last 30 days"
     assert (section.header[0], section.header[6]) == ("model", "trimmed")
-    assert section.rows[0] == ("tiny", "1,200", "3", "1,000", "500", "200", "4,321", "500 ms", "20.0 tokens/s")
+    assert section.rows[0][:7] == ("tiny", "1,200", "3", "1,000", "500", "200", "4,321")
     assert section.rows[1][0] == "(none)"
-    assert section.rows[1][-2:] == ("?", "?")
+    assert section.rows[1][-4:] == ("?", "none", "?", "?")
     assert usage_section(Grouping.DAY, 1, ()).title == "Requests of the last day"
+
+
+def test_waiting_in_line_and_for_loads_is_told_apart_from_the_wait_for_the_first_token() -> None:
+    section = usage_section(Grouping.MODEL, 30, TOTALS)
+    assert section.header[7:] == ("in line", "loads", "then first token", "decode")
+    assert section.rows[0][7:] == ("250 ms", "2 x 1.5 s", "125 ms", "20.0 tokens/s")
 
 
 def test_the_document_of_sums_names_its_question() -> None:

@@ -167,7 +167,7 @@ def test_the_slots_that_are_offered_are_the_most_that_the_context_leaves_room_fo
 def test_a_context_beyond_the_model_is_offered_as_the_model_has_it_in_fewer_slots_too() -> None:
     model = replace(a_large_model(), context_length=32_768)
     verdict = refused(with_memory(9 * GIB), model, **TWO_WISHES)
-    assert "more than the 32,768 tokens the model was made for" in verdict.why
+    assert "more than the 32,768 tokens the model was trained for" in verdict.why
     assert "with 3 slots 32,768 fits" in changes(verdict)
     assert changes(refused(with_memory(12 * GIB), model, **TWO_WISHES)) == ["context 32,768 fits"]
 

@@ -260,7 +260,7 @@ def test_a_context_shorter_than_possible_is_told_what_more_costs() -> None:
 
 def test_a_context_beyond_the_models_own_is_refused_with_what_fits() -> None:
     verdict = refused(a_machine(), a_model(), context=10_000)
-    assert verdict.why == "context 10,000 is more than the 8,192 tokens the model was made for"
+    assert verdict.why == "context 10,000 is more than the 8,192 tokens the model was trained for"
     assert [row.change for row in verdict.alternatives] == ["context 8,192 fits"]
 
 

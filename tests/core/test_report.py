@@ -71,7 +71,7 @@ def test_any_model_and_plan_is_a_table_without_ragged_rows(machine: Machine, mod
     if isinstance(verdict, Fits):
         assert line.startswith("fits: context")
     else:
-        assert line.startswith("cannot be had: " if verdict.contradiction else "does not fit: ")
+        assert line.startswith("cannot be had: " if verdict.contradiction or verdict.illegal else "does not fit: ")
 
 
 def test_a_plan_is_told_in_a_line() -> None:
@@ -80,6 +80,11 @@ def test_a_plan_is_told_in_a_line() -> None:
     assert report.plan_line(plan).endswith(" of 8.00 GiB, 4 threads, llama.cpp")
     one = replace(plan, settings=replace(plan.settings, slots=1, context_tokens=8192))
     assert "8,192 x 1 slot," in report.plan_line(one)
+
+
+def test_a_context_beyond_the_models_own_is_not_told_as_a_lack_of_memory() -> None:
+    line = report.plan_line(refused(8 * GIB, context=1 << 20))
+    assert line.startswith("cannot be had: context 1,048,576 is more than the 8,192 tokens the model was trained for")
 
 
 def refused(available: int, **wish: Any) -> NoFit:

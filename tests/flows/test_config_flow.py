@@ -262,8 +262,8 @@ def test_a_context_beyond_the_models_own_and_a_damaged_model_are_wrong() -> None
     assert checked.configuration is not None
     assert checked.is_wrong
     rows = (
-        ("3", "models.a: context 10,000 is more than the 8,192 tokens the model was made for"),
-        ("5", "models.c: context 9,000 is more than the 8,192 tokens the model was made for"),
+        ("3", "models.a: context 10,000 is more than the 8,192 tokens the model was trained for"),
+        ("5", "models.c: context 9,000 is more than the 8,192 tokens the model was trained for"),
         ("6", "models.d: ./bad.gguf: cut short"),
     )
     sections = config_sections(checked.configuration, checked.missing)

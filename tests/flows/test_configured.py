@@ -164,7 +164,7 @@ def test_a_context_beyond_the_models_own_is_not_promised_and_told_at_the_start()
         seen = scene.supervisor.find("a")
         assert seen.usable_context_tokens == 8192
         assert seen.phase is Phase.FAILED
-        assert seen.error == "context 100,000 is more than the 8,192 tokens the model was made for"
+        assert seen.error == "context 100,000 is more than the 8,192 tokens the model was trained for"
         assert news.LoadFailed(model_id="a", error=seen.error) in scene.told, "before anybody asks for it"
         with pytest.raises(RefusedError) as caught:
             await scene.supervisor.lease("a")

@@ -80,6 +80,17 @@ def test_totals_add_up_by_model_key_and_day(path: Path) -> None:
     assert not desk.warnings
 
 
+def test_what_was_waited_in_line_and_for_loads_is_no_part_of_the_answer(path: Path) -> None:
+    desk = Desk(path).keep(
+        an_entry(queue_s=1.0, load_s=0.0, ttft_s=1.5), an_entry(queue_s=0.0, load_s=2.0, ttft_s=2.25),
+        an_entry(queue_s=None, load_s=None, ttft_s=0.375), an_entry(queue_s=2.0, load_s=4.0, ttft_s=None),
+    )  # fmt: skip
+    [one] = desk.ledger.totals(Grouping.MODEL, 0.0)
+    assert (one.loads, one.load_s, one.queue_s) == (2, 3.0, 1.0)
+    assert (one.answer_s, one.ttft_s) == (0.375, 1.375)
+    assert desk.ledger.totals(Grouping.DAY, 0.0)[0].answer_s == 0.375
+
+
 def test_a_total_of_requests_that_tell_nothing_has_no_means(path: Path) -> None:
     [one] = Desk(path).keep(an_entry(ttft_s=None, decode_tokens_per_s=None)).ledger.totals(Grouping.MODEL, 0.0)
     assert (one.ttft_s, one.decode_tokens_per_s) == (None, None)

@@ -65,7 +65,11 @@ class Total:
     Attributes:
         name: ``2026-11-21``, the model's id, the key's, or what the client calls its session; empty for none.
         failed: answered with a status of 400 or more.
-        ttft_s, decode_tokens_per_s: means over the requests that tell, or None.
+        loads: requests that waited while their model was loaded.
+        queue_s, answer_s, decode_tokens_per_s: means over the requests that tell, or None: waited for a turn; from
+            then, and from the end of the load, to the first piece of the answer.
+        ttft_s: the whole of that wait, from the end of the request, or None.
+        load_s: the mean over ``loads``, or None.
     """
 
     name: str
@@ -75,6 +79,10 @@ class Total:
     cached_tokens: Tokens
     generated_tokens: Tokens
     trimmed_tokens: Tokens = 0
+    loads: int = 0
+    queue_s: Seconds | None = None
+    load_s: Seconds | None = None
+    answer_s: Seconds | None = None
     ttft_s: Seconds | None
     decode_tokens_per_s: float | None
 

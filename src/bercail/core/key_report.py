@@ -98,7 +98,9 @@ def usage_section(grouping: Grouping, days: int, totals: Sequence[Total]) -> Sec
             format_tokens(total.cached_tokens),
             format_tokens(total.generated_tokens),
             format_tokens(total.trimmed_tokens),
-            "?" if total.ttft_s is None else format_seconds(total.ttft_s),
+            _wait(total.queue_s),
+            f"{total.loads:,} x {_wait(total.load_s)}" if total.loads else "none",
+            _wait(total.answer_s),
             "?" if total.decode_tokens_per_s is None else format_rate(total.decode_tokens_per_s),
         )
         for total in totals
@@ -111,8 +113,14 @@ def usage_section(grouping: Grouping, days: int, totals: Sequence[Total]) -> Sec
         "from cache",
         "generated",
         "trimmed",
-        "first token",
+        "in line",
+        "loads",
+        "then first token",
         "decode",
     )
     title = "Requests of the last day" if days == 1 else f"Requests of the last {days} days"
     return Section(title=title, rows=rows, header=header)
+
+
+def _wait(seconds: Seconds | None) -> str:
+    return "?" if seconds is None else format_seconds(seconds)

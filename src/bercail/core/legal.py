@@ -43,7 +43,7 @@ def beyond_its_own(model: Model, context: Tokens | None) -> str:
     own = model.context_length
     if context is None or context <= own:
         return ""
-    return f"context {format_tokens(context)} is more than the {format_tokens(own)} tokens the model was made for"
+    return f"context {format_tokens(context)} is more than the {format_tokens(own)} tokens the model was trained for"
 
 
 def _cached_widths(shape: Shape, settings: EngineSettings) -> tuple[tuple[str, int], ...]:

@@ -291,8 +291,8 @@ def plan_line(verdict: Verdict) -> str:
                 f"fits: context {format_tokens(settings.slot_context_tokens)} x {slots_text(settings.slots)}, {taken}, "
                 f"{threads_text(settings.threads)}{where}, {verdict.engine}"
             )
-        case NoFit(why=why, contradiction=contradiction):
-            return f"cannot be had: {why}" if contradiction else f"does not fit: {why}"
+        case NoFit(why=why, contradiction=contradiction, illegal=illegal):
+            return f"cannot be had: {why}" if contradiction or illegal else f"does not fit: {why}"
         case _ as unreachable:
             assert_never(unreachable)
 

@@ -51,7 +51,9 @@ _row = attrgetter(*_COLUMNS)
 _INSERT = f"INSERT INTO activity ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own words
 _TOTALS = """
     SELECT {group}, count(*) AS requests, sum(status >= 400), total(prompt_tokens) AS prompt, total(cached_tokens),
-        total(generated_tokens) AS generated, total(trimmed_tokens), avg(ttft_s), avg(decode_tokens_per_s)
+        total(generated_tokens) AS generated, total(trimmed_tokens), total(load_s > 0), avg(queue_s),
+        avg(nullif(load_s, 0)), avg(max(ttft_s - ifnull(queue_s, 0) - ifnull(load_s, 0), 0)), avg(ttft_s),
+        avg(decode_tokens_per_s)
     FROM activity WHERE ended_s >= ? GROUP BY 1 ORDER BY {order}
 """
 _GROUPS = {
@@ -140,9 +142,13 @@ class ActivityLedger:
         return tuple(
             Total(
                 name=str(name), requests=requests, failed=failed, prompt_tokens=int(prompt), cached_tokens=int(cached),
-                generated_tokens=int(generated), trimmed_tokens=int(trimmed), ttft_s=ttft_s, decode_tokens_per_s=decode,
+                generated_tokens=int(generated), trimmed_tokens=int(trimmed), loads=int(loads), queue_s=queue_s,
+                load_s=load_s, answer_s=answer_s, ttft_s=ttft_s, decode_tokens_per_s=decode,
             )
-            for name, requests, failed, prompt, cached, generated, trimmed, ttft_s, decode in rows
+            for (
+                name, requests, failed, prompt, cached, generated, trimmed, loads, queue_s, load_s, answer_s, ttft_s,
+                decode,
+            ) in rows
         )  # fmt: skip
 
     def spent(self, since_s: Seconds) -> tuple[Spent, ...]:
