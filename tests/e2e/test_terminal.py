@@ -82,7 +82,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(chat: Terminal) -> Non
     chat.wait_for("[stopped]")
     chat.wait_for("> ")
     chat.process.send_signal(signal.SIGINT)
-    chat.wait_for("Ctrl-D leaves")
+    chat.wait_for("Ctrl-D leave")
     chat.type("/nonsense\n")
     chat.wait_for("there is no command /nonsense")
     chat.type("/quit\n")

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 
+from bercail.core.config_document import declared_document
+from bercail.core.config_report import declared_section
 from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.model import Findings, Role
 from bercail.core.options import LibraryOptions, Settings
 from bercail.flows import inspect
-from bercail.flows.inspect import listed, resolve, search
+from bercail.flows.inspect import listed, resolve, search, troubles
+from fakes.configuration import configuration
 from fakes.house import Fakes, run
 from fakes.models import a_found, a_model
 
@@ -138,3 +143,33 @@ def test_an_address_is_refused_where_settings_forbid_to_ask_others() -> None:
 def test_an_address_with_a_slash_too_few_is_told(name: str) -> None:
     with pytest.raises(UsageError, match="is no address of a file"):
         run(lambda: inspect(Fakes().house(), name))
+
+
+DECLARING = """
+    models:
+      sound: {model: /m/a.gguf, aliases: [s]}
+      cut: {model: b}
+      gone: {model: /m/gone.gguf}
+      program: {cmd: "server --port ${PORT}"}
+    peers:
+      far: {proxy: "http://far", models: [big]}
+"""
+
+
+def test_declared_models_are_listed_with_what_keeps_them_from_being_served() -> None:
+    made = fakes()
+    made.reader.by_path["/m/a.gguf"] = Findings(models=(a_found("a"),), looked=())
+    made.reader.refusals["/m/b.gguf"] = ReadError("cut", path="/m/b.gguf", offset=7)
+    declared = configuration(DECLARING)
+    house = replace(made.house(), configuration=declared)
+    found = troubles(house)
+    assert found == {"sound": "", "cut": "byte 7: cut", "gone": "/m/gone.gguf: no such file"}
+    rows = declared_section(declared, found).rows
+    assert [(row[0], row[1], row[2], row[4]) for row in rows] == [
+        ("sound", "s", "file", "yes"), ("cut", "", "file", "no: byte 7: cut"),
+        ("gone", "", "file", "no: /m/gone.gguf: no such file"), ("program", "", "command", "not tried"),
+        ("far/big", "", "elsewhere", "not tried"),
+    ]  # fmt: skip
+    document = declared_document(declared, found)
+    assert document[1] == {"id": "cut", "aliases": (), "kind": "file", "trouble": "byte 7: cut"}
+    assert document[4] == {"id": "far/big", "aliases": (), "kind": "elsewhere", "trouble": None}

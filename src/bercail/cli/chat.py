@@ -22,7 +22,7 @@ from bercail.ports import House
 from bercail.wiring import build_house, new_loop
 
 _PROMPT = "> "
-_HELP = "/clear starts afresh, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
+_HELP = "/clear starts afresh; /quit, /exit, /bye, quit, exit or Ctrl-D leave; Ctrl-C stops an answer"
 
 
 @click.command("chat")
@@ -87,7 +87,7 @@ class _Conversation:
 
     async def _obey(self, text: str) -> bool:
         """Do what a line says; False if it says to leave."""
-        if text in ("/quit", "/exit"):
+        if leaves(text):
             return False
         if text == "/clear":
             self._messages = list(self._opening)
@@ -128,6 +128,11 @@ class _Conversation:
             say("\n[stopped]", Style.DIM)
         if answer:
             self._messages += [asked, {"role": "assistant", "content": "".join(answer)}]
+
+
+def leaves(text: str) -> bool:
+    """Whether a line says to leave: as a command, or as the bare word that ends other programs."""
+    return text in ("/quit", "/exit", "/bye", "quit", "exit")
 
 
 def _read_line() -> str | None:

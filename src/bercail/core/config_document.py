@@ -41,6 +41,18 @@ def config_document(
     }
 
 
+def declared_document(configuration: Configuration, troubles: Mapping[str, str]) -> list[Json]:
+    """Models that are declared, each with the ``trouble`` that keeps it from being served: null where nobody looked."""
+    found: list[Json] = [
+        {"id": model.id, "aliases": model.aliases, "kind": kind_of_model(model), "trouble": troubles.get(model.id)}
+        for model in configuration.models
+    ]
+    for peer in configuration.peers:
+        ids = (f"{peer.id}/{model}" for model in peer.models)
+        found += [{"id": name, "aliases": (), "kind": "elsewhere", "trouble": None} for name in ids]
+    return found
+
+
 def _share(share: Allotment) -> dict[str, Json]:
     """Its CPUs; none of them is all that may be used, unless there is a refusal."""
     return {

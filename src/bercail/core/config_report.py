@@ -47,6 +47,23 @@ def config_sections(configuration: Configuration, missing: Sequence[Note]) -> tu
     return tuple(section for section in sections if section.rows)
 
 
+def declared_section(configuration: Configuration, troubles: Mapping[str, str]) -> Section:
+    """The models that it declares, those of its peers too, and what keeps some of them from being served."""
+    rows = [
+        (model.id, ", ".join(model.aliases), kind_of_model(model), started_by(model), _state(troubles.get(model.id)))
+        for model in configuration.models
+    ]
+    for peer in configuration.peers:
+        rows += [(f"{peer.id}/{model}", "", "elsewhere", peer.url, _state(None)) for model in peer.models]
+    header = ("name", "aliases", "kind", "command line, or file and wishes", "can be served")
+    return Section(title="Declared", rows=tuple(rows), header=header)
+
+
+def _state(trouble: str | None) -> str:
+    """In a word or more; None is that nobody looked."""
+    return "not tried" if trouble is None else f"no: {trouble}" if trouble else "yes"
+
+
 def later_sections(later: Sequence[str]) -> tuple[Section, ...]:
     """What of it a reload does not take."""
     rows = tuple((key,) for key in later)

@@ -10,7 +10,8 @@ from bercail.core.alike import alike
 from bercail.core.allotment import Allotment, allot
 from bercail.core.claims import claims_of, meeting
 from bercail.core.command import CommandSpec
-from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
+from bercail.core.declared import ModelFile
+from bercail.core.errors import BercailError, NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model, Role, on_the_web
 from bercail.ports import House, ModelReader
@@ -93,6 +94,19 @@ def search(house: House, paths: Sequence[str]) -> Findings:
     """The models at ``paths``, or where settings or other tools keep them, each with what is wrong with its header."""
     found = house.reader.find(paths, house.settings.library.folders)
     return replace(found, models=tuple(replace(model, damage=_damage(house.reader, model)) for model in found.models))
+
+
+def troubles(house: House) -> dict[str, str]:
+    """What keeps each declared model of a file from being served, as far as its header tells; empty if nothing does."""
+    models = house.configuration.models
+    return {model.id: _trouble(house, model.source) for model in models if isinstance(model.source, ModelFile)}
+
+
+def _trouble(house: House, source: ModelFile) -> str:
+    try:
+        return _damage(house.reader, resolve(house.reader, source.path, house.settings.library.folders))
+    except BercailError as error:
+        return str(error)
 
 
 def _damage(reader: ModelReader, found: FoundModel) -> str:
