@@ -50,6 +50,7 @@ from bercail.store import (
     FolderShelf,
     MemoryLog,
     Paths,
+    ServerRegister,
     find_paths,
     load_settings,
     look,
@@ -97,6 +98,9 @@ def build_house(
         clock=time.time,
     )
     journal = _journal(paths)
+    register = ServerRegister(
+        paths.state / "servers", owner=look(os.getpid()), scope=read_scope(), look=look, warn=_warn
+    )
     log = _log(gateway)
     workshop = Workshop(paths.cache / "engines", environment, trial=demo_path())
     return House(
@@ -111,6 +115,7 @@ def build_house(
         cache=FileCache(paths.cache, _warn),
         shelf=FolderShelf(paths.state / "contexts", settings.server.saved_contexts),
         journal=journal,
+        register=register,
         log=log,
         keyring=keyring,
         ledger=ledger,

@@ -21,6 +21,7 @@ from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
 from bercail.core.options import Settings
 from bercail.core.pulse import Pulse
+from bercail.core.server import Server
 from bercail.ports import Host, House
 from bercail.store import MemoryLog
 from fakes.models import a_build, a_found, a_machine, a_model
@@ -348,6 +349,31 @@ class FakeJournal:
 
 
 @dataclass(slots=True, kw_only=True)
+class FakeRegister:
+    """Remembers servers.
+
+    Attributes:
+        running: those of others.
+        announced: where this one said it serves, with its configuration; None once it has withdrawn.
+        told: all that was ever announced.
+    """
+
+    running: tuple[Server, ...] = ()
+    announced: tuple[str, str] | None = None
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def announce(self, url: str, config: str) -> None:
+        self.announced = (url, config)
+        self.told.append(self.announced)
+
+    def withdraw(self) -> None:
+        self.announced = None
+
+    def servers(self) -> tuple[Server, ...]:
+        return self.running
+
+
+@dataclass(slots=True, kw_only=True)
 class FakeKeyring:
     """API keys in memory; None is that none was ever made."""
 
@@ -521,6 +547,7 @@ class Fakes:
     door: FakeDoor = field(default_factory=FakeDoor)
     cache: FakeCache = field(default_factory=FakeCache)
     journal: FakeJournal = field(default_factory=FakeJournal)
+    register: FakeRegister = field(default_factory=FakeRegister)
     keyring: FakeKeyring = field(default_factory=FakeKeyring)
     ledger: FakeLedger = field(default_factory=FakeLedger)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -535,7 +562,7 @@ class Fakes:
             settings=self.settings, configuration=self.configuration, prober=self.prober, reader=self.reader,
             engines=(self.engine, *self.others), commands=self.commands, workshop=self.workshop,
             upstream=self.upstream, door=self.door, cache=self.cache, shelf=self.shelf, journal=self.journal,
-            keyring=self.keyring, ledger=self.ledger, clock=self.clock, log=self.log,
+            keyring=self.keyring, ledger=self.ledger, clock=self.clock, log=self.log, register=self.register,
         )  # fmt: skip
 
     def add(self, *names: str) -> tuple[FoundModel, ...]:

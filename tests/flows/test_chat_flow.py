@@ -15,6 +15,7 @@ from bercail.core.measure import Turn
 from bercail.core.model import Findings
 from bercail.core.options import ServerOptions, Settings
 from bercail.flows import Answer, Piece, Seat, ask, take_seat
+from bercail.flows.servers import Sought
 from fakes.house import ClosingUpstream, Fakes, run, settle
 from fakes.models import a_found
 from fakes.upstream import Scripted
@@ -399,7 +400,7 @@ def test_whoever_named_a_server_is_told_that_it_is_not_there(*, elsewhere: bool)
     told: list[news.News] = []
 
     async def main() -> None:
-        async with take_seat(fakes.house(), "a", told.append, elsewhere=elsewhere) as seat:
+        async with take_seat(fakes.house(), "a", told.append, sought=Sought(placed=elsewhere)) as seat:
             assert not seat.running
 
     run(main)

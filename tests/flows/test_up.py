@@ -84,6 +84,19 @@ def test_every_step_is_told_in_its_order() -> None:
     assert scene.fakes.upstream.closed
 
 
+def test_a_server_is_in_the_register_as_long_as_it_serves() -> None:
+    async def story(scene: Scene) -> None:
+        request = replace(scene.request(), config="/c.yaml")
+        task = asyncio.create_task(up(scene.fakes.house(), request))
+        await settle()
+        assert scene.fakes.register.announced == ("http://127.0.0.1:8123", "/c.yaml")
+        scene.stop.set()
+        await task
+        assert scene.fakes.register.announced is None
+
+    assert play(story, "a").fakes.register.told == [("http://127.0.0.1:8123", "/c.yaml")]
+
+
 def test_the_door_is_open_while_the_first_model_loads() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.engine.gate = asyncio.Event()

@@ -10,12 +10,13 @@ import click
 
 from bercail.cli.options import overrides, with_options
 from bercail.cli.render import Style, say, show_error
+from bercail.cli.server import sought, with_server
 from bercail.cli.tell import TerminalTeller
 from bercail.core.errors import EngineError
 from bercail.core.measure import Turn
 from bercail.core.model import DEMO_ID
 from bercail.core.news_report import demo_line
-from bercail.core.options import EngineOptions, LibraryOptions, ServerOptions
+from bercail.core.options import EngineOptions, LibraryOptions
 from bercail.core.report import turn_line
 from bercail.flows import Piece, Seat, ask, take_seat
 from bercail.ports import House
@@ -28,8 +29,8 @@ _HELP = "/clear starts afresh; /quit, /exit, /bye, quit, exit or Ctrl-D leave; C
 @click.command("chat")
 @click.argument("model", default="")
 @click.option("--system", default=None, help="A system message to begin with.")
-@click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(EngineOptions, LibraryOptions, ServerOptions)
+@with_server
+@with_options(EngineOptions, LibraryOptions)
 def command(model: str, *, system: str | None, config: str | None, **parameters: object) -> None:
     """Talk to MODEL: an id of the running server, or a file, for which an engine is started and stopped again.
 
@@ -46,7 +47,7 @@ def command(model: str, *, system: str | None, config: str | None, **parameters:
             model,
             teller.tell,
             os.environ.get("BERCAIL_KEY", ""),
-            elsewhere=not given.keys().isdisjoint(("server.host", "server.port")),
+            sought(config, given),
         )
         runner.run(_sit(house, seat, opening, wishes))
 

@@ -1,6 +1,7 @@
 """Command-line options, derived from ``core.options``."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -30,13 +31,14 @@ def with_options(*groups: type) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         for spec in reversed([spec for group in groups for spec in options_of(group)]):
-            function = _click_option(spec)(function)
+            function = click_option(spec)(function)
         return function
 
     return decorate
 
 
-def _click_option(spec: Option) -> Callable[[F], F]:
+def click_option(spec: Option) -> Callable[[F], F]:
+    """What gives a command this option."""
     names = [_parameter(spec)]
     if spec.kind is Kind.FLAG:
         return click.option(f"{spec.flag}/--no-{spec.flag[2:]}", *names, default=None, help=_help(spec))
@@ -59,6 +61,11 @@ def default_text(spec: Option) -> str:
     if isinstance(spec.default, tuple):
         return ":".join(spec.default) or "none"
     return bound_text(spec, spec.default) if isinstance(spec.default, int | float) else str(spec.default)
+
+
+def named_file(config: str | None) -> str:
+    """The whole path of a configuration that the command line names; empty if it names none."""
+    return str(Path(config).resolve()) if config else ""
 
 
 def overrides(parameters: dict[str, object]) -> dict[str, object]:

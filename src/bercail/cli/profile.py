@@ -7,26 +7,23 @@ from typing import Any
 
 import click
 
-from bercail.cli.options import overrides, with_options
 from bercail.cli.render import say, show_json, show_sections
+from bercail.cli.server import server, with_server
 from bercail.core.errors import UsageError
-from bercail.core.options import ServerOptions
 from bercail.core.report import Section
 from bercail.flows import profiles, switch
-from bercail.wiring import build_house
 
 
 @click.command("profile")
 @click.argument("name", required=False)
 @click.option("--none", "none", is_flag=True, help="Put none in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.profiles/1 instead of a table.")
-@click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(ServerOptions)
+@with_server
 def command(name: str | None, *, none: bool, as_json: bool, config: str | None, **parameters: object) -> None:
     """List the profiles of the running server, or put NAME in force: which names stand for which models."""
     if name is not None and none:
         raise UsageError("a profile is named, and none is asked for", hint="leave one of them out")
-    house, key = build_house(config, overrides(parameters)), os.environ.get("BERCAIL_KEY", "")
+    house, key = server(config, parameters), os.environ.get("BERCAIL_KEY", "")
     told = asyncio.run(switch(house, name, key) if none or name is not None else profiles(house, key))
     if as_json:
         show_json({"schema": "bercail.profiles/1", **told})

@@ -7,12 +7,10 @@ from typing import Any
 
 import click
 
-from bercail.cli.options import overrides, with_options
-from bercail.cli.render import say, show_json, show_sections
-from bercail.core.options import ServerOptions
+from bercail.cli.render import Style, say, show_json, show_sections
+from bercail.cli.server import servers, with_server
 from bercail.core.report import Section
-from bercail.flows import running
-from bercail.wiring import build_house
+from bercail.flows import running_at
 
 _COLUMNS = {
     "model": "model", "state": "state", "engine": "engine", "requests": "requests", "waiting": "waiting",
@@ -22,22 +20,31 @@ _COLUMNS = {
 
 @click.command("ps")
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.running/1 instead of a table.")
-@click.option("--config", metavar="FILE", default=None, help="Settings file to read instead of the usual one.")
-@with_options(ServerOptions)
+@with_server
 def command(*, as_json: bool, config: str | None, **parameters: object) -> None:
-    """List the models that the running server has in memory, with the requests they serve and those that wait."""
-    rows = asyncio.run(running(build_house(config, overrides(parameters)), os.environ.get("BERCAIL_KEY", "")))
+    """List the models that running servers have in memory, with the requests they serve and those that wait.
+
+    All servers that this user runs here are asked, unless one of them is named.
+    """
+    told = asyncio.run(running_at(servers(config, parameters), os.environ.get("BERCAIL_KEY", "")))
     if as_json:
-        show_json({"schema": "bercail.running/1", "running": [dict(row) for row in rows]})
-    elif rows:
-        show_sections(_sections(rows))
-    else:
-        say("nothing is loaded; the first request for a model loads it")
+        rows = [{"server": one.place, **row} for one in told for row in one.rows]
+        places = [{"server": one.place, "error": str(one.error) if one.error else None} for one in told]
+        show_json({"schema": "bercail.running/1", "running": rows, "servers": places})
+        return
+    for one in told:
+        where = f" at {one.place}" if len(told) > 1 else ""
+        if one.error is not None:
+            say(f"{one.place}: {one.error}", Style.WARNING)
+        elif one.rows:
+            show_sections(_sections(one.rows, where))
+        else:
+            say(f"nothing is loaded{where}; the first request for a model loads it")
 
 
-def _sections(rows: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
+def _sections(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Section, ...]:
     """What is in memory, and why those that are kept to some cores have these."""
-    whole = Section(title="In memory", rows=tuple(map(_row, rows)), header=tuple(_COLUMNS.values()))
+    whole = Section(title=f"In memory{where}", rows=tuple(map(_row, rows)), header=tuple(_COLUMNS.values()))
     kept = tuple((str(row["model"]), str(row["cores_because"])) for row in rows if row.get("cores"))
     return (whole, Section(title="Why these cores", rows=kept, header=("model", "because"))) if kept else (whole,)
 

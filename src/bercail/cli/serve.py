@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from bercail.cli.options import overrides, with_options
+from bercail.cli.options import named_file, overrides, with_options
 from bercail.cli.tell import JsonTeller, Teller, TerminalTeller
 from bercail.cli.up import serve
 from bercail.core.options import EngineOptions, LibraryOptions, ServerOptions
@@ -43,4 +43,4 @@ def command(*, config: str | None, config_dir: str | None, watch: bool, json_log
         watched=watch,
     )
     with asyncio.Runner(loop_factory=new_loop) as runner, teller:
-        runner.run(serve(house, (), teller, ask=False, source=source))
+        runner.run(serve(house, (), teller, ask=False, source=source, config=named_file(config or config_dir)))

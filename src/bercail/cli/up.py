@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from bercail.cli.options import overrides, with_options
+from bercail.cli.options import named_file, overrides, with_options
 from bercail.cli.tell import JsonTeller, Teller, TerminalTeller
 from bercail.core.model import Findings, FoundModel
 from bercail.core.options import ActivityOptions, EngineOptions, LibraryOptions, ServerOptions
@@ -32,7 +32,7 @@ def command(models: tuple[str, ...], *, json_log: bool, config: str | None, **pa
     stamp = stamper(house.configuration.gateway.log_time)
     teller: Teller = JsonTeller() if json_log else TerminalTeller(stamp)
     with asyncio.Runner(loop_factory=new_loop) as runner, teller:
-        runner.run(serve(house, models, teller, ask=not json_log))
+        runner.run(serve(house, models, teller, ask=not json_log, config=named_file(config)))
 
 
 async def serve(
@@ -42,6 +42,7 @@ async def serve(
     *,
     ask: bool,
     source: Source | None = None,
+    config: str = "",
 ) -> None:
     """Serve until told to stop; with ``source``, SIGHUP makes the configuration be read anew."""
     stop, stop_now, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -61,8 +62,9 @@ async def serve(
         )
 
     request = Request(
-        paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now, reload=reload, source=source
-    )
+        paths=models, choose=choose, tell=teller.tell, stop=stop, stop_now=stop_now, reload=reload, source=source,
+        config=config,
+    )  # fmt: skip
     await up(house, request)
 
 

@@ -18,6 +18,7 @@ from bercail.core.measure import Turn
 from bercail.core.model import DEMO_ID, Findings, FoundModel
 from bercail.core.units import Tokens
 from bercail.flows.inspect import listed, looks_like_path, resolve
+from bercail.flows.servers import ANY, Sought, meant, several
 from bercail.flows.supervise import Supervisor
 from bercail.ports import House, UpstreamResponse
 
@@ -54,18 +55,19 @@ Answer: TypeAlias = Piece | Turn
 
 @asynccontextmanager
 async def take_seat(
-    house: House, name: str, tell: Callable[[news.News], None], key: str = "", *, elsewhere: bool = False
+    house: House, name: str, tell: Callable[[news.News], None], key: str = "", sought: Sought = ANY
 ) -> AsyncIterator[Seat]:
-    """A seat with the model that ``name`` means: at the running server if it serves it, else at an engine of our own.
+    """A seat with the model that ``name`` means: at a running server if one serves it, else at an engine of our own.
 
-    ``key`` is the API key for that server, or empty; ``elsewhere`` says that the user named its host or port.
+    ``key`` is the API key for that server, or empty; ``sought`` what the user said of it.
 
     Raises:
-        UsageError: the running server wants another key, or one at all.
+        UsageError: the running server wants another key, or one at all; or several run, and no model is named.
         NotFoundError, ReadError, RefusedError, EngineError: the model cannot be had.
     """
-    address = Address(host=house.settings.server.host, port=house.settings.server.port)
     try:
+        house = await _at_the_right_one(house, name, key, sought)
+        address = _place(house)
         rows = await _served(house, address, key)
         name = name or _loaded(rows or {})
         if not name:
@@ -83,12 +85,30 @@ async def take_seat(
             yield Seat(address=address, model_id=name, context_tokens=tokens, running=True, key=key)
         else:
             found = await _found(house, name, rows, address)
-            if rows is None and elsewhere:
+            if rows is None and sought.placed:
                 tell(news.Warned(text=f"no server answers at {address}: {found.id} gets an engine of its own"))
             async with _own_seat(house, found, tell) as seat:
                 yield seat
     finally:
         await house.upstream.close()
+
+
+async def _at_the_right_one(house: House, name: str, key: str, sought: Sought) -> House:
+    """The server that has the model, of several; where none has it, any of them."""
+    houses = meant(house, sought)
+    if len(houses) == 1 or looks_like_path(name):
+        return houses[0]
+    if not name:
+        raise several(house.register.servers())
+    for one in houses:
+        rows = await _served(one, _place(one), key)
+        if rows is not None and (name in rows or await _by_another_name(one, _place(one), name, key)):
+            return one
+    return houses[0]
+
+
+def _place(house: House) -> Address:
+    return Address(host=house.settings.server.host, port=house.settings.server.port)
 
 
 def _loaded(rows: Mapping[str, Mapping[str, object]]) -> str:

@@ -1,13 +1,13 @@
 """``bercail ps``, ``load``, ``unload``, ``profile``, ``logs``: a running server asked by hand."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from bercail.core.access import shown
-from bercail.core.errors import EngineError, NotFoundError
+from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.launch import Address
 from bercail.ports import House, UpstreamResponse
 
@@ -38,6 +38,41 @@ async def running(house: House, key: str = "") -> tuple[Mapping[str, Any], ...]:
     told = await _asked(house, "GET", "/running", None, key)
     rows = told.get("running")
     return tuple(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What one of several servers said.
+
+    Attributes:
+        place: where it is.
+        rows: as ``running`` gives them.
+        error: why there are none; None where it answered.
+    """
+
+    place: str
+    rows: tuple[Mapping[str, Any], ...] = ()
+    error: BercailError | None = None
+
+
+async def running_at(houses: Sequence[House], key: str = "") -> tuple[Told, ...]:
+    """What servers have in memory; one of several that does not answer keeps nothing of the others back.
+
+    Raises:
+        NotFoundError, EngineError: none answers; that of the first.
+    """
+    told = [await _told(house, key) for house in houses]
+    if (first := told[0].error) is not None and all(one.error for one in told):
+        raise first
+    return tuple(told)
+
+
+async def _told(house: House, key: str) -> Told:
+    place = str(_place(house))
+    try:
+        return Told(place=place, rows=await running(house, key))
+    except (NotFoundError, EngineError) as error:
+        return Told(place=place, error=error)
 
 
 async def load(house: House, model: str, key: str = "") -> Moved:

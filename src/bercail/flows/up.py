@@ -38,6 +38,7 @@ class Request:
         stop_now: set by the second.
         reload: set when the configuration is to be read anew.
         source: where it is read from; None where there is none to read.
+        config: whole path of the file or folder that was named; empty if none was.
     """
 
     paths: tuple[str, ...]
@@ -47,6 +48,7 @@ class Request:
     stop_now: asyncio.Event
     reload: asyncio.Event = field(default_factory=asyncio.Event)
     source: Source | None = None
+    config: str = ""
 
 
 async def up(house: House, request: Request) -> None:
@@ -91,6 +93,7 @@ async def up(house: House, request: Request) -> None:
         if request.stop.is_set():  # while the user was asked: nobody needs a door any more
             return
         url = await house.door.open(supervisor)
+        await asyncio.to_thread(house.register.announce, url, request.config)
         tell(news.Listening(url=url))
         for text in _openness(house):
             tell(news.Warned(text=text))
@@ -223,6 +226,7 @@ async def _shut(house: House, supervisor: Supervisor, request: Request) -> None:
     drain_s, asked = house.settings.server.drain, request.stop.is_set()
     if asked:
         request.tell(news.Stopping(drain_s=drain_s))
+    await asyncio.to_thread(house.register.withdraw)
     house.log.close()  # those who follow it would else be waited for
     drain = asyncio.create_task(house.door.close(drain_s))
     now = asyncio.create_task(request.stop_now.wait())

@@ -4,7 +4,7 @@ from bercail.ports.engine import Commands, Engine, EngineProcess, Workshop
 from bercail.ports.host import Door, Host, Lease, Watch
 from bercail.ports.house import Clock, House
 from bercail.ports.sight import ModelReader, Prober, Sampler
-from bercail.ports.store import Archive, Cache, Configurations, Journal, Keyring, Ledger, Log, Shelf
+from bercail.ports.store import Archive, Cache, Configurations, Journal, Keyring, Ledger, Log, Register, Shelf
 from bercail.ports.upstream import Tunnel, Upstream, UpstreamResponse
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Log",
     "ModelReader",
     "Prober",
+    "Register",
     "Sampler",
     "Shelf",
     "Tunnel",

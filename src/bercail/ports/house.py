@@ -8,7 +8,7 @@ from bercail.core.options import Settings
 from bercail.ports.engine import Commands, Engine, Workshop
 from bercail.ports.host import Door
 from bercail.ports.sight import ModelReader, Prober
-from bercail.ports.store import Cache, Journal, Keyring, Ledger, Log, Shelf
+from bercail.ports.store import Cache, Journal, Keyring, Ledger, Log, Register, Shelf
 from bercail.ports.upstream import Upstream
 
 
@@ -44,6 +44,7 @@ class House:
     cache: Cache
     shelf: Shelf
     journal: Journal
+    register: Register
     log: Log
     keyring: Keyring
     ledger: Ledger

@@ -9,6 +9,7 @@ from bercail.core.captured import Captured
 from bercail.core.configuration import Configuration, Loaded
 from bercail.core.log import Excerpt
 from bercail.core.options import Settings
+from bercail.core.server import Server
 from bercail.core.tree import Texts
 from bercail.core.units import Seconds
 
@@ -87,6 +88,22 @@ class Journal(Protocol):
 
     def reconcile(self) -> tuple[str, ...]:
         """End what dead servers left running; what was ended, in words."""
+        ...
+
+
+class Register(Protocol):
+    """The servers of ours that this user runs on this machine."""
+
+    def announce(self, url: str, config: str) -> None:
+        """This process serves at ``url``; ``config`` is the whole path of the file that was named to it, or empty."""
+        ...
+
+    def withdraw(self) -> None:
+        """It serves no longer; a second call does nothing."""
+        ...
+
+    def servers(self) -> tuple[Server, ...]:
+        """Those that run now."""
         ...
 
 

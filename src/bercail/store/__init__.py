@@ -9,6 +9,7 @@ from bercail.store.keys import FileKeyring
 from bercail.store.log import MemoryLog
 from bercail.store.paths import Paths, find_paths, make_private
 from bercail.store.processes import look, read_scope
+from bercail.store.register import ServerRegister
 from bercail.store.settings import FILE_NAME, OTHER_VARIABLES, load_settings
 from bercail.store.shelf import FolderShelf
 
@@ -27,6 +28,7 @@ __all__ = [
     "Paths",
     "Process",
     "Scope",
+    "ServerRegister",
     "find_paths",
     "load_settings",
     "look",

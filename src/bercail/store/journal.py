@@ -89,9 +89,9 @@ def sort_entry(entry: Entry, here: Scope, look: Callable[[int], Process | None])
         return Sorted(orphans=(), stale=False)
     if entry.scope.boot != here.boot:
         return Sorted(orphans=tuple(child for child in entry.children if child.stop_argv), stale=True)
-    if entry.scope.namespace != here.namespace or _same(entry.owner, look(entry.owner.pid)):
+    if entry.scope.namespace != here.namespace or is_alive(entry.owner, look(entry.owner.pid)):
         return Sorted(orphans=(), stale=False)
-    orphans = (child for child in entry.children if child.stop_argv or _same(child.process, look(child.process.pid)))
+    orphans = (child for child in entry.children if child.stop_argv or is_alive(child.process, look(child.process.pid)))
     return Sorted(orphans=tuple(orphans), stale=True)
 
 
@@ -195,27 +195,35 @@ class ChildJournal:
 
 def parse_entry(value: dict[str, object]) -> Entry | None:
     """The entry in a file, or None if it is none that this version knows."""
-    scope, owner, children = value.get("scope"), _process(value.get("owner")), value.get("children")
-    if value.get("schema") != _SCHEMA or owner is None or not isinstance(scope, dict) or not isinstance(children, list):
+    scope, owner, children = parse_scope(value.get("scope")), parse_process(value.get("owner")), value.get("children")
+    if value.get("schema") != _SCHEMA or owner is None or scope is None or not isinstance(children, list):
         return None
-    host, boot, namespace = scope.get("host"), scope.get("boot"), scope.get("namespace")
     read = [_child(child) for child in children]
     known = tuple(child for child in read if child is not None)
-    if not (isinstance(host, str) and isinstance(boot, str) and isinstance(namespace, str)) or len(known) != len(read):
+    return Entry(scope=scope, owner=owner, children=known) if len(known) == len(read) else None
+
+
+def parse_scope(value: object) -> Scope | None:
+    """The scope in a file, or None if it is none."""
+    if not isinstance(value, dict):
         return None
-    return Entry(scope=Scope(host=host, boot=boot, namespace=namespace), owner=owner, children=known)
+    host, boot, namespace = value.get("host"), value.get("boot"), value.get("namespace")
+    if not (isinstance(host, str) and isinstance(boot, str) and isinstance(namespace, str)):
+        return None
+    return Scope(host=host, boot=boot, namespace=namespace)
 
 
 def _child(value: object) -> Child | None:
     if not isinstance(value, dict):
         return None
-    process, words = _process(value.get("process")), value.get("stop_argv")
+    process, words = parse_process(value.get("process")), value.get("stop_argv")
     if process is None or not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return None
     return Child(process=process, stop_argv=tuple(str(word) for word in words))
 
 
-def _process(value: object) -> Process | None:
+def parse_process(value: object) -> Process | None:
+    """The process in a file, or None if it is none."""
     if not isinstance(value, dict):
         return None
     pid, start_ticks, argv0 = value.get("pid"), value.get("start_ticks"), value.get("argv0")
@@ -224,5 +232,6 @@ def _process(value: object) -> Process | None:
     return Process(pid=pid, start_ticks=start_ticks, argv0=argv0)
 
 
-def _same(written: Process, now: Process | None) -> bool:
+def is_alive(written: Process, now: Process | None) -> bool:
+    """Whether who has a process number now is the process that was written down."""
     return now is not None and (now.pid, now.start_ticks) == (written.pid, written.start_ticks)
