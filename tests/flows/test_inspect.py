@@ -5,8 +5,8 @@ import pytest
 from bercail.core.config_document import declared_document
 from bercail.core.config_report import declared_section
 from bercail.core.errors import NotFoundError, ReadError, RefusedError, UsageError
-from bercail.core.model import Findings, Role
-from bercail.core.options import LibraryOptions, Settings
+from bercail.core.model import Capability, Findings, Format, Role
+from bercail.core.options import EngineOptions, LibraryOptions, Settings
 from bercail.flows import inspect
 from bercail.flows.inspect import listed, resolve, search, troubles
 from fakes.configuration import configuration
@@ -173,3 +173,22 @@ def test_declared_models_are_listed_with_what_keeps_them_from_being_served() -> 
     document = declared_document(declared, found)
     assert document[1] == {"id": "cut", "aliases": (), "kind": "file", "trouble": "byte 7: cut"}
     assert document[4] == {"id": "far/big", "aliases": (), "kind": "elsewhere", "trouble": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wish", "capabilities"),
+    [
+        ({"capabilities": (Capability.COMPLETION,)}, {}, ["chat", "completion"]),
+        ({"capabilities": (Capability.COMPLETION,), "format": Format.OPENVINO}, {}, ["completion"]),
+        ({"capabilities": (Capability.COMPLETION,)}, {"embedding": True}, ["embeddings"]),
+        ({"capabilities": (Capability.CHAT, Capability.VISION)}, {"vision": False}, ["chat"]),
+        ({"role": Role.PROJECTOR, "capabilities": ()}, {}, []),
+    ],
+)
+def test_a_model_is_said_to_offer_what_a_server_would_offer_of_it(
+    changes: dict[str, object], wish: dict[str, object], capabilities: list[str]
+) -> None:
+    made = fakes()
+    made.settings = Settings(engine=EngineOptions(**wish))  # type: ignore[arg-type] # a table
+    made.reader.models["/m/a.gguf"] = replace(a_model("a"), **changes)  # type: ignore[arg-type] # likewise
+    assert [one.value for one in run(lambda: inspect(made.house(), "a")).capabilities] == capabilities

@@ -145,7 +145,7 @@ def test_a_lease_tells_how_long_its_model_was_loading_and_the_model_how_often() 
         await scene.fakes.clock.advance(3)
         second = scene.ask("a")
         await settle()
-        assert scene.supervisor.find("a").planned_bytes is None
+        assert (scene.supervisor.find("a").planned_bytes, scene.supervisor.find("a").held_bytes) == (None, None)
         await scene.fakes.clock.advance(2)
         scene.fakes.engine.gate.set()
         lease = await first
@@ -156,7 +156,10 @@ def test_a_lease_tells_how_long_its_model_was_loading_and_the_model_how_often() 
         third = await scene.supervisor.lease("a")
         assert third.load_s == 0.0
         assert (third.model.loads, third.model.swaps) == (1, 0)
-        assert third.model.planned_bytes
+        assert third.model.planned_bytes is not None
+        assert third.model.held_bytes is not None
+        assert 0 < third.model.held_bytes < third.model.planned_bytes
+        assert third.model.held_gpu_bytes == 0
         third.release()
         other = scene.ask("b")
         await scene.wait(2)

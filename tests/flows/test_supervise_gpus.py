@@ -88,5 +88,10 @@ def test_a_model_beside_the_gpus_is_weighed_against_main_memory() -> None:
         assert scene.loaded() == ["a", "b"]
         assert scene.started() == [("a", ("CUDA0",))]
         assert [spec.model_id for spec in scene.fakes.engine.starts] == ["b"]
+        on_a_gpu, beside = scene.supervisor.find("a"), scene.supervisor.find("b")
+        assert (beside.held_gpu_bytes, bool(beside.held_bytes)) == (0, True)
+        assert on_a_gpu.held_gpu_bytes is not None
+        assert on_a_gpu.held_bytes is not None
+        assert 0 < on_a_gpu.held_gpu_bytes <= on_a_gpu.held_bytes
 
     play(story, a=("0",), b=("none",))

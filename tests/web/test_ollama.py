@@ -157,12 +157,21 @@ def test_texts_are_embedded() -> None:
     assert (refused.status, "--embedding" in refused.error) == (400, True)
 
 
+def test_a_loaded_model_is_told_with_the_memory_that_it_holds_and_what_of_it_lies_on_gpus() -> None:
+    (loaded,) = bench(answer("x"), held_bytes=700, held_gpu_bytes=500).get("/api/ps").json["models"]
+    assert (loaded["size"], loaded["size_vram"]) == (700, 500)
+    (loaded,) = bench(answer("x"), held_bytes=700, held_gpu_bytes=0).get("/api/ps").json["models"]
+    assert (loaded["size"], loaded["size_vram"]) == (700, 0)
+
+
 def test_what_is_there_is_listed_without_loading_it() -> None:
     host = FakeHost(known=[served("a"), served("b", phase=Phase.UNLOADED, slot_context_tokens=None)])
     one = Bench(host)
     assert [model["name"] for model in one.get("/api/tags").json["models"]] == ["a", "b"]
     assert {"modified_at", "size", "digest", "details"} <= set(one.get("/api/tags").json["models"][0])
-    assert [model["name"] for model in one.get("/api/ps").json["models"]] == ["a"]
+    (loaded,) = one.get("/api/ps").json["models"]
+    assert loaded["name"] == "a"
+    assert "size" not in loaded
     assert one.get("/api/version").json["version"].count(".") == 2
     for body in ({"model": "b"}, {"name": "b:latest", "verbose": True}):
         shown = one.post("/api/show", body)

@@ -18,6 +18,8 @@ MARGIN_SHARE = 32
 """One part in so many of all others is left free on top."""
 
 
+MARGIN = "margin"
+"""The part of a device that is left free."""
 MAIN_MEMORY = "cpu"
 """The device that main memory is called."""
 
@@ -50,6 +52,11 @@ class Device:
     def total_bytes(self) -> Bytes:
         """All parts together."""
         return sum(part.bytes for part in self.parts)
+
+    @property
+    def held_bytes(self) -> Bytes:
+        """The same without what is left free."""
+        return sum(part.bytes for part in self.parts if part.name != MARGIN)
 
 
 def by_card(devices: Sequence[Device]) -> tuple[Mapping[str, Bytes], Mapping[str, Bytes]]:
@@ -224,7 +231,7 @@ class Case:
 def _device(name: str, budget: Bytes, parts: list[Part], margin: Bytes, share: int) -> Device:
     """A device with ``parts``, those of no bytes left out, and a margin: so much, and one part in ``share`` of all."""
     margin += sum(part.bytes for part in parts) // share
-    kept = (*(part for part in parts if part.bytes), Part(name="margin", bytes=margin))
+    kept = (*(part for part in parts if part.bytes), Part(name=MARGIN, bytes=margin))
     return Device(name=name, budget_bytes=budget, parts=kept)
 
 

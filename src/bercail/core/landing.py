@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bercail.core.budget import Device, as_told
+from bercail.core.budget import MARGIN, Device, as_told
 from bercail.core.launch import Landed
 from bercail.core.lessons import Lessons
 from bercail.core.plan import Fits
@@ -174,7 +174,7 @@ def _too_much(outcome: Outcome, devices: dict[str, Device]) -> tuple[str, ...]:
     words = []
     for name, device in devices.items():
         planned, took = outcome.total(name)
-        margin = next(part.bytes for part in device.parts if part.name == "margin")
+        margin = next(part.bytes for part in device.parts if part.name == MARGIN)
         if took > planned + margin:
             words.append(
                 f"{name} took {format_bytes(took)} where {format_bytes(planned)} and a margin of "

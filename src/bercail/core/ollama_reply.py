@@ -187,11 +187,12 @@ def shown(model: ServedModel, listed: Json) -> Json:
 
 
 def running(model: ServedModel, listed: Json) -> Json | None:
-    """The entry of a loaded model in ``/api/ps``; where its bytes lie is not told there."""
+    """The entry of a loaded model in ``/api/ps``: its sizes are of memory, as planned, and left out if nobody knows."""
     if model.phase is not Phase.LOADED:
         return None
-    kept = {name: listed[name] for name in ("name", "model", "size", "digest", "details")}
-    return kept | {"expires_at": _NEVER, "context_length": model.slot_context_tokens}
+    kept = {name: listed[name] for name in ("name", "model", "digest", "details")}
+    sizes: Json = {} if model.held_bytes is None else {"size": model.held_bytes, "size_vram": model.held_gpu_bytes or 0}
+    return kept | sizes | {"expires_at": _NEVER, "context_length": model.slot_context_tokens}
 
 
 def _call(call: Json) -> Json:

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from bercail.core.begin import embeds
 from bercail.core.configuration import Selector
-from bercail.core.model import Capability
+from bercail.core.model import Capability, Format, Model, Role
+from bercail.core.options import EngineOptions
 from bercail.core.overflow import Overflow
+from bercail.core.plan import Fits
 from bercail.core.units import Bytes, Seconds, Tokens
 
 
@@ -53,6 +56,8 @@ class ServedModel:
         requests: that it serves.
         waiting: for it.
         planned_bytes: memory of all devices that its plan takes as loaded; None while it is not, or nobody knows.
+        held_bytes: the same without what the plan leaves free.
+        held_gpu_bytes: of these, on GPUs.
         cores: CPUs that its engine is kept to; empty is all, or that it is not loaded.
         numa: node that all its memory comes from, or None.
         cores_because: why these CPUs; empty while it is not loaded.
@@ -98,6 +103,8 @@ class ServedModel:
     requests: int = 0
     waiting: int = 0
     planned_bytes: Bytes | None = None
+    held_bytes: Bytes | None = None
+    held_gpu_bytes: Bytes | None = None
     cores: tuple[int, ...] = ()
     numa: int | None = None
     cores_because: str = ""
@@ -113,6 +120,33 @@ class ServedModel:
     def usable_context_tokens(self) -> Tokens | None:
         """Longest prompt and answer of one request as it is loaded, or as it would be; None if that is not known."""
         return self.slot_context_tokens or self.wished_context_tokens or self.context_length
+
+
+_MADE_TO_BE_ASKED = (Role.GENERATE, Role.EMBED, Role.RERANK)
+
+
+def offered(
+    model: Model, wish: EngineOptions, chat_refusal: str = "", plan: Fits | None = None
+) -> tuple[Capability, ...]:
+    """What may be asked of a model as it is loaded by ``plan``, or as it would be.
+
+    Args:
+        model: what its file says it can.
+        wish: what it is to be started for.
+        chat_refusal: why chat is disabled for it, or empty.
+        plan: None while it is not loaded.
+    """
+    if model.role not in _MADE_TO_BE_ASKED:
+        return ()
+    if plan.settings.embedding if plan else embeds(model, wish):
+        return (Capability.RERANK,) if model.role is Role.RERANK else (Capability.EMBEDDINGS,)
+    without: set[Capability] = {Capability.CHAT, Capability.TOOLS} if chat_refusal else set()
+    if plan.projector is None if plan else wish.vision is False:
+        without |= {Capability.VISION, Capability.AUDIO}
+    kept = tuple(capability for capability in model.capabilities if capability not in without)
+    # Without a template of its own llama.cpp speaks ChatML; flows.prepare says so when it loads.
+    adds = Capability.CHAT not in kept and not chat_refusal and model.format is Format.GGUF
+    return (Capability.CHAT, *kept) if adds else kept
 
 
 def nothing_served(models: Sequence[ServedModel]) -> str:

@@ -14,6 +14,7 @@ from bercail.core.declared import ModelFile
 from bercail.core.errors import BercailError, NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model, Role, on_the_web
+from bercail.core.route import offered
 from bercail.ports import House, ModelReader
 
 _MOST_NAMES = 12
@@ -84,10 +85,15 @@ async def inspect(house: House, name: str) -> Model:
     if on_the_web(name):
         if house.settings.library.offline:
             raise RefusedError(f"{name} is on another machine, and library.offline is set", hint="name a file here")
-        return await asyncio.to_thread(house.reader.read_remote, name)
+        return _as_served(meant, await asyncio.to_thread(house.reader.read_remote, name))
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     model = await asyncio.to_thread(house.reader.read, found.path, projector=found.projector)
-    return replace(model, id=meant.id or found.id)
+    return _as_served(meant, replace(model, id=meant.id or found.id))
+
+
+def _as_served(meant: Meant, model: Model) -> Model:
+    """The model with what a server would offer of it, under the wishes for it."""
+    return replace(model, capabilities=offered(model, meant.house.settings.engine))
 
 
 def search(house: House, paths: Sequence[str]) -> Findings:

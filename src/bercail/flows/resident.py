@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from bercail.core import news
 from bercail.core.allotment import Allotment
-from bercail.core.begin import embeds
 from bercail.core.budget import MAIN_MEMORY, by_card
 from bercail.core.command import CommandSpec
 from bercail.core.declared import Declared, ModelFile
@@ -16,11 +15,11 @@ from bercail.core.engine import Make, Offer
 from bercail.core.errors import BercailError, EngineError, RefusedError
 from bercail.core.landing import Outcome, compare, taught
 from bercail.core.launch import Life, Progress
-from bercail.core.model import Capability, FoundModel, Model, Role
+from bercail.core.model import FoundModel, Model
 from bercail.core.need import Keep, Need
 from bercail.core.options import EngineOptions
 from bercail.core.plan import Fits
-from bercail.core.route import Phase, ServedModel
+from bercail.core.route import Phase, ServedModel, offered
 from bercail.core.units import Bytes, Seconds
 from bercail.flows.keepsakes import bring_back
 from bercail.flows.lessons import keep
@@ -308,7 +307,7 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
             seen,
             context_length=model.context_length,
             wished_context_tokens=min(asked, model.context_length) if asked else None,
-            capabilities=capabilities(entry, model, general, resident.plan if resident else None),
+            capabilities=offered(model, entry.wish(general), entry.chat_refusal, resident.plan if resident else None),
             architecture=model.architecture,
             quantization=model.quantization,
             parameter_count=model.parameter_count,
@@ -338,6 +337,8 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
         lacks=resident.offer.lacks,
         batches=resident.offer.batches,
         planned_bytes=sum(device.total_bytes for device in resident.plan.devices),
+        held_bytes=sum(device.held_bytes for device in resident.plan.devices),
+        held_gpu_bytes=sum(device.held_bytes for device in resident.plan.devices if device.name != MAIN_MEMORY),
         capabilities=tuple(word for word in seen.capabilities if word not in resident.offer.lacks),
     )
 
@@ -372,18 +373,3 @@ def _as_declared(seen: ServedModel, declared: Declared) -> ServedModel:
 def _is_llama_server(command: CommandSpec) -> bool:
     """Whether it understands what we add for llama.cpp; other servers may refuse what they do not know."""
     return any("llama-server" in word.rpartition("/")[2] for word in command.argv)
-
-
-def capabilities(entry: Entry, model: Model, general: EngineOptions, plan: Fits | None) -> tuple[Capability, ...]:
-    """What may be asked of a model as it is loaded by ``plan``, or as it would be."""
-    wish = entry.wish(general)
-    if plan.settings.embedding if plan else embeds(model, wish):
-        ranks = model.role is Role.RERANK
-        return (Capability.RERANK,) if ranks else (Capability.EMBEDDINGS,)
-    without: set[Capability] = {Capability.CHAT, Capability.TOOLS} if entry.chat_refusal else set()
-    if plan.projector is None if plan else wish.vision is False:
-        without |= {Capability.VISION, Capability.AUDIO}
-    kept = tuple(capability for capability in model.capabilities if capability not in without)
-    adds = Capability.CHAT not in kept and not entry.chat_refusal
-    # Without a template of its own the engine speaks ChatML; flows.prepare says so when it loads.
-    return (Capability.CHAT, *kept) if adds else kept
