@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bercail.core.anthropic import Wish, read
+from bercail.core.anthropic import read
 from bercail.core.errors import UsageError
+from bercail.core.recast import Wish
 
 USER = {"role": "user", "content": "x"}
 SCHEMA = {"type": "object"}

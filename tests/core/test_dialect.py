@@ -54,6 +54,7 @@ def test_the_event_that_breaks_a_stream_off_has_the_name_that_clients_look_for()
     assert error_event(error, Form.ANTHROPIC) == ("error", error_body(error, Form.ANTHROPIC))
     name, data = error_event(error, Form.RESPONSES)
     assert (name, data["type"], data["message"], data["code"]) == ("error", "error", "it died", "engine")
+    assert (data["sequence_number"], error_event(error, Form.RESPONSES, 3)[1]["sequence_number"]) == (0, 3)
     assert data["error"] == error.body()["error"]
 
 
@@ -64,7 +65,8 @@ def test_the_event_that_breaks_a_stream_off_has_the_name_that_clients_look_for()
         ("/v1/messages", None, True, ""),
         ("/v1/messages", "a command", False, ""),
         ("/v1/messages", "openvino", True, ""),
-        ("/v1/responses", "openvino", True, "openvino does not speak /v1/responses, llama.cpp does"),
+        ("/v1/responses", "openvino", True, ""),
+        ("/infill", "openvino", True, "openvino does not speak /infill, llama.cpp does"),
         ("/completion", "openvino", True, ""),
         ("/v1/audio/speech", "llama.cpp", True, "llama.cpp does not speak /v1/audio/speech"),
         ("/v1/images/generations", None, True, "no engine at hand speaks /v1/images/generations"),

@@ -10,6 +10,7 @@ from bercail.core.dialect import PASSAGES, STATES
 from bercail.core.errors import EngineError, RefusedError
 from bercail.core.model import Capability
 from bercail.core.route import Phase
+from bercail.web.dialects.tongue import SPOKEN
 from fakes.bench import Bench
 from fakes.host import FakeHost, served
 from fakes.upstream import FakeUpstream, Scripted
@@ -69,7 +70,7 @@ THEIRS: dict[str, Any] = {"engine": "theirs", "format": None, "plain": True}
 
 def asked_of(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Whose endpoint is asked, and what is asked beside the client's wishes."""
-    return (THEIRS, {"stream": True}) if path == MESSAGES else ({}, {"stream": True, "return_progress": True})
+    return (THEIRS, {"stream": True}) if path in SPOKEN else ({}, {"stream": True, "return_progress": True})
 
 
 def counted(one: Bench, label: str, status: int = 200) -> None:
@@ -143,7 +144,7 @@ def test_a_stream_passes_whole_but_for_what_was_not_asked_for(
 
 
 def test_progress_that_was_asked_for_is_shown() -> None:
-    one = bench(*RESPONSE)
+    one = bench(*RESPONSE, **THEIRS)
     client = one.post("/v1/responses", {"input": "x", "stream": True, "return_progress": True})
     assert client.body == b"".join(RESPONSE)
 
@@ -317,7 +318,7 @@ def test_a_form_passes_as_it_is_to_the_model_that_it_names() -> None:
         ("/v1/rerank", {}, 400, "no reranking model"),
         ("/v1/audio/transcriptions", {"capabilities": (Capability.RERANK,)}, 400, "must be a form"),
         (MESSAGES, {"chat_refusal": "its template hangs"}, 400, "its template hangs"),
-        ("/v1/responses", {"engine": "openvino"}, 501, "openvino does not speak /v1/responses, llama.cpp does"),
+        ("/infill", {"engine": "openvino"}, 501, "openvino does not speak /infill, llama.cpp does"),
         ("/v1/audio/speech", {}, 501, "llama.cpp does not speak"),
         ("/v1/images/generations", {"engine": None, "phase": Phase.UNLOADED}, 501, "no engine at hand speaks"),
     ],

@@ -127,7 +127,8 @@ def test_a_client_that_leaves_meanwhile_leaves_the_line() -> None:
     ],
 )
 def test_other_dialects_hear_it_as_comments(path: str, said: bytes) -> None:
-    client = waits(FakeHost(known=[OUT], gate=asyncio.Event(), wait=HALF), path)
+    body = json.dumps(json.loads(STREAM) | {"input": "x"}).encode()
+    client = waits(FakeHost(known=[OUT], gate=asyncio.Event(), wait=HALF), path, body)
     assert client.pieces[0] == (0.0, said)
 
 

@@ -2,40 +2,19 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
 from bercail.core.members import flag, items, member, text, within
+from bercail.core.recast import OURS, Wish, content_of, for_template, named, only, try_hard
 
 BILLING = "x-anthropic-billing-header:"
 """How a block of the system prompt begins that some clients fill anew for every request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A request for a message, read.
-
-    Attributes:
-        body: for the engine, without what the gateway adds.
-        stops: texts at which the client wants the answer to end.
-        notes: what of the request is not done, or was done otherwise, in words for the client and the log.
-    """
-
-    body: Json
-    stream: bool
-    stops: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
 _SAME: Mapping[str, tuple[type, ...]] = {
     "model": (str,), "max_tokens": (int,), "temperature": (int, float), "top_p": (int, float), "top_k": (int,),
 }  # fmt: skip
-_OURS = frozenset({
-    "chat_template_kwargs", "seed", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty", "cache_prompt",
-    "ignore_eos",
-})  # fmt: skip
-"""Words of llama.cpp that are handed on as they are."""
 _READ = frozenset({
     "messages", "system", "stop_sequences", "stream", "tools", "tool_choice", "thinking", "metadata", "output_config",
     "output_format", "cache_control",
@@ -60,7 +39,7 @@ def read(body: Json) -> Wish:
     notes: list[str] = []
     stops = _stops(body)
     made: Json = {name: body[name] for name, kinds in _SAME.items() if member(body, name, *kinds) is not None}
-    made |= {name: value for name, value in body.items() if name in _OURS and value is not None}
+    made |= {name: value for name, value in body.items() if name in OURS and value is not None}
     made["messages"] = [*_system(without_billing(body)), *_messages(body, notes)]
     if stops:
         made["stop"] = list(stops)
@@ -69,7 +48,7 @@ def read(body: Json) -> Wish:
     made |= _tools(body, notes)
     _think(body, made, notes)
     _output(body, made, notes)
-    if others := sorted(body.keys() - _SAME.keys() - _OURS - _READ - _ELSEWHERE.keys()):
+    if others := sorted(body.keys() - _SAME.keys() - OURS - _READ - _ELSEWHERE.keys()):
         notes.append(f"not heeded: {', '.join(others)}"[:400])
     return Wish(body=made, stream=flag(body, "stream", absent=False), stops=stops, notes=tuple(dict.fromkeys(notes)))
 
@@ -130,7 +109,7 @@ def _message(message: Json, place: str, notes: list[str]) -> list[Json]:
     return (
         [_said(blocks)]
         if role == "assistant"
-        else [{"role": role, "content": _content([_part(*one) for one in blocks])}]
+        else [{"role": role, "content": content_of([_part(*one) for one in blocks])}]
     )
 
 
@@ -153,7 +132,7 @@ def _said(blocks: Iterable[tuple[Json, str]]) -> Json:
                 calls.append(_call(block, place))
             case _:
                 parts.append(_part(block, place))
-    made: Json = {"role": "assistant", "content": _content(parts)}
+    made: Json = {"role": "assistant", "content": content_of(parts)}
     made |= {"reasoning_content": "".join(thoughts)} if any(thoughts) else {}
     return made | ({"tool_calls": calls} if calls else {})
 
@@ -161,8 +140,8 @@ def _said(blocks: Iterable[tuple[Json, str]]) -> Json:
 def _call(block: Json, place: str) -> Json:
     # As llama.cpp writes it, for it is a part of the prompt.
     arguments = json.dumps(within(block, "input", at=f"{place}."), ensure_ascii=False, separators=(",", ":"))
-    function = {"name": _named(block, "name", place), "arguments": arguments}
-    return {"id": _named(block, "id", place), "type": "function", "function": function}
+    function = {"name": named(block, "name", place), "arguments": arguments}
+    return {"id": named(block, "id", place), "type": "function", "function": function}
 
 
 def _heard(blocks: Iterable[tuple[Json, str]], notes: list[str]) -> list[Json]:
@@ -173,12 +152,12 @@ def _heard(blocks: Iterable[tuple[Json, str]], notes: list[str]) -> list[Json]:
             parts.append(_part(block, place))
             continue
         if parts:
-            made.append({"role": "user", "content": _content(parts)})
+            made.append({"role": "user", "content": content_of(parts)})
             parts = []
         made.append(_result(block, place))
         if block.get("is_error") is True:
             notes.append("is_error is not told apart: the model reads the result as it is")
-    return [*made, {"role": "user", "content": _content(parts)}] if parts or not made else made
+    return [*made, {"role": "user", "content": content_of(parts)}] if parts or not made else made
 
 
 def _result(block: Json, place: str) -> Json:
@@ -188,14 +167,7 @@ def _result(block: Json, place: str) -> Json:
         parts = [_part(*one) for one in _blocks(found, f"{place}.content")]
         plain = all(part["type"] == "text" for part in parts)
         content = "".join(str(part["text"]) for part in parts) if plain else parts
-    return {"role": "tool", "tool_call_id": _named(block, "tool_use_id", place), "content": content}
-
-
-def _content(parts: list[Json]) -> object:
-    """A single text as a text, which every engine and template reads, and else the parts."""
-    if not parts:
-        return ""
-    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
+    return {"role": "tool", "tool_call_id": named(block, "tool_use_id", place), "content": content}
 
 
 def _part(block: Json, place: str) -> Json:
@@ -221,20 +193,13 @@ def _image(source: Json, place: str) -> str:
     match source.get("type"):
         case "base64":
             kind = text(source, "media_type", at=f"{place}.source.") or "image/jpeg"
-            return f"data:{kind};base64,{_named(source, 'data', f'{place}.source')}"
+            return f"data:{kind};base64,{named(source, 'data', f'{place}.source')}"
         case "url":
-            return _named(source, "url", f"{place}.source")
+            return named(source, "url", f"{place}.source")
         case kind:
             raise UsageError(
                 f"{place}.source.type is {str(kind)[:60]!r}: no such files are kept here", hint="send it as base64"
             )
-
-
-def _named(holder: Json, name: str, place: str) -> str:
-    found = text(holder, name, at=f"{place}.")
-    if not found:
-        raise UsageError(f"{place}.{name} is missing", hint="it is a text")
-    return found
 
 
 def _tools(body: Json, notes: list[str]) -> Json:
@@ -251,19 +216,11 @@ def _tools(body: Json, notes: list[str]) -> Json:
         case "any":
             return made | {"tool_choice": "required"}
         case "tool":
-            return made | {"tool_choice": "required", "tools": _only(tools, _named(choice, "name", "tool_choice"))}
+            return made | {"tool_choice": "required", "tools": only(tools, named(choice, "name", "tool_choice"))}
         case None if not choice:
             return made
         case kind:
             raise UsageError(f"tool_choice.type is {str(kind)[:60]!r}", hint="there are auto, any, tool and none")
-
-
-def _only(tools: list[Json], name: str) -> list[Json]:
-    """The one tool that is to be called: engines can be told to call any tool, so they get no other."""
-    found = [tool for tool in tools if within(tool, "function")["name"] == name]
-    if not found:
-        raise UsageError(f"tool_choice.name is {name[:60]!r}, which is none of the tools", hint="name one of tools")
-    return found
 
 
 _TOOL = frozenset({"name", "description", "input_schema", "strict", "type", "cache_control", "eager_input_streaming"})
@@ -278,7 +235,7 @@ def _tool(tool: object, place: str, notes: list[str]) -> Json:
     if not isinstance(tool.get("input_schema"), dict):
         raise UsageError(f"{place}.input_schema must be an object", hint="it is the JSON schema of what the tool takes")
     function: Json = {
-        "name": _named(tool, "name", place),
+        "name": named(tool, "name", place),
         "description": text(tool, "description", at=f"{place}."),
         "parameters": tool["input_schema"],
     }
@@ -293,9 +250,9 @@ def _think(body: Json, made: Json, notes: list[str]) -> None:
     thinking = within(body, "thinking")
     match thinking.get("type"):
         case "enabled" | "adaptive":
-            _for_template(made, "enable_thinking", value=True)
+            for_template(made, "enable_thinking", value=True)
         case "disabled":
-            _for_template(made, "enable_thinking", value=False)
+            for_template(made, "enable_thinking", value=False)
         case None if not thinking:
             pass
         case kind:
@@ -305,16 +262,11 @@ def _think(body: Json, made: Json, notes: list[str]) -> None:
     notes += [f"not heeded: thinking.{name}" for name in sorted(thinking) if name not in ("type", "budget_tokens")]
 
 
-_EFFORTS = ("low", "medium", "high")
-
-
 def _output(body: Json, made: Json, notes: list[str]) -> None:
     """How hard the model is to try, and what its answer must look like."""
     config = within(body, "output_config")
     if effort := text(config, "effort", at="output_config."):
-        if effort not in _EFFORTS:
-            notes.append(f"output_config.effort: {effort[:40]} is taken for {_EFFORTS[-1]}")
-        _for_template(made, "reasoning_effort", value=effort if effort in _EFFORTS else _EFFORTS[-1])
+        try_hard(made, effort, "output_config.effort", notes)
     form = within(config, "format", at="output_config.") or within(body, "output_format")
     if form:
         if form.get("type") != "json_schema" or not isinstance(form.get("schema"), dict):
@@ -322,8 +274,3 @@ def _output(body: Json, made: Json, notes: list[str]) -> None:
         schema = {"name": "answer", "schema": form["schema"]}
         made["response_format"] = {"type": "json_schema", "json_schema": schema}
     notes += [f"not heeded: output_config.{name}" for name in sorted(config) if name not in ("effort", "format")]
-
-
-def _for_template(made: Json, name: str, *, value: object) -> None:
-    """Say something to the chat template, unless the request does so itself."""
-    made["chat_template_kwargs"] = {name: value} | within(made, "chat_template_kwargs")

@@ -52,14 +52,21 @@ def _wording(error: ApiError) -> str:
     return f"prompt is too long: {asked} tokens > {limit} maximum"
 
 
-def error_event(error: ApiError, form: Form) -> tuple[str, Json]:
-    """The event that breaks a stream off: its name, empty if events have none there, and its data."""
+def error_event(error: ApiError, form: Form, number: int = 0) -> tuple[str, Json]:
+    """The event that breaks a stream off: its name, empty if events have none there, and its data.
+
+    Args:
+        error: what happened.
+        form: whose words.
+        number: of the event, where events are numbered.
+    """
     body = error_body(error, form)
     match form:
         case Form.ANTHROPIC:
             return "error", body
         case Form.RESPONSES:
             plain: Json = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+            plain["sequence_number"] = number
             return "error", plain | body
         case _:
             return "", body
@@ -107,8 +114,13 @@ _COUNT = Passage(
     engines=_OURS, requires="messages",
 )  # fmt: skip
 _RESPONSES = Passage(
-    label="responses", target="/v1/responses", form=Form.RESPONSES, shape=Shape.RESPONSES, needs=Capability.CHAT
-)
+    label="responses", target="/v1/responses", form=Form.RESPONSES, shape=Shape.RESPONSES, needs=Capability.CHAT,
+    engines=_OURS,
+)  # fmt: skip
+_INPUT = Passage(
+    label="responses/input_tokens", target="/v1/responses/input_tokens", form=Form.RESPONSES, needs=Capability.CHAT,
+    engines=_OURS,
+)  # fmt: skip
 _RERANK = Passage(label="rerank", target="/v1/rerank", needs=Capability.RERANK)
 _COMPLETION = Passage(
     label="completion", target="/completion", shape=Shape.NATIVE, needs=Capability.COMPLETION,
@@ -128,7 +140,7 @@ PASSAGES: Mapping[str, Passage] = {
     "/v1/messages/count_tokens": _COUNT,
     "/v1/responses": _RESPONSES,
     "/responses": _RESPONSES,
-    "/v1/responses/input_tokens": _plain("/v1/responses/input_tokens"),
+    "/v1/responses/input_tokens": _INPUT,
     "/v1/chat/completions/input_tokens": _plain("/v1/chat/completions/input_tokens", engines=_OURS),
     "/v1/rerank": _RERANK,
     "/v1/reranking": _RERANK,

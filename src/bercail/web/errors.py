@@ -88,9 +88,9 @@ def written(error: ApiError, form: Form = Form.OPENAI) -> tuple[Headers, bytes]:
     return headers, json.encode(error_body(error, form))
 
 
-def event(error: ApiError, form: Form = Form.OPENAI) -> bytes:
-    """An error within a stream: a server-sent event, or a line of JSON."""
-    name, data = error_event(error, form)
+def event(error: ApiError, form: Form = Form.OPENAI, number: int = 0) -> bytes:
+    """An error within a stream: a server-sent event, the ``number``-th where they are counted, or a line of JSON."""
+    name, data = error_event(error, form, number)
     if form is Form.OLLAMA:
         return json.encode(data) + b"\n"
     head = b"event: " + name.encode() + b"\n" if name else b""

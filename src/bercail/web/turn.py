@@ -162,6 +162,7 @@ class Turn:
         unread: the body has not been read to its end, so nothing can follow on this connection.
         substitutes: ids of models that may answer if its own is not there.
         headers: that go with a whole answer beside its own.
+        broken: how an error is told within a stream.
     """
 
     def __init__(self, receive: Receive, send: Send, record: Record, form: Form = Form.OPENAI) -> None:
@@ -182,6 +183,7 @@ class Turn:
         self.unread = True
         self.substitutes: tuple[str, ...] = ()
         self.headers: Headers = []
+        self.broken: Callable[[ApiError], bytes] = partial(event, form=form)
         self.send = send
         self._mark: Callable[[bytes], bytes] = _as_it_is
         self._ending = False
@@ -274,7 +276,7 @@ class Turn:
         if self.begun:
             return
         if self.stream is not None and self.stream.started:
-            await self.stream.write(event(error, self.form))
+            await self.stream.write(self.broken(error))
             return
         headers, body = written(error, self.form)
         if self.unread:

@@ -10,11 +10,12 @@ from bercail.web.asgi import Scope
 from bercail.web.desk import Desk, Errand, Notice, notice
 from bercail.web.dialects.logs import Logs
 from bercail.web.dialects.memory import METHODS, Memory
-from bercail.web.dialects.messages import PATHS, Messages
 from bercail.web.dialects.ollama import METHODS as OLLAMA
 from bercail.web.dialects.ollama import Ollama
 from bercail.web.dialects.passage import Passages
 from bercail.web.dialects.through import Through
+from bercail.web.dialects.tongue import SPOKEN
+from bercail.web.dialects.translating import Translating
 from bercail.web.errors import written
 
 ROUTES = (
@@ -33,7 +34,7 @@ class Dialects:
 
     def __init__(self, desk: Desk) -> None:
         self._passages = Passages(desk)
-        self._messages = Messages(desk, self._passages)
+        self._translating = Translating(desk, self._passages)
         self._ollama = Ollama(desk)
         self._through = Through(desk)
         self._memory = Memory(desk)
@@ -73,7 +74,7 @@ class Dialects:
         if scope["method"] == "OPTIONS":
             return notice((204, [(b"allow", ", ".join((*found, "OPTIONS")).encode())], b""))
         if scope["method"] in found:
-            return self._messages.errand(path) if path in PATHS else self._passages.errand(path, scope["method"])
+            return self._translating.errand(path) if path in SPOKEN else self._passages.errand(path, scope["method"])
         return not_allowed(path, (*found, "OPTIONS"), scope["method"], self._passages.form(path))
 
 
