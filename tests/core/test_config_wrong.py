@@ -1,4 +1,4 @@
-"""Every configuration that is wrong gives one error with its line and what to do."""
+"""What is wrong with a configuration is told with its line and what to do; all of it that is independent."""
 
 import pytest
 
@@ -45,7 +45,8 @@ WRONG = [
     ("- a\n", 1, "the file holds no settings", "name: value"),
     ("a: [\n", 2, "expected", "YAML"),
     # models
-    ("models:\n  m: {name: x}\n", 2, "models.m: it has no cmd", "its arguments"),
+    ("models:\n  m: {name: x}\n", 2, "models.m: it has no cmd", "or a model with the path of a file"),
+    ("models:\n  m: {file: x.gguf, keep: pinned}\n", 2, "unknown setting 'file' in models.m", "did you mean model?"),
     ("models:\n  m:\n    name: x\n    cmd: ''\n", 4, "models.m: cmd is empty", "its arguments"),
     ("models:\n  m:\n    cmd: |\n      # nothing\n      \\\n", 3, "models.m: cmd is empty", ""),
     ("models:\n  m:\n    cmd: run 'x\n", 3, "models.m.cmd: no closing quotation", "close"),
@@ -240,3 +241,60 @@ def test_what_is_wrong_is_refused_with_its_line_and_a_cure(text: str, line: int,
 
 def test_empty_groups_beside_a_router_are_no_contradiction() -> None:
     assert configuration(TWO + "groups:\nrouting: {router: {use: group}}\n").rule is not None
+
+
+SEVERAL = """\
+server:
+  prot: 81
+  port: 900000
+  host: [a]
+models:
+  one: {modl: x.gguf}
+  two: {model: 3, ttl: abc, kv: q9}
+  three: {cmd: "run --port ${PORT} ${x}", aliases: {a: 1}}
+  four: {model: fine.gguf}
+grups: {}
+library: 3
+healthCheckTimeout: [1]
+unloadTimeout: -1
+logLevel: loud
+routing: {router: 3}
+"""
+
+
+def test_all_that_is_wrong_is_told_each_with_its_line_and_what_to_do() -> None:
+    error = refused(SEVERAL)
+    found = (error, *error.others)
+    assert [(one.line, one.message.partition(": ")[2]) for one in found] == [
+        (2, "unknown setting 'server.prot'"), (3, "server.port: 900000 is more than 65535"),
+        (4, "server.host needs a single value"), (6, "unknown setting 'modl' in models.one"),
+        (7, "models.two.ttl is 'abc', not a whole number"), (8, "unknown macro ${x} in models.three.cmd"),
+        (10, "unknown setting 'grups'"), (11, "library holds no settings"),
+        (12, "healthCheckTimeout is a list, not a whole number"), (13, "unloadTimeout: -1 is less than 0"),
+        (14, "logLevel: 'loud' is none of debug, info, warn, error"),
+    ]  # fmt: skip
+    assert all(one.hint for one in found)
+    assert not any(one.others for one in error.others)
+    assert str(error).endswith("; and 10 more, see `bercail config check`")
+
+
+def test_what_is_about_names_is_told_together_once_models_are_sound() -> None:
+    error = refused(
+        TWO + "routing: {scheduler: {settings: {fifo: {priority: {c: 1}}}}, router: {settings: {matrix: {}}, use: 3}}\n"
+        "side_requests: {s: {models: [d], clients: [open-webui]}}\npeers: {p: {models: [x]}}\n"
+    )
+    assert [(one.line, one.message.partition(": ")[2]) for one in (error, *error.others)] == [
+        (4, "routing.router.use: '3' is none of group, matrix"),
+        (4, "routing.scheduler.settings.fifo.priority.c: no model 'c'"),
+        (5, "side_requests.s: no model 'd' here"), (6, "peers.p has no proxy"),
+    ]  # fmt: skip
+
+
+def test_settings_that_have_moved_are_told_once_each() -> None:
+    error = refused("models:\n  folders: [/x]\n  offline: true\n  m: {modl: x}\nkeep: 3\n")
+    assert [one.line for one in (error, *error.others)] == [2, 3, 4, 5]
+    assert "it is called library.folders now" in error.hint
+
+
+def test_a_note_of_a_file_with_errors_is_no_error() -> None:
+    assert not refused("models:\n  m: {cmd: run, proxy: http://h, odd: 1, ttl: abc}\n").others

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 
 from bercail.core import document, news
 from bercail.core.budget import Part
-from bercail.core.errors import ReadError, UsageError
+from bercail.core.errors import ReadError, SettingsError, UsageError
 from bercail.core.explain import explain
 from bercail.core.machine import Machine
 from bercail.core.model import ArraySummary, Findings, Model, Pooling
@@ -149,3 +149,10 @@ def test_an_explained_part_has_terms_that_add_up() -> None:
     assert (found["part"], found["bytes"]) == ("compute", explained.part.bytes)
     assert sum(term["bytes"] for term in found["terms"] if term["counts"]) == found["bytes"]
     assert {term["counts"] for term in found["terms"]} == {True, False}
+
+
+def test_an_error_of_a_configuration_brings_what_else_is_wrong() -> None:
+    other = SettingsError("b", hint="do b", line=2)
+    told = document.error_document(SettingsError("a", hint="do a", code="x", line=1, others=(other,)))
+    assert told["others"] == [{"code": "settings", "message": "b", "hint": "do b"}]
+    assert "others" not in document.error_document(SettingsError("a"))

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, TextIO
 
 from bercail.core.document import error_document
-from bercail.core.errors import BercailError, EngineError
+from bercail.core.errors import BercailError, EngineError, SettingsError
 from bercail.core.report import Section
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ def show_error(error: BercailError, *, as_json: bool) -> None:
     say(f"error: {error.message}", Style.ERROR)
     if error.hint:
         say(f"  {error.hint}")
+    for other in error.others if isinstance(error, SettingsError) else ():
+        show_error(other, as_json=False)
     if isinstance(error, EngineError) and error.log_tail:
         say("  the engine's last lines:", Style.DIM)
         for line in error.log_tail:

@@ -74,6 +74,7 @@ WISHES: Keys = tuple(
 )
 FILE: Keys = (
     Key(name="model", shape=Shape.TEXT, help="A GGUF file, or the id of a model that `bercail models` lists.",
+        instead=("file", "path", "gguf"),
         ours=True),
     Key(name="gpus", shape=Shape.TEXTS, help="GPUs that it may use, by number or by the engine's "
         "name for them, such as Vulkan1; none is the CPU alone.", ours=True),

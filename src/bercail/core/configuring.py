@@ -4,6 +4,7 @@ import re
 import warnings
 from dataclasses import fields as groups_of
 from dataclasses import replace
+from functools import partial
 
 from bercail.core import config_keys
 from bercail.core.config_keys import TOP
@@ -66,20 +67,25 @@ def read_configuration(root: Fields, origin: Origin) -> Configuration:
     """
     reading = Reading(origin=origin, dialect=dialect_of(root))
     fields, macros = _expanded(root, reading)
-    top = open_table(fields, TOP, reading, "", also=GROUPS)
+    top = _top(fields, reading)
     _refuse_moved(top, reading)
-    general = _general(top, reading)
-    names = Names()
+    general = reading.attempt(lambda: _general(top, reading), 1) or General()
+    gateway = reading.attempt(lambda: _gateway(top, general, reading), 1) or Gateway()
     models = _models(top, macros, general, reading)
+    reading.settle()  # what follows is about the names of models
+    names = Names()
     trees = {entry.name: entry.node for entry in top.entries("models") if isinstance(entry.node, Fields)}
     take_names(models, trees, names, reading)
     routing = open_table(top.node("routing"), config_keys.ROUTING, reading, "routing")
-    rule = _rule(top, routing, models, reading)
-    peers = read_peers(top.node("peers"), names, reading)
+    rule = reading.attempt(lambda: _rule(top, routing, models, reading), routing.fields.line)
+    side_rules = reading.attempt(
+        lambda: read_side_rules(top.node("side_requests"), names, reading), top.line("side_requests")
+    )
+    priorities = reading.attempt(lambda: _priorities(routing, names, reading), routing.fields.line) or {}
+    peers = reading.attempt(lambda: read_peers(top.node("peers"), names, reading), top.line("peers"))
+    reading.settle()  # what follows is about the names of peers as well
     selectors = read_selectors(top.node("selectors"), names, rule, reading)
     profiles = read_profiles(top.node("profiles"), names, reading)
-    side_rules = read_side_rules(top.node("side_requests"), names, reading)
-    priorities = _priorities(routing, names, reading)
     return Configuration(
         dialect=reading.dialect,
         models=tuple(
@@ -89,13 +95,23 @@ def read_configuration(root: Fields, origin: Origin) -> Configuration:
         rule=rule,
         profiles=profiles,
         selectors=selectors,
-        side_rules=side_rules,
-        peers=peers,
+        side_rules=side_rules or (),
+        peers=peers or (),
         preload=_preload(top, names, reading),
-        gateway=_gateway(top, general, reading),
+        gateway=gateway,
         start_port=top.count("startPort", Configuration().start_port),
         notes=_in_order(reading),
     )
+
+
+def _top(fields: Fields, reading: Reading) -> Table:
+    """The whole file as a table; keys that hold what they may not are left out, and kept as wrong."""
+    whole = reading.attempt(lambda: open_table(fields, TOP, reading, "", also=GROUPS), fields.line)
+    if whole is not None:
+        return whole
+    wrong = {error.line for error in reading.wrong}
+    entries = (entry for entry in fields.entries if wrong.isdisjoint((entry.line, entry.node.line)))
+    return Table(fields=Fields(entries=tuple(entries), line=fields.line), where="")
 
 
 def _in_order(reading: Reading) -> tuple[Note, ...]:
@@ -120,9 +136,8 @@ def _refuse_moved(top: Table, reading: Reading) -> None:
     models = top.node("models")
     for entry in _moved(models) if isinstance(models, Fields) else ():
         old = f"models.{entry.name}"
-        raise reading.error(
-            entry.line, f"unknown setting {old!r}", f"it is called {MOVED[old]} now", code="unknown_setting"
-        )
+        hint = f"it is called {MOVED[old]} now"
+        reading.wrong.append(reading.error(entry.line, f"unknown setting {old!r}", hint, code="unknown_setting"))
 
 
 def _expanded(root: Fields, reading: Reading) -> tuple[Fields, Macros]:
@@ -169,13 +184,17 @@ def _general(top: Table, reading: Reading) -> General:
 
 def _models(top: Table, macros: Macros, general: General, reading: Reading) -> tuple[Declared, ...]:
     """The models in the order of the file; ports are given in the order of their ids."""
-    entries = [entry for entry, _ in named(top.node("models"), reading, "models")]
+    node = top.node("models")
+    moved = _moved(node) if isinstance(node, Fields) else ()
+    entries = [entry for entry, _ in named(node, reading, "models") if entry not in moved]
     port = top.count("startPort", Configuration().start_port)
     found: dict[str, Declared] = {}
     for entry in sorted(entries, key=lambda entry: entry.name):
-        found[entry.name] = declare(entry, macros, general, port, reading)
-        port += takes_port(found[entry.name])
-    return tuple(found[entry.name] for entry in entries)
+        model = reading.attempt(partial(declare, entry, macros, general, port, reading), entry.line)
+        if model is not None:
+            found[entry.name] = model
+            port += takes_port(model)
+    return tuple(found[entry.name] for entry in entries if entry.name in found)
 
 
 def _rule(top: Table, routing: Table, models: tuple[Declared, ...], reading: Reading) -> Rule | None:

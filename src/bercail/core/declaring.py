@@ -152,9 +152,8 @@ def _command(model_id: str, table: Table, general: General, port: int, reading: 
     argv = _argv(table, "cmd", reading)
     if not argv and not (reading.strict and table.has("proxy") and not table.has("cmd")):
         missing = "cmd is empty" if table.has("cmd") else "it has no cmd"
-        ours = ", or a model with the path of a file" if reading.strict else ""
-        line = table.line("cmd")
-        raise reading.error(line, f"{table.where}: {missing}", f"write the program and its arguments{ours}")
+        hint = "write the program and its arguments, or a model with the path of a file"
+        raise reading.error(table.line("cmd"), f"{table.where}: {missing}", hint)
     used = any(mentions(word, "PORT") for word in argv)
     url = table.text("proxy") or f"http://localhost:{PORT}"
     if mentions(url, "PORT") and not used:

@@ -12,7 +12,7 @@ from bercail.core import capture, news
 from bercail.core.budget import Part
 from bercail.core.build import Build
 from bercail.core.engine import EngineSettings, Offer
-from bercail.core.errors import BercailError
+from bercail.core.errors import BercailError, SettingsError
 from bercail.core.explain import Explanation
 from bercail.core.machine import Machine
 from bercail.core.mix import layer_mix, type_shares
@@ -26,7 +26,14 @@ Json: TypeAlias = "str | int | float | bool | Sequence[Json] | dict[str, Json] |
 
 def error_document(error: BercailError) -> dict[str, Json]:
     """``bercail.error/1``: any error of a command run with ``--json``."""
-    return {"schema": "bercail.error/1", "code": error.code, "message": error.message, "hint": error.hint}
+    told: dict[str, Json] = {"schema": "bercail.error/1", **_error(error)}
+    if isinstance(error, SettingsError) and error.others:
+        told["others"] = [_error(other) for other in error.others]
+    return told
+
+
+def _error(error: BercailError) -> dict[str, Json]:
+    return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def inspect_document(model: Model) -> dict[str, Json]:

@@ -59,10 +59,32 @@ class UsageError(BercailError):
 
 
 class SettingsError(BercailError):
-    """A settings file or an environment variable is wrong."""
+    """A settings file or an environment variable is wrong.
+
+    Attributes:
+        line: where, counted on over all files that are read as one; None where it stands in none.
+        others: what is wrong as well, further down.
+    """
 
     code = "settings"
     exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str = "",
+        line: int | None = None,
+        others: "tuple[SettingsError, ...]" = (),
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.line = line
+        self.others = others
+
+    def __str__(self) -> str:
+        more = f"; and {len(self.others)} more, see `bercail config check`" if self.others else ""
+        return super().__str__() + more
 
 
 class ReadError(BercailError):

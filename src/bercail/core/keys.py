@@ -4,9 +4,10 @@ The reader and the JSON schema come from the same tables.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import assert_never
 
 from bercail.core.tree import (
@@ -50,6 +51,7 @@ class Key:
         below: the keys of the mapping, or of each mapping in a mapping of names.
         ours: llama-swap does not have it.
         example: the right form, for who wrote another; empty if the help says enough.
+        instead: words that people write in its place.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Key:
     below: "tuple[Key, ...]" = ()
     ours: bool = False
     example: str = ""
+    instead: tuple[str, ...] = ()
 
 
 Keys = tuple[Key, ...]
@@ -182,17 +185,26 @@ def open_table(node: Node | None, keys: Keys, reading: Reading, where: str, *, a
         )
     table = Table(fields=node, where=where)
     known = {key.name: key for key in keys if reading.strict or not key.ours}
+    own = Reading(origin=reading.origin, dialect=reading.dialect, notes=reading.notes)
     for entry in node.entries:
-        if entry.name in known:
-            check(known[entry.name], entry.node, reading, table.at(entry.name))
-        else:
-            _refuse_unknown(entry, (*known, *also), reading, where)
+        own.attempt(partial(_check_entry, entry, known, also, own, where), entry.line)
+    own.settle()
     return table
 
 
-def _refuse_unknown(entry: Entry, known: tuple[str, ...], reading: Reading, where: str) -> None:
+def _check_entry(entry: Entry, known: Mapping[str, Key], also: tuple[str, ...], reading: Reading, where: str) -> None:
+    if entry.name in known:
+        check(known[entry.name], entry.node, reading, f"{where}.{entry.name}" if where else entry.name)
+    else:
+        _refuse_unknown(entry, known, also, reading, where)
+
+
+def _refuse_unknown(
+    entry: Entry, known: Mapping[str, Key], also: tuple[str, ...], reading: Reading, where: str
+) -> None:
     place = f" in {where}" if where else ""
-    hint = nearest(entry.name, known)
+    meant = next((key.name for key in known.values() if entry.name in key.instead), None)
+    hint = f"did you mean {meant}?" if meant else nearest(entry.name, (*known, *also))
     if reading.strict:
         raise reading.error(entry.line, f"unknown setting {entry.name!r}{place}", hint, code="unknown_setting")
     suggestion = f": {hint}" if hint.startswith("did you") else ""

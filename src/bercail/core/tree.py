@@ -1,13 +1,14 @@
 """What a YAML file holds, with the line of everything: scalars, lists, mappings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias, assert_never
+from typing import TypeAlias, TypeVar, assert_never
 
 from bercail.core.alike import alike
 from bercail.core.errors import SettingsError
 
+T = TypeVar("T")
 Value: TypeAlias = "str | int | float | bool | None"
 Json: TypeAlias = "str | int | float | bool | tuple[Json, ...] | dict[str, Json] | None"
 
@@ -179,12 +180,14 @@ class Reading:
         origin: the file, as errors name it.
         notes: what was found on the way.
         grown: characters that replaced macros have made.
+        wrong: what was found wrong so far, in parts that do not depend on each other.
     """
 
     origin: Origin
     dialect: Dialect = Dialect.BERCAIL
     notes: list[Note] = field(default_factory=list)
     grown: int = 0
+    wrong: list[SettingsError] = field(default_factory=list)
 
     @property
     def strict(self) -> bool:
@@ -193,7 +196,40 @@ class Reading:
 
     def error(self, line: int, message: str, hint: str, *, code: str = "") -> SettingsError:
         """The error for what stands in ``line``."""
-        return SettingsError(f"{self.origin.place(line)}: {message}", hint=hint, code=code)
+        return SettingsError(f"{self.origin.place(line)}: {message}", hint=hint, code=code, line=line)
+
+    def attempt(self, read: Callable[[], T], line: int) -> T | None:
+        """What ``read`` gives, or None where something in it is wrong, which is kept until ``settle``.
+
+        Args:
+            read: reads a part.
+            line: where that part begins, for errors that do not tell.
+        """
+        try:
+            return read()
+        except SettingsError as error:
+            found = (error, *error.others)
+            for one in found:
+                one.line = line if one.line is None else one.line
+                one.others = ()
+            self.wrong += found
+            return None
+
+    def settle(self) -> None:
+        """Go on only if nothing is wrong so far.
+
+        Raises:
+            SettingsError: the first thing that is wrong; it has the others.
+        """
+        found: dict[tuple[int | None, str], SettingsError] = {}
+        for error in sorted(self.wrong, key=lambda error: error.line or 0):
+            # An unknown key is seen by the reader of settings and by that of the configuration.
+            told = error.code if error.code == "unknown_setting" else error.message
+            found.setdefault((error.line, told), error)
+        if found:
+            first, *others = found.values()
+            first.others = tuple(others)
+            raise first
 
     def note(self, line: int, kind: NoteKind, text: str) -> None:
         """Keep a note."""

@@ -7,7 +7,7 @@ from bercail.core.configuration import Configuration
 from bercail.core.configuring import read_configuration
 from bercail.core.macros import with_environment
 from bercail.core.merging import counted_on, merged
-from bercail.core.tree import Fields, Origin, Texts
+from bercail.core.tree import Fields, Origin, Reading, Texts
 from bercail.store.settings_file import read_settings
 from bercail.store.yaml_tree import parse_tree
 
@@ -53,9 +53,15 @@ def read_all(texts: Texts, environment: Mapping[str, str]) -> Contents:
     origin = Origin(files=tuple(files))
     root = merged(trees, origin)
     store = root.line_of("store")
+    reading = Reading(origin=origin)
+    settings = reading.attempt(lambda: read_settings(root, origin=origin), 1)
+    configuration = reading.attempt(lambda: read_configuration(root, origin), 1)
+    reading.settle()
+    assert settings is not None
+    assert configuration is not None
     return Contents(
-        settings=read_settings(root, origin=origin),
-        configuration=read_configuration(root, origin),
+        settings=settings,
+        configuration=configuration,
         store_place=origin.place(store),
         store_file=origin.file(store),
     )

@@ -1,12 +1,13 @@
 """The settings in a file: strict, every complaint with its line."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from bercail.core.configuring import ANCHORS, GROUPS, KNOWN, dialect_of
 from bercail.core.errors import SettingsError
 from bercail.core.option import Kind, Option, read_value
 from bercail.core.options import every_option, unknown_key
-from bercail.core.tree import Dialect, Entry, Fields, Items, Node, Origin, Scalar, is_nothing
+from bercail.core.tree import Dialect, Entry, Fields, Items, Node, Origin, Reading, Scalar, is_nothing
 
 
 def read_settings(root: Fields, *, origin: Origin) -> dict[str, object]:
@@ -15,31 +16,36 @@ def read_settings(root: Fields, *, origin: Origin) -> dict[str, object]:
     Raises:
         SettingsError: a key is unknown or given twice, or a value is wrong; tells the line.
     """
-    known = {spec.key: spec for spec in every_option()}
     values: dict[str, object] = {}
     lines: dict[str, int] = {}
     if dialect_of(root) is Dialect.LLAMA_SWAP:
         return {}
-    for key, node, line in _entries(root, origin):
-        place = origin.place(line)
-        if key not in known:
-            raise unknown_key(key, tuple(known), origin=place)
-        if key in lines:
-            raise SettingsError(f"{place}: {key} is given twice", hint=f"it is already in {origin.beside(lines[key])}")
-        lines[key] = line
-        values[key] = _value(known[key], node, origin.place(node.line))
+    reading = Reading(origin=origin)
+    for key, node, line in _entries(root, reading):
+        values[key] = reading.attempt(partial(_setting, key, node, line, lines, origin), line)
+    reading.settle()
     return values
 
 
-def _entries(root: Fields, origin: Origin) -> Iterator[tuple[str, Node, int]]:
-    """Key, value and line of every setting, written below its group or with its full name."""
+def _setting(key: str, node: Node, line: int, lines: dict[str, int], origin: Origin) -> object:
+    """The value of one setting; ``lines`` are those of the settings before it."""
+    known, place = {spec.key: spec for spec in every_option()}, origin.place(line)
+    if key not in known:
+        raise unknown_key(key, tuple(known) if "." in key else (*GROUPS, *KNOWN), origin=place)
+    if key in lines:
+        raise SettingsError(f"{place}: {key} is given twice", hint=f"it is already in {origin.beside(lines[key])}")
+    lines[key] = line
+    return _value(known[key], node, origin.place(node.line))
+
+
+def _entries(root: Fields, reading: Reading) -> Iterator[tuple[str, Node, int]]:
+    """Key, value and line of every setting, written below its group or with its full name; and what is unknown."""
     for entry in root.entries:
-        if "." in entry.name:
+        if entry.name in GROUPS:
+            group = reading.attempt(partial(_group, entry, reading.origin), entry.node.line) or ()
+            yield from ((f"{entry.name}.{own.name}", own.node, own.line) for own in group)
+        elif "." in entry.name or (entry.name not in KNOWN and not entry.name.startswith(ANCHORS)):
             yield entry.name, entry.node, entry.line
-        elif entry.name in GROUPS:
-            yield from ((f"{entry.name}.{own.name}", own.node, own.line) for own in _group(entry, origin))
-        elif entry.name not in KNOWN and not entry.name.startswith(ANCHORS):
-            raise unknown_key(entry.name, (*GROUPS, *KNOWN), origin=origin.place(entry.line))
 
 
 def _group(entry: Entry, origin: Origin) -> tuple[Entry, ...]:
