@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from bercail.core import news
+from bercail.core.engine import Make, Offer
 from bercail.core.errors import (
     BercailError,
     BusyError,
@@ -784,6 +785,33 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
             await scene.supervisor.lease("a")
         assert "9,000" in caught.value.message
         assert "8,192 fits" in caught.value.hint
+        await scene.supervisor.close()
+
+    run(whole)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "engine", "vector", "told"),
+    [
+        (True, "llama.cpp", 96, 96),
+        (True, "llama.cpp", 0, None),
+        (True, "openvino", 96, None),
+        (False, "llama.cpp", 96, None),
+    ],
+)
+def test_the_size_of_embeddings_is_told_where_the_engine_makes_no_other(
+    embedding: bool, engine: str, vector: int, told: int | None
+) -> None:
+    async def whole() -> None:
+        scene = Scene()
+        scene.fakes.settings = Settings(engine=EngineOptions(embedding=embedding))
+        scene.open("a")
+        scene.fakes.reader.models["/m/a.gguf"] = a_model("a", a_shape(vector=vector))
+        scene.fakes.engine.offer = Offer(name=engine, id="x", make=Make.EMBEDDED)
+        assert scene.supervisor.find("a").vector_values is None
+        lease = await scene.supervisor.lease("a")
+        assert lease.model.vector_values == told
+        lease.release()
         await scene.supervisor.close()
 
     run(whole)

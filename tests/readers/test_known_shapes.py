@@ -113,6 +113,18 @@ def test_embedding_model_pools_and_only_embeds(tmp_path: Path) -> None:
     assert not model.shape.causal
 
 
+@pytest.mark.parametrize(
+    ("last", "values"),
+    [({}, 768), ({"embedding_length_out": 64}, 64), ({"dense_2_feat_out": 3072, "dense_3_feat_out": 512}, 512)],
+)
+def test_an_embedding_is_as_wide_as_what_it_has_passed_last(tmp_path: Path, last: dict[str, int], values: int) -> None:
+    metadata, tensors = known(NOMIC)
+    path = write_gguf(
+        tmp_path / "m.gguf", metadata | {f"nomic-bert.{key}": wide for key, wide in last.items()}, tensors
+    )
+    assert Readers({}, tmp_path, tmp_path).read(str(path)).shape.vector == values
+
+
 def test_pooling_of_rank_makes_a_reranker(tmp_path: Path) -> None:
     model = read(tmp_path, {**NOMIC, "pooling": 4})
     assert model.role is Role.RERANK

@@ -68,6 +68,16 @@ def test_vectors_of_another_size_than_was_asked_for_are_refused(answer: bytes, s
     assert Bench(host).post("/v1/embeddings", {"input": "x", "dimensions": "3"}).error["param"] == "dimensions"
 
 
+def test_vectors_of_a_size_that_is_known_not_to_be_made_are_refused_before_any_is() -> None:
+    bench = Bench(FakeHost(known=[served(capabilities=(Capability.EMBEDDINGS,), vector_values=4)]))
+    error = bench.post("/v1/embeddings", {"input": "x", "dimensions": 3}).error
+    assert (error["param"], error["code"]) == ("dimensions", "dimensions_unsupported")
+    assert "makes vectors of 4 values" in error["message"]
+    assert not bench.upstream.asked
+    for dimensions in (4, None):
+        assert bench.post("/v1/embeddings", {"input": "x", "dimensions": dimensions}).status == 200
+
+
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [

@@ -161,6 +161,7 @@ class Shape:
         expert_feed_forward: width of one expert.
         shared_feed_forward: width of the shared experts together; 0 is none.
         vocabulary: rows of the token embedding.
+        vector: values of one embedding that it answers with; 0 where the file does not tell.
         causal: False for encoders.
         recurrent: state layers, or None.
     """
@@ -187,6 +188,7 @@ class Shape:
     experts_used: int = 0
     expert_feed_forward: int = 0
     shared_feed_forward: int = 0
+    vector: int = 0
     causal: bool = True
     recurrent: Recurrent | None = None
 

@@ -36,6 +36,7 @@ class ServedModel:
         slots: requests that run at once as loaded; None while it is not.
         capabilities: what may be asked of it; empty while its header has not been read.
         parameter_count: None while its header has not been read.
+        vector_values: of each embedding, where its engine makes none of another size; None if that is not known.
         chat_refusal: why chat is disabled, or empty.
         error: why it failed or cannot be loaded, or empty.
         progress: of loading, 0 to 1; None unless it is loading.
@@ -83,6 +84,7 @@ class ServedModel:
     quantization: str | None = None
     parameter_count: int | None = None
     vocabulary: int | None = None
+    vector_values: int | None = None
     chat_refusal: str = ""
     error: str = ""
     progress: float | None = None

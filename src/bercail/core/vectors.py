@@ -19,8 +19,18 @@ def other_size(answer: Json, dimensions: int, model: str) -> ApiError | None:
     """
     rows = answer.get("data")
     first = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
-    size = _size(first.get("embedding"))
-    if size is None or size == dimensions:
+    return not_made(_size(first.get("embedding")), dimensions, model)
+
+
+def not_made(size: int | None, dimensions: int | None, model: str) -> ApiError | None:
+    """Why vectors of ``dimensions`` values are not to be had of a model that makes them of ``size``; None if they are.
+
+    Args:
+        size: None if it is not known.
+        dimensions: None if none are asked for.
+        model: its name.
+    """
+    if size is None or dimensions is None or size == dimensions:
         return None
     words = f"dimensions {dimensions} is not to be had: {model} makes vectors of {size} values, and its engine does not"
     return ApiError(

@@ -11,6 +11,7 @@ from bercail.core.allotment import Allotment
 from bercail.core.budget import MAIN_MEMORY, by_card
 from bercail.core.command import CommandSpec
 from bercail.core.declared import Declared, ModelFile
+from bercail.core.dialect import LLAMA_CPP
 from bercail.core.engine import Make, Offer
 from bercail.core.errors import BercailError, EngineError, RefusedError
 from bercail.core.landing import Outcome, compare, taught
@@ -336,11 +337,19 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
         engine=resident.plan.engine,
         lacks=resident.offer.lacks,
         batches=resident.offer.batches,
+        vector_values=_vector_values(entry.model, resident.plan),
         planned_bytes=sum(device.total_bytes for device in resident.plan.devices),
         held_bytes=sum(device.held_bytes for device in resident.plan.devices),
         held_gpu_bytes=sum(device.held_bytes for device in resident.plan.devices if device.name != MAIN_MEMORY),
         capabilities=tuple(word for word in seen.capabilities if word not in resident.offer.lacks),
     )
+
+
+def _vector_values(model: Model | None, plan: Fits) -> int | None:
+    """Values of each embedding; None if that is not known, or the engine can make fewer: llama.cpp cannot (b11549)."""
+    if model is None or plan.engine != LLAMA_CPP or not plan.settings.embedding:
+        return None
+    return model.shape.vector or None
 
 
 def _started_by(command: CommandSpec | None, port: int | None) -> str:

@@ -23,7 +23,7 @@ from bercail.web.aside import look_aside, told_aside
 from bercail.web.captures import Captures
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
 from bercail.web.dialects import Dialects
-from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, written
+from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, check_size, written
 from bercail.web.gate import Gate, Visit
 from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics
@@ -259,6 +259,7 @@ class App:
 
         def use(lease: Lease) -> Awaitable[None]:
             check_capability(endpoint, lease.model)
+            check_size(ask.dimensions, lease.model)
             return self._relay.run(turn, lease, ask)
 
         await self._lend(turn, model, use)

@@ -19,6 +19,7 @@ from bercail.core.errors import (
 )
 from bercail.core.model import Capability
 from bercail.core.route import ServedModel
+from bercail.core.vectors import not_made
 from bercail.web.asgi import JSON, Headers
 
 STOPPING_RETRY_S = 5
@@ -129,6 +130,17 @@ def check_capability(endpoint: Endpoint, model: ServedModel) -> None:
     raise ReplyError(
         ApiError(status=400, message=f"{model.id} {words}", param="model", code=f"{needed.value}_unsupported")
     )
+
+
+def check_size(dimensions: int | None, model: ServedModel) -> None:
+    """Refuse embeddings of a size that the model does not make, where that is known beforehand.
+
+    Raises:
+        ReplyError: in words, with status 400.
+    """
+    error = not_made(model.vector_values, dimensions, model.id)
+    if error is not None:
+        raise ReplyError(error)
 
 
 _INSTEAD = {

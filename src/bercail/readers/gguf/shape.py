@@ -19,6 +19,10 @@ class _Attention:
     value: int
 
 
+_WIDTHS = ("dense_3_feat_out", "dense_2_feat_out", "embedding_length_out", "embedding_length")
+"""Keys of what an embedding has passed last, the last of them first."""
+
+
 def shape(keys: Keys) -> tuple[Shape, tuple[str, ...]]:
     """The shape of a checked model, and words about what could not be worked out."""
     attention = _attention(keys)
@@ -46,6 +50,7 @@ def shape(keys: Keys) -> tuple[Shape, tuple[str, ...]]:
         mla_compressed=bool(mla_key and mla_value),
         key_length_mla=mla_key,
         vocabulary=_vocabulary(keys),
+        vector=next(filter(None, map(keys.lenient_count, _WIDTHS)), 0),
         causal=keys.flag("attention.causal", default=keys.architecture not in architectures.ENCODERS),
         recurrent=recurrent,
         experts=keys.count("expert_count"),
