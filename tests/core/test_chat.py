@@ -145,6 +145,31 @@ def test_an_engines_error_keeps_its_words_and_its_status(
     assert (error.status, error.message, error.kind, error.code) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "param", "words"),
+    [
+        (
+            "Field 'top_k': [json.exception.type_error.302] type must be number, but is string",
+            "top_k", "top_k: a number was expected, not a text",
+        ),
+        ("Field 'n': Value must be between 1 <= value <= 4", "n", "n: Value must be between 1 <= value <= 4"),
+        (
+            "[json.exception.type_error.302] type must be string, but is null",
+            None, "a member of the request: a text was expected, not null",
+        ),
+        (
+            "Failed to parse messages: Missing 'role' in message: {}\n",
+            "messages", "messages: Missing 'role' in message: {}\n",
+        ),
+    ],
+)  # fmt: skip
+def test_a_member_that_the_engine_cannot_read_is_named_and_is_the_clients_fault(
+    said: str, param: str | None, words: str
+) -> None:
+    error = engine_refusal(500, {"error": {"code": 500, "message": said, "type": "server_error"}})
+    assert (error.status, error.kind, error.param, error.message) == (400, "invalid_request_error", param, words)
+
+
 @pytest.mark.parametrize(("answer", "text"), [(None, "<html>"), ([], ""), ({"detail": "x"}, "")])
 def test_an_answer_of_no_known_shape_is_an_error_of_the_engine(answer: object, text: str) -> None:
     error = engine_refusal(302, answer, text)

@@ -88,8 +88,8 @@ def test_vectors_of_a_size_that_is_known_not_to_be_made_are_refused_before_any_i
         (b'"x"', "invalid_json", "must be a JSON object"),
         (b'{"model":"\xff"}', "invalid_json", "not valid JSON"),
         (b'{"x":' + b"[" * 1000, "invalid_json", "not valid JSON|nested"),
-        (b'{"model":5}', "invalid_type", "model: expected `str"),
-        (b'{"stream":"yes"}', "invalid_type", "stream: expected `bool"),
+        (b'{"model":5}', "invalid_type", "model must be a text, not a whole number"),
+        (b'{"stream":"yes"}', "invalid_type", "stream must be true or false, not a text"),
     ],
 )
 def test_a_body_that_is_no_request_is_refused_in_words(body: bytes, code: str, words: str) -> None:
@@ -104,6 +104,58 @@ def test_a_body_that_is_no_request_is_refused_in_words(body: bytes, code: str, w
 
 def test_a_member_of_the_wrong_type_is_named() -> None:
     assert Bench().post(CHAT, {"model": 5}).error["param"] == "model"
+
+
+TEXT = "/v1/completions"
+WRONG = [
+    (CHAT, {"max_tokens": "x"}, "max_tokens must be a whole number, not a text"),
+    (CHAT, {"max_tokens": 3.7}, "max_tokens must be a whole number, not 3.7"),
+    (CHAT, {"max_tokens": True}, "max_tokens must be a whole number, not true or false"),
+    (CHAT, {"max_completion_tokens": [1]}, "max_completion_tokens must be a whole number, not a list"),
+    (CHAT, {"temperature": "x"}, "temperature must be a number, not a text"),
+    (CHAT, {"top_p": {}}, "top_p must be a number, not an object"),
+    (CHAT, {"n": "x"}, "n must be a whole number, not a text"),
+    (CHAT, {"seed": 1.5}, "seed must be a whole number, not 1.5"),
+    (CHAT, {"stop": 5}, "stop must be a text or a list, not a whole number"),
+    (CHAT, {"stop": [5]}, "stop[0] must be a text, not a whole number"),
+    (CHAT, {"logprobs": "x"}, "logprobs must be true or false or a whole number, not a text"),
+    (CHAT, {"messages": 5}, "messages must be a list, not a number"),
+    (CHAT, {"messages": None}, "messages must be a list, not null"),
+    (CHAT, {"tools": {}}, "tools must be a list, not an object"),
+    (TEXT, {"temperature": "x"}, "temperature must be a number, not a text"),
+    (TEXT, {"prompt": 5}, "prompt must be a text or a list, not a number"),
+    (TEXT, {"prompt": True}, "prompt must be a text or a list, not true"),
+]
+
+
+@pytest.mark.parametrize(("path", "members", "words"), WRONG, ids=str)
+def test_what_is_of_another_type_is_named_before_the_engine_is_asked(
+    path: str, members: dict[str, Any], words: str
+) -> None:
+    bench = Bench()
+    error = bench.post(path, messages(prompt="x") | members).error
+    assert (error["message"], error["code"]) == (words, "invalid_type")
+    assert error["param"] == words.partition(" ")[0]
+    assert not bench.upstream.asked
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"max_tokens": 3.0, "n": 1.0, "seed": -1, "top_k": 40.0, "temperature": 1},
+        {"seed": 99999999999999999999, "logprobs": 2, "stop": "a", "tools": []},
+        dict.fromkeys(("max_tokens", "n", "seed", "temperature", "top_p", "stop", "logprobs", "tools", "stream")),
+        {"prompt": {"prompt_string": "x"}, "logit_bias": [[5, False]], "unknown": "x"},
+        {"prompt": ["x"], "stop": ["a", "b"], "top_logprobs": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [CHAT, TEXT])
+def test_what_the_engine_takes_passes(path: str, members: dict[str, Any]) -> None:
+    bench = Bench()
+    assert bench.post(path, messages(prompt="x") | members).status == 200
+    got = json.loads(bench.upstream.asked[0].body)
+    assert all(got[name] == value for name, value in members.items() if name != "stream")
 
 
 TWO = (served("a"), served("b"))

@@ -197,13 +197,39 @@ def engine_refusal(status: int, answer: object, text: str = "") -> ApiError:
     message, kind = str(error.get("message") or "the engine gave no reason"), str(error.get("type") or "")
     if kind == "exceed_context_size_error" or "is too large to process" in message:  # so of texts to embed
         return overflow(error, message)
-    return ApiError(
+    return wrong_member(message) or ApiError(
         status=status,
         message=message,
         kind=kind or KINDS.get(status, "server_error"),
         param=error["param"] if isinstance(error.get("param"), str) else None,
         code=code if isinstance(code, str) else None,
     )
+
+
+_FIELD = re.compile(r"Field '([^']+)': (.+)", re.DOTALL)
+_UNREAD = re.compile(r"Failed to parse (messages|tools): (.+)", re.DOTALL)
+_TYPES = re.compile(r"\[json\.exception\.type_error\.\d+\] type must be (\w+), but is (\w+)")
+_KINDS = {
+    "number": "a number", "string": "a text", "boolean": "true or false", "array": "a list", "object": "an object",
+}  # fmt: skip
+
+
+def wrong_member(message: str) -> ApiError | None:
+    """What llama.cpp (b11549) says of a member that it cannot read, in our words; None if it says no such thing.
+
+    It calls its own failure what is wrong within messages and tools.
+    """
+    found, types = _FIELD.fullmatch(message) or _UNREAD.fullmatch(message), _TYPES.search(message)
+    if types:
+        wanted, given = (_KINDS.get(types[place], types[place]) for place in (1, 2))
+        words = f"{wanted} was expected, not {given}"
+    elif found:
+        words = found[2]
+    else:
+        return None
+    param = found[1] if found else None
+    message = f"{param or 'a member of the request'}: {words}"
+    return ApiError(status=400, message=message, param=param, code="invalid_type" if types else None)
 
 
 def _real(status: int) -> int:

@@ -1,7 +1,9 @@
 """A request as it comes in: its body within bounds, and the few members of it that the gateway must know."""
 
 import asyncio
-from typing import TypeVar
+import re
+from operator import attrgetter
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,20 +24,50 @@ class ClientGoneError(Exception):
     """The client left before its request was complete."""
 
 
+Whole: TypeAlias = int | float
+"""A whole number, which may be written as 5.0."""
+
+
 class _Peek(msgspec.Struct):
     """The members that are read; all others are skipped unparsed."""
 
     model: str | None = None
-    stream: bool | None = None
-    return_progress: bool | None = None
-    n: int | float | None = None
-    logprobs: bool | int | None = None
-    n_probs: int | float | None = None
-    reasoning_format: str | None = None
     dimensions: int | None = None
 
 
+class _Generation(_Peek):
+    """Those of chats and completions: what is of another type is refused here, by its name.
+
+    llama.cpp (b11549) refuses some in the words of its JSON library, passes over others, and cuts fractions off whole
+    numbers. What may be long is not read: its first byte tells what it is.
+    """
+
+    stream: bool | None = None
+    return_progress: bool | None = None
+    n: Whole | None = None
+    max_tokens: Whole | None = None
+    max_completion_tokens: Whole | None = None
+    seed: Whole | None = None
+    top_k: Whole | None = None
+    top_logprobs: Whole | None = None
+    n_probs: Whole | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: str | list[str] | None = None
+    logprobs: bool | int | None = None
+    reasoning_format: str | None = None
+    messages: msgspec.Raw = msgspec.Raw(b"")
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    tools: msgspec.Raw = msgspec.Raw(b"")
+
+
 _decoder = msgspec.json.Decoder(_Peek)
+_generation = msgspec.json.Decoder(_Generation)
+_WHOLE = tuple(field.name for field in msgspec.structs.fields(_Generation) if field.type == Whole | None)
+_whole = attrgetter(*_WHOLE)
 
 
 def peek(endpoint: Endpoint, body: bytes) -> Ask:
@@ -44,7 +76,11 @@ def peek(endpoint: Endpoint, body: bytes) -> Ask:
     Raises:
         ReplyError: it is not a JSON object, or one of these members has the wrong type.
     """
-    seen = decoded(_decoder, body)
+    if endpoint is Endpoint.EMBEDDINGS:
+        vectors = decoded(_decoder, body)
+        return Ask(endpoint=endpoint, model=vectors.model or "", dimensions=vectors.dimensions)
+    seen = decoded(_generation, body)
+    _check(endpoint, seen)
     return Ask(
         endpoint=endpoint,
         model=seen.model or "",
@@ -52,8 +88,48 @@ def peek(endpoint: Endpoint, body: bytes) -> Ask:
         wants_progress=bool(seen.return_progress),
         choices=int(seen.n) if seen.n and 1 <= seen.n <= 1024 else 1,
         token_details=bool(seen.logprobs or seen.n_probs or seen.reasoning_format == "deepseek-legacy"),
-        dimensions=seen.dimensions,
     )
+
+
+def _check(endpoint: Endpoint, seen: _Generation) -> None:
+    """Refuse fractions of whole numbers, and what begins otherwise than it must.
+
+    Raises:
+        ReplyError: there is one.
+    """
+    if float in map(type, values := _whole(seen)):
+        for name, value in zip(_WHOLE, values, strict=True):
+            if isinstance(value, float) and not value.is_integer():
+                raise ReplyError(_wrong_type(name, "a whole number", f"{value:g}"))
+    if endpoint is Endpoint.CHAT:
+        if not begins(seen.messages, b"[", b""):
+            raise ReplyError(_wrong_type("messages", "a list", _told(seen.messages)))
+        if not begins(seen.tools, b"[", b"n", b""):
+            raise ReplyError(_wrong_type("tools", "a list", _told(seen.tools)))
+    elif not begins(seen.prompt, b'"', b"[", b"{", b"n", b""):
+        raise ReplyError(_wrong_type("prompt", "a text or a list", _told(seen.prompt)))
+
+
+def begins(value: msgspec.Raw, *firsts: bytes) -> bool:
+    """Whether the first byte of a value is one of these; none at all is that of a value that is missing."""
+    return memoryview(value)[:1] in firsts
+
+
+_KINDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "array": "a list", "object": "an object",
+    "bool": "true or false",
+}  # fmt: skip
+"""Types as msgspec names them."""
+_FIRSTS = {b"[": "a list", b"{": "an object", b'"': "a text", b"t": "true", b"f": "false", b"n": "null"}
+
+
+def _told(value: msgspec.Raw) -> str:
+    return _FIRSTS.get(bytes(memoryview(value)[:1]), "a number")
+
+
+def _wrong_type(param: str, wanted: str, found: str) -> ApiError:
+    message = f"{param} must be {wanted}, not {found}"
+    return ApiError(status=400, message=message, param=param, code="invalid_type")
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -87,12 +163,20 @@ def encoded(body: Json) -> bytes:
         raise ReplyError(ApiError(status=400, message=message, code="invalid_json")) from error
 
 
+_MISMATCH = re.compile(r"Expected `([^`]+)`, got `(\w+)`")
+
+
 def _invalid(words: str) -> ApiError:
     """A wrong type in words: the member is named after ``$.``, or the body itself is not an object."""
     if "$." not in words:
         return ApiError(status=400, message="the body must be a JSON object", code="invalid_json")
-    found, _, param = words.rstrip("`").partition(" - at `$.")
-    return ApiError(status=400, message=f"{param}: {found.lower()}", param=param, code="invalid_type")
+    told, _, param = words.rstrip("`").partition(" - at `$.")
+    found = _MISMATCH.match(told)
+    if found is None:
+        return ApiError(status=400, message=f"{param}: {told}", param=param, code="invalid_type")
+    wanted = found[1].removesuffix(" | null").replace("int | float", "int")
+    kinds = " or ".join(_KINDS.get(kind, kind) for kind in wanted.split(" | "))
+    return _wrong_type(param, kinds, _KINDS.get(found[2], found[2]))
 
 
 async def read_body(scope: Scope, turn: Turn, limit_bytes: Bytes) -> bytes:

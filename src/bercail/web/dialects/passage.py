@@ -22,7 +22,7 @@ from bercail.web.dialects.sift import PINGS, Sift, voice
 from bercail.web.errors import ReplyError, check_needs
 from bercail.web.media import check_parts
 from bercail.web.relay import Outgoing, Take, exchange, incomplete, refusal
-from bercail.web.request import decoded
+from bercail.web.request import begins, decoded
 from bercail.web.turn import Stream, Turn
 
 First: TypeAlias = Callable[[], None]
@@ -165,7 +165,7 @@ class Passages:
 
 def _peek(passage: Passage, body: bytes) -> Peek:
     peek = decoded(_decoder, body)
-    if passage.requires and not bytes(peek.messages).startswith(b"["):
+    if passage.requires and not begins(peek.messages, b"["):
         words = f"{passage.requires} must be a list"
         raise ReplyError(ApiError(status=400, message=words, param=passage.requires, code="invalid_type"))
     return peek
@@ -192,7 +192,7 @@ def _is_folded(passage: Passage, peek: Peek) -> bool:
     """Whether a stream is folded into the one answer that the client asked for."""
     if passage.shape is None or peek.stream:
         return False
-    several = passage.shape is Shape.NATIVE and not bytes(peek.prompt).startswith(b'"')
+    several = passage.shape is Shape.NATIVE and not begins(peek.prompt, b'"')
     return not (several or peek.n_probs or peek.return_tokens)
 
 
