@@ -169,6 +169,30 @@ def test_a_body_over_the_cap_gets_its_answer_though_it_is_still_being_sent(play:
     play(scene())
 
 
+@pytest.mark.parametrize(
+    ("request_line", "host", "status"),
+    [
+        ("POST /v1/chat/completions", "evil.example", 403),
+        ("POST /v1/nothing", "localhost", 404),
+        ("POST /v1/models", "localhost", 405),
+    ],
+)
+def test_a_refusal_without_a_look_at_the_body_is_read_though_that_is_still_being_sent(
+    play: Play, request_line: str, host: str, status: int
+) -> None:
+    async def scene() -> None:
+        async with street() as way:
+            reader, writer = await asyncio.open_connection(*way.address)
+            head = f"{request_line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 3000000\r\n\r\n"
+            writer.write(head.encode() + bytes(3_000_000))
+            raw = await reader.read()
+            writer.close()
+            assert raw.startswith(b"HTTP/1.1 %d " % status)
+            assert json.loads(raw.partition(b"\r\n\r\n")[2])["error"]["message"]
+
+    play(scene())
+
+
 def test_what_is_no_http_gets_an_error_in_the_usual_shape(play: Play) -> None:
     async def scene() -> None:
         async with street() as way:

@@ -18,7 +18,7 @@ from bercail.core.route import ServedModel
 from bercail.core.sample import KEPT_S
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Lease, Log, Upstream
-from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer
+from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer, refuse
 from bercail.web.aside import look_aside, told_aside
 from bercail.web.captures import Captures
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
@@ -46,6 +46,7 @@ _HEALTH = ("/v1/health", "/health", "/wol-health")
 _LM_STUDIO = "/api/v0/models"
 _GETS = ("/v1/models", "/models", _LM_STUDIO, *_HEALTH, "/metrics", *PAGES)
 _MODEL = ("/v1/models/", "/models/", f"{_LM_STUDIO}/")
+LEAST_REFUSED = 400
 CLIENT_GONE = 499
 """Status in the metrics for a client that left before it was answered; never sent."""
 
@@ -104,7 +105,7 @@ class App:
         send = readable(send, scope["headers"], method, self.guests)
         foreign = turned_away(scope["headers"], self.guests, page=path in PAGES)
         if foreign and self._gate.is_open:
-            await answer(send, *_failed(_foreign(foreign), _form_of(path)))
+            await refuse(receive, send, *_failed(_foreign(foreign), _form_of(path)))
             return
         endpoint = _POSTS.get(path)
         found: Errand | Notice | None
@@ -122,7 +123,8 @@ class App:
         elif shown := page(method, path, scope["headers"]):
             await answer(send, *shown)
         else:
-            await answer(send, *self._tell(found, scope))
+            told = self._tell(found, scope)
+            await (answer(send, *told) if told[0] < LEAST_REFUSED else refuse(receive, send, *told))
 
     def _is_bare_preflight(self, scope: Scope) -> bool:
         """A browser asks for leave to use an engine's own path, and shows no key: it never does when it asks."""
@@ -190,7 +192,7 @@ class App:
         """Take a request that an engine may be needed for, unless the server is stopping."""
         if self.stopping:
             status, headers, body = self._tell(_stopping(errand), scope)
-            return await answer(send, status, [*headers, CLOSE], body)
+            return await refuse(receive, send, status, [*headers, CLOSE], body)
         take = self._captures.begin(scope) if errand.need is access.Scope.INFERENCE else None
         if take is not None:
             receive, send = take.hear(receive), take.tell(send)

@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, NotRequired, TypeAlias, TypedDict
+
+from bercail.core.units import Seconds
 
 Watch: TypeAlias = Callable[[Callable[[], None]], None]
 """Takes what to call when the connection ends; it is called at once if that has happened."""
@@ -49,3 +52,22 @@ async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+LINGER_S: Seconds = 1.0
+"""How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer."""
+
+
+async def refuse(receive: Receive, send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a whole answer to a request whose body has not been read.
+
+    It goes out before the connection is closed, which would else reset it under the sender.
+    """
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while (await receive()).get("more_body"):
+                pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -10,7 +10,7 @@ from bercail.core.dialect import Form
 from bercail.core.overflow import Overflow
 from bercail.core.trimming import Trimmed
 from bercail.core.units import Seconds
-from bercail.web.asgi import CLOSE, Headers, Message, Push, Receive, Send, Watch, answer
+from bercail.web.asgi import CLOSE, Headers, Message, Push, Receive, Send, Watch, answer, refuse
 from bercail.web.errors import event, written
 from bercail.web.gate import Visit
 from bercail.web.record import Record
@@ -24,9 +24,6 @@ STREAM_HEADERS: Headers = [
 ]
 CUT_S: Seconds = 1.0
 """How long a client that is cut may take to read why."""
-
-LINGER_S: Seconds = 1.0
-"""How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer."""
 
 
 class Stream:
@@ -280,18 +277,10 @@ class Turn:
             return
         headers, body = written(error, self.form)
         if self.unread:
-            await self._fail_unread([*headers, CLOSE], error.status, body)
+            self.record.response_bytes += len(body)
+            await refuse(self.receive, self.send, error.status, [*headers, CLOSE], body)
         else:
             await self.whole(error.status, headers, body)
-
-    async def _fail_unread(self, headers: Headers, status: int, body: bytes) -> None:
-        """The whole answer goes out before the connection is closed, which would else reset it under the sender."""
-        self.record.response_bytes += len(body)
-        length = (b"content-length", str(len(body)).encode())
-        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-        await self.send({"type": "http.response.body", "body": body, "more_body": True})
-        await linger(self.receive)
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def fail_cut(self, error: ApiError) -> None:
         """Tell a client that is cut, unless it does not read."""
@@ -311,11 +300,3 @@ class Turn:
 
 def _as_it_is(data: bytes) -> bytes:
     return data
-
-
-async def linger(receive: Receive) -> None:
-    """Read and drop what is left of a refused body for a moment."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_S):
-            while (await receive()).get("more_body"):
-                pass
