@@ -31,6 +31,8 @@ from bercail.engines import (
     Workshop,
     check_files,
     end_orphan,
+    port_notice,
+    said_by,
     stand_in_command,
     translated,
     without_gpus,
@@ -170,18 +172,22 @@ def _engines(
     return tuple(found_here)
 
 
-def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The program that does what ``llama-server`` would with ``arguments``, and what is worth telling of that.
+def llama_server(
+    arguments: Sequence[str], environment: Mapping[str, str]
+) -> tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]:
+    """The program that does what ``llama-server`` would, the variables it gets, and what is worth telling of that.
 
     It is the server that the settings name, else a build made here that could be chosen, else the engine in the box.
 
     Raises:
         SettingsError: a file or variable is wrong.
         NotFoundError: the settings name an engine that is not there.
-        UsageError: a flag is gone that no other one replaces, or a file is not there.
+        UsageError: a flag is gone that no other one replaces, a file is not there, or a port is none.
     """
-    said, notices = translated(arguments)
+    older = said_by(environment)
+    said, notices = translated((*older.arguments, *arguments))
     check_files(said)
+    listens = port_notice(said, environment)
     house = build_house(None, {})
     choice = chosen(house, asyncio.run(around(house)), None).choice
     offer, because = choice.offer, choice.because
@@ -193,7 +199,10 @@ def llama_server(arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
         said, more = without_gpus(said)
         notices += more
     command = (found,) if found else stand_in_command()
-    return (*command, *said), (f"{offer}: {because}", *notices)
+    if listens and offer.make is not Make.FOUND:  # another build may have another port of its own
+        notices += (listens,)
+    told = (f"{offer}: {because}", *older.notices, *notices)
+    return (*command, *said), {name: environment[name] for name in environment.keys() - older.spent}, told
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

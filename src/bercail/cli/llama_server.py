@@ -11,10 +11,10 @@ from bercail.wiring import llama_server
 def main() -> None:
     """Becomes the server; comes back only if that fails."""
     try:
-        command, notices = llama_server(sys.argv[1:])
+        command, environment, notices = llama_server(sys.argv[1:], os.environ)
     except BercailError as error:
         show_error(error, as_json=False)
         sys.exit(error.exit_code)
     for notice in notices:
         say(f"note     {notice}")
-    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from bercail.engines.llama_cpp.hosts import Embedded, Server, stand_in_command
     from bercail.engines.llama_cpp.old_flags import translated, without_gpus
     from bercail.engines.llama_cpp.server_files import check_files
+    from bercail.engines.llama_cpp.variables import port_notice, said_by
 
 _HOMES = {
     "Embedded": "hosts",
@@ -16,6 +17,8 @@ _HOMES = {
     "Server": "hosts",
     "Workshop": "build",
     "check_files": "server_files",
+    "port_notice": "variables",
+    "said_by": "variables",
     "stand_in_command": "hosts",
     "translated": "old_flags",
     "without_gpus": "old_flags",
@@ -27,6 +30,8 @@ __all__ = [
     "Server",
     "Workshop",
     "check_files",
+    "port_notice",
+    "said_by",
     "stand_in_command",
     "translated",
     "without_gpus",
