@@ -96,8 +96,27 @@ def play(place: Path, given: argparse.Namespace, full: bool) -> dict[str, object
     command = [sys.executable, "-m", "bercail", "serve", "--config", str(config), "--json-log", "--port", "0"]
     log = (place / "stderr").open("w")
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+    try:
+        return played(place, given, server, full=full)
+    finally:
+        end(server)
+
+
+def end(server: "subprocess.Popen[str]") -> None:
+    """Leave no server running, whatever became of the scene; its engines end with it. Nothing if it has ended."""
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(60)
+    if server.poll() is None:
+        server.kill()
+        server.wait()
+
+
+def played(place: Path, given: argparse.Namespace, server: "subprocess.Popen[str]", *, full: bool) -> dict[str, object]:
+    """The scene with a server that runs, up to its end."""
     assert server.stdout is not None
-    news = map(json.loads, server.stdout)
+    config, news = place / "bercail.yaml", map(json.loads, server.stdout)
     url = next(item["url"] for item in news if item["event"] == "listening")
     seen: Counter[str] = Counter()
     threading.Thread(target=listen, args=(news, seen, given.news), daemon=True).start()
@@ -115,6 +134,7 @@ def play(place: Path, given: argparse.Namespace, full: bool) -> dict[str, object
         "seconds": given.seconds, "clients": given.clients, "seed": given.seed, "requests": sum(told.fates.values()),
         "fates": dict(told.fates), "reasons": dict(told.reasons.most_common(40)), "troubles": dict(troubles),
         "afterwards": calm, "events": dict(seen), "ended": ended,
+        "contexts": {"kept": seen["context_kept"], "restored": seen["context_restored"]},
         "disk": "a tmpfs that runs full" if full else "not played: none could be mounted",
         "before": before, "after": after, "meanwhile": watched.looks, "left": left_behind(place),
         "strays": strays(place),

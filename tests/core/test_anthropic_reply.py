@@ -40,6 +40,24 @@ def block(at: int, begin: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[
     ]
 
 
+@pytest.mark.parametrize(
+    ("chunks", "input_tokens"),
+    [
+        ((delta(content="a") | {"usage": USAGE}, delta("stop"), *LAST), 5),
+        ((delta(content="a") | {"prompt_progress": {"total": 9, "cache": 4}}, delta("stop"), *LAST), 5),
+        ((delta("stop") | {"usage": USAGE},), 5),
+        ((delta(content="a"), delta("stop"), *LAST), 0),
+    ],
+)
+def test_a_message_begins_with_the_length_of_its_prompt_if_that_is_told_and_ends_with_it_in_any_case(
+    chunks: tuple[dict[str, Any], ...], input_tokens: int
+) -> None:
+    events = told(*chunks)
+    begin = events[0]["message"]["usage"]
+    assert (begin["input_tokens"], begin["output_tokens"]) == (input_tokens, 0)
+    assert events[-2]["usage"] == COUNTS
+
+
 def test_blocks_follow_one_another_between_the_beginning_of_a_message_and_its_end() -> None:
     events = told(
         delta(role="assistant", content=None) | {"prompt_progress": {"total": 9, "cache": 4, "processed": 9}},

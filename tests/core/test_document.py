@@ -115,6 +115,7 @@ FACTS = {
     news.Loading: ("loading", {"model", "stage", "fraction"}),
     news.CommandReady: ("command_ready", {"model", "seconds", "address", "resident_bytes"}),
     news.ContextKept: ("context_kept", {"model", "tokens"}),
+    news.ContextRestored: ("context_restored", {"model", "tokens"}),
     news.Reloaded: ("reloaded", {"changed", "added", "gone", "later", "altered"}),
     news.Ready: ("ready", {"model", "seconds", "resident_bytes"}),
     news.LoadFailed: ("load_failed", {"model", "error"}),

@@ -196,6 +196,7 @@ LINES = {
     news.CommandReady: "ready    tiny after 1.5 s, at 127.0.0.1:5800",
     news.Reloaded: "reload   start anew: a; gone: b, c",
     news.ContextKept: "kept     8,192 tokens that tiny had read",
+    news.ContextRestored: "restored 8,192 tokens that tiny had read",
     news.LoadFailed: "failed   tiny: no memory",
     news.EngineDied: "died     tiny: killed by signal 9; starting it again in 2.0 s",
     news.Unloaded: "unloaded tiny",

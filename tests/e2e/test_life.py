@@ -91,6 +91,8 @@ def test_what_a_model_has_read_survives_its_swap(up: Up, tiny: Path, tmp_path: P
     assert again["choices"][0]["text"] == first["choices"][0]["text"]
     kept = [item for item in server.news if item["event"] == "context_kept"]
     assert kept[0]["model"] == "tiny"
+    (restored,) = [item for item in server.news if item["event"] == "context_restored"]
+    assert (restored["model"], restored["tokens"]) == ("tiny", kept[0]["tokens"])
     (folder,) = (tmp_path / "state").rglob("contexts")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())

@@ -30,6 +30,7 @@ EVERY_NEWS: tuple[news.News, ...] = (
     news.CommandReady(model_id="tiny", seconds=1.5, address="127.0.0.1:5800", resident_bytes=None),
     news.Reloaded(changed=("a",), added=(), gone=("b", "c")),
     news.ContextKept(model_id="tiny", tokens=8192),
+    news.ContextRestored(model_id="tiny", tokens=8192),
     news.LoadFailed(model_id="tiny", error="no memory"),
     news.EngineDied(model_id="tiny", error="killed by signal 9", log_tail=("a", "b"), retry_s=2.0),
     news.Unloaded(model_id="tiny"),

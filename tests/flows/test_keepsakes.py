@@ -84,7 +84,14 @@ def test_what_was_saved_is_brought_back() -> None:
     again.fakes.shelf.names = scene.fakes.shelf.names
     bringing(again)
     assert again.asked() == [("/slots/0?action=restore", scene.asked()[0][1])]
-    assert again.told == []
+    assert again.told == [news.ContextRestored(model_id="a", tokens=8000)]
+
+
+def test_nothing_is_said_where_nothing_came_back() -> None:
+    scene = Scene({"n_restored": 0}, {})
+    scene.fakes.shelf.names = _names(scene)
+    bringing(scene)
+    assert scene.told == []
 
 
 @pytest.mark.parametrize(

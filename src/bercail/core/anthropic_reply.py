@@ -110,8 +110,9 @@ class Reply:
         if self.begun:
             return []
         self.begun = True
-        total, cached = self._prompt
-        usage = _usage(total, cached, 0)
+        # A server that tells neither progress nor counts beside its pieces leaves 0 here: the last event has them all,
+        # and clients take what stands there.
+        usage = self.usage() | {"output_tokens": 0}
         head = _head(self._id, self.model) | {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
         return [{"type": "message_start", "message": head}, {"type": "ping"}]
 

@@ -171,6 +171,14 @@ class ContextKept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextRestored:
+    """What a model had read when it left memory was brought back with it."""
+
+    model_id: str
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unloaded:
     """A model left memory."""
 
@@ -216,6 +224,7 @@ News: TypeAlias = (
     | LoadFailed
     | EngineDied
     | ContextKept
+    | ContextRestored
     | Unloaded
     | Stopping
     | Stopped

@@ -53,6 +53,8 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
             return (f"died     {model_id}: {error}; {after}", *(f"         {line}" for line in tail[-8:]))
         case news.ContextKept(model_id=model_id, tokens=tokens):
             return (f"kept     {format_tokens(tokens)} tokens that {model_id} had read",)
+        case news.ContextRestored(model_id=model_id, tokens=tokens):
+            return (f"restored {format_tokens(tokens)} tokens that {model_id} had read",)
         case news.Unloaded(model_id=model_id):
             return (f"unloaded {model_id}",)
         case news.Stopping(drain_s=drain_s):

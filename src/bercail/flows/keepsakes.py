@@ -47,15 +47,20 @@ async def bring_back(house: House, prepared: Prepared, address: Address, tell: C
     """Bring back what was saved of a model; what cannot be brought back is told, and deleted."""
     if not prepared.spec.slot_folder:
         return
+    tokens = 0
     for slot in range(prepared.spec.settings.slots):
         name = _name(prepared, slot)
         if not house.shelf.has(name):
             continue
         try:
-            await _asked(house, address, slot, "restore", name)
+            done = await _asked(house, address, slot, "restore", name)
         except BercailError as error:
             house.shelf.drop(name)
             tell(news.Warned(text=f"a context of {prepared.spec.model_id} could not be brought back: {error}"))
+            continue
+        tokens += int(done.get("n_restored", 0))
+    if tokens:
+        tell(news.ContextRestored(model_id=prepared.spec.model_id, tokens=tokens))
 
 
 def _name(prepared: Prepared, slot: int) -> str:
