@@ -77,6 +77,8 @@ def reworded(offer: Offer, model: Model, reasons: Sequence[Reason]) -> tuple[Rea
         if exported and row.setting in ("kv_type_k", "kv_type_v")
         else replace(row, value="own", because=_OWN_WAY)
         if row.setting in _TOLD_AS_IS
+        else replace(row, because="the same as for prefill")
+        if row.setting == "threads"
         else replace(row, because=f"{row.because}; {_IN_TURNS}")
         if row.setting == "slots" and row.value != "1" and not offer.batches
         else row

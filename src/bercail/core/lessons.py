@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from bercail.core.tuning import Tuning, Work, nearest, replaced, tuning_of
 from bercail.core.units import Bytes
 
 UNTAUGHT = 0.004
@@ -68,12 +69,14 @@ class Lessons:
         worst: by what share the total of a device was off at most, before the lesson was drawn.
         rows: how working memory turned out.
         paces: how fast models were, by type.
+        tunings: settings that were faster than the rules', by type and purpose.
     """
 
     loads: int = 0
     worst: float = 0.0
     rows: tuple[Lesson, ...] = ()
     paces: tuple[Pace, ...] = ()
+    tunings: tuple[Tuning, ...] = ()
 
     @property
     def bound(self) -> float:
@@ -117,6 +120,14 @@ class Lessons:
         others = (row for row in self.paces if row.kind != pace.kind)
         return replace(self, paces=(*others, pace))
 
+    def tuning(self, work: Work) -> Tuning | None:
+        """What was found for such work, with the model nearest in size; None if nothing was."""
+        return nearest(self.tunings, work)
+
+    def with_tuning(self, tuning: Tuning) -> "Lessons":
+        """These and what a search came to, in the place of what earlier ones did for such work."""
+        return replace(self, tunings=replaced(self.tunings, tuning))
+
 
 NO_LESSONS = Lessons()
 
@@ -124,7 +135,8 @@ NO_LESSONS = Lessons()
 def lessons_document(lessons: Lessons) -> dict[str, object]:
     """As JSON values, to keep."""
     return {"loads": lessons.loads, "worst": lessons.worst, "rows": [asdict(row) for row in lessons.rows],
-            "paces": [asdict(row) for row in lessons.paces]}  # fmt: skip
+            "paces": [asdict(row) for row in lessons.paces],
+            "tunings": [asdict(row) for row in lessons.tunings]}  # fmt: skip
 
 
 def lessons_of(document: Mapping[str, object] | None) -> Lessons:
@@ -135,11 +147,20 @@ def lessons_of(document: Mapping[str, object] | None) -> Lessons:
     if not isinstance(loads, int) or not isinstance(worst, int | float) or not isinstance(rows, list):
         return NO_LESSONS
     found = [_lesson(row) for row in rows]
-    kept = document.get("paces")
-    paces = [_pace(row) for row in kept] if isinstance(kept, list) else []
+    paces = [_pace(row) for row in _rows(document, "paces")]
+    tunings = [tuning_of(row) for row in _rows(document, "tunings")]
     return Lessons(
-        loads=loads, worst=float(worst), rows=tuple(row for row in found if row), paces=tuple(p for p in paces if p)
+        loads=loads,
+        worst=float(worst),
+        rows=tuple(row for row in found if row),
+        paces=tuple(pace for pace in paces if pace),
+        tunings=tuple(tuning for tuning in tunings if tuning),
     )
+
+
+def _rows(document: Mapping[str, object], name: str) -> list[object]:
+    kept = document.get(name)
+    return kept if isinstance(kept, list) else []
 
 
 def _lesson(row: object) -> Lesson | None:

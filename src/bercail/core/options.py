@@ -275,9 +275,14 @@ def settled(wish: EngineOptions) -> EngineOptions:
     return replace(wish, kv_type_k=wish.kv_type_k or wish.kv, kv_type_v=wish.kv_type_v or wish.kv)
 
 
+def purpose_name(wish: EngineOptions) -> str:
+    """What the wish is for, by name; a chat if it does not say."""
+    return wish.purpose or "chat"
+
+
 def purpose_of(wish: EngineOptions) -> Purpose:
-    """What the wish is for; a chat if it does not say."""
-    return PURPOSES[wish.purpose or "chat"]
+    """What the wish is for."""
+    return PURPOSES[purpose_name(wish)]
 
 
 def options_of(group: type) -> Iterator[Option]:

@@ -1,6 +1,7 @@
 """(machine, model, wish) -> Fits | NoFit: every byte explained, nothing shrunk in silence."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from bercail.core.allotment import Allotment
@@ -29,7 +30,7 @@ from bercail.core.reasons import (
     speed_reasons,
 )
 from bercail.core.repack import NOTHING, repacked
-from bercail.core.rules import repack
+from bercail.core.rules import repack, tuned
 from bercail.core.speed import Rate, decode_rates, prefill_rates, unread
 from bercail.core.split import weigh
 from bercail.core.units import Bytes, format_bytes, format_rate, format_tokens
@@ -102,6 +103,7 @@ class _Asked:
         machine: as the engine will see it.
         place: where it is kept to.
         order: why weights are rearranged or not, if there is more to say than what it usually gains.
+        faster: why settings are not the rules', where that was measured, by setting.
     """
 
     machine: Machine
@@ -110,6 +112,7 @@ class _Asked:
     engine: Choice
     case: Case
     order: str
+    faster: Mapping[str, str] = field(default_factory=dict)
 
     def fixed(self, settings: EngineSettings) -> tuple[Reason, ...]:
         """Reasons for what does not depend on the budget."""
@@ -123,9 +126,8 @@ class _Asked:
 
     def told(self, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
         """``reasons`` as they are true of the engine."""
-        return (
-            reworded(self.engine.offer, self.case.model, reasons) if self.engine.offer.make is Make.LIBRARY else reasons
-        )
+        rows = tuple(replace(row, because=self.faster.get(row.setting, row.because)) for row in reasons)
+        return reworded(self.engine.offer, self.case.model, rows) if self.engine.offer.make is Make.LIBRARY else rows
 
 
 def decide(
@@ -169,7 +171,7 @@ def _decided(
     place = bound(machine, wish, allotment)
     if place.cpus:
         machine = within(machine, place)
-        lessons = replace(lessons, paces=())  # they were timed on other CPUs
+        lessons = replace(lessons, paces=(), tunings=())  # they were timed on other CPUs
     case = _case(machine, model, wish, lessons, engine.offer.make)
     settings = replace(begin(machine, model, wish), cores=place.cpus, numa=place.node)
     order, because = repack(model, purpose_of(wish), lessons, engine.offer.make, machine.cpu)
@@ -187,7 +189,8 @@ def _decided(
     settings = where_it_fits(case, settings, wish)
     if not case.fits(settings):
         return _no_room(asked, settings)
-    settings = spend_the_rest(case, settings, wish)
+    settings, faster = tuned(case, spend_the_rest(case, settings, wish), wish)
+    asked = replace(asked, faster=faster)
     settings = its_way(model, settings) if foreign else settings
     rates = decode_rates(machine, case, settings)
     if why := _too_slow(wish, rates):
