@@ -109,7 +109,7 @@ FACTS = {
     news.Listening: ("listening", {"url"}),
     news.Waiting: ("waiting", {"url", "models", "failed"}),
     news.ModelRead: ("model_read", {"model", "path", "quantization"}),
-    news.Trying: ("trying", {"engine", "repack"}),
+    news.Trying: ("trying", {"engine", "repack", "setting"}),
     news.Warned: ("warned", {"text"}),
     news.Planned: ("planned", {"plan"}),
     news.Loading: ("loading", {"model", "stage", "fraction"}),

@@ -2,20 +2,23 @@ import json
 from dataclasses import replace
 
 from bercail.core.build import Recipe, Target
-from bercail.core.document import builds_document, trials_document
+from bercail.core.document import builds_document, comparison_document
 from bercail.core.engine import EMBEDDED, Make, Offer
 from bercail.core.engine_report import (
     builds_section,
     devices_sections,
     offers_section,
     quality_line,
+    settings_line,
+    settings_sections,
     trials_line,
     trials_section,
 )
 from bercail.core.model import Format
 from bercail.core.options import PURPOSES
 from bercail.core.pace import Joint, Timing
-from bercail.core.trial import Trial, refused
+from bercail.core.search import Tried
+from bercail.core.trial import Comparison, Trial, refused
 from bercail.core.units import GIB
 from fakes.models import a_build, a_gpu
 
@@ -86,7 +89,7 @@ def test_speeds_of_converted_weights_are_not_compared_in_silence() -> None:
 
 
 def test_a_comparison_as_json() -> None:
-    document = trials_document("m", TRIALS)
+    document = comparison_document("m", Comparison(trials=TRIALS))
     assert document["schema"] == "bercail.comparison/1"
     rows = document["trials"]
     assert isinstance(rows, list)
@@ -99,6 +102,40 @@ def test_a_comparison_as_json() -> None:
     last = rows[2]
     assert isinstance(last, dict)
     assert last["prefill_tokens_per_s"] == 0.0
+
+
+TRIED = (
+    Tried(setting="threads", value=4, instead=4, because="as asked"),
+    Tried(setting="ubatch", value=256, instead=128, ratio=1.254, loads=2, taken=True, because="faster"),
+    Tried(setting="ubatch", value=512, instead=128, loads=1, because="does not fit"),
+    Tried(setting="kv_type", value="q8_0", instead="f16", ratio=1.2, loads=2, because="other quality"),
+)
+
+
+def test_other_settings_are_shown_with_what_becomes_of_them() -> None:
+    (section,) = settings_sections(TRIED)
+    assert section.header == ("setting", "planned", "tried", "times as fast", "loads", "taken", "why")
+    assert section.rows == (
+        ("threads", "4", "", "", "", "no", "as asked"),
+        ("ubatch", "128", "256", "1.25", "2", "yes", "faster"),
+        ("ubatch", "128", "512", "?", "1", "no", "does not fit"),
+        ("kv_type", "f16", "q8_0", "1.20", "2", "no", "other quality"),
+    )
+    assert settings_sections(()) == ()
+    assert settings_line(TRIED, "chat") == "plans for chat take ubatch 256 from now on, unless you say otherwise"
+    none = "no other setting is faster by more than the noise: the planned ones stay"
+    assert settings_line(TRIED[2:], "chat") == none
+    assert settings_line(TRIED[3:], "chat") == settings_line((), "chat") == settings_line(TRIED[:1], "chat") == ""
+
+
+def test_other_settings_are_part_of_the_document() -> None:
+    document = comparison_document("m", Comparison(trials=TRIALS, tried=TRIED))
+    rows = json.loads(json.dumps(document["settings"]))
+    assert rows[1] == {
+        "setting": "ubatch", "value": 256, "instead": 128, "ratio": 1.254, "loads": 2, "taken": True,
+        "because": "faster",
+    }  # fmt: skip
+    assert comparison_document("m", Comparison(trials=TRIALS))["settings"] == []
 
 
 def test_builds_as_a_table_and_as_json() -> None:

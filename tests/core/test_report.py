@@ -190,7 +190,7 @@ LINES = {
     news.Listening: "gateway  listening on http://127.0.0.1:8123",
     news.Waiting: "ready    5 models, 3 of them cannot be loaded; the first request for one loads it",
     news.ModelRead: "model    tiny: llama, 524 K parameters, F16, 2.00 MiB",
-    news.Trying: "trying   llama.cpp, weights rearranged",
+    news.Trying: "trying   llama.cpp, weights rearranged, ubatch 256",
     news.Warned: "note     careful",
     news.Planned: "plan     fits: ",
     news.CommandReady: "ready    tiny after 1.5 s, at 127.0.0.1:5800",

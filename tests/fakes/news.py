@@ -22,7 +22,7 @@ EVERY_NEWS: tuple[news.News, ...] = (
     news.Listening(url="http://127.0.0.1:8123"),
     news.Waiting(url="http://127.0.0.1:8123", models=5, failed=3),
     news.ModelRead(model=a_model(notes=("odd",))),
-    news.Trying(engine="llama.cpp", repack=True),
+    news.Trying(engine="llama.cpp", repack=True, setting="ubatch 256"),
     news.Warned(text="careful"),
     news.Planned(plan=a_plan()),
     news.Loading(model_id="tiny", progress=Progress(stage="weights", fraction=0.5)),

@@ -44,7 +44,7 @@ def bench(*scripts: list[Any], **wish: Any) -> Fakes:
 
 
 def compared(fakes: Fakes) -> tuple[Trial, ...]:
-    return run(lambda: compare(fakes.house(), "a", lambda _: None))
+    return run(lambda: compare(fakes.house(), "a", lambda _: None)).trials
 
 
 def test_each_engine_is_tried_with_each_order_of_weights_and_the_best_is_taken_from_then_on() -> None:

@@ -12,17 +12,19 @@ from bercail.cli.options import overrides, with_options
 from bercail.cli.render import say, show, show_json, show_sections
 from bercail.cli.tell import make_bar, warn
 from bercail.core.build import Target
-from bercail.core.document import builds_document, trials_document
+from bercail.core.document import builds_document, comparison_document
 from bercail.core.engine_report import (
     builds_section,
     devices_sections,
     offers_section,
     quality_line,
+    settings_line,
+    settings_sections,
     trials_line,
     trials_section,
 )
 from bercail.core.launch import Progress
-from bercail.core.options import EngineOptions, LibraryOptions, purpose_of
+from bercail.core.options import EngineOptions, LibraryOptions, purpose_name, purpose_of
 from bercail.core.units import format_bytes
 from bercail.flows import Here, Order, around, built, chosen, compare, use
 from bercail.flows import build as make
@@ -123,24 +125,38 @@ def use_(*, name: str, config: str | None) -> int:
 
 @command.command("compare")
 @click.argument("model")
+@click.option(
+    "--settings", is_flag=True, help="Try other threads and batches with the fastest, too: three to twenty loads more."
+)
+@click.option(
+    "--lossy", is_flag=True, help="Try q8_0 keys and values, too, which change answers: told, and never taken."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print bercail.comparison/1 instead of a table.")
 @_CONFIG
 @with_options(EngineOptions, LibraryOptions)
-def compare_(model: str, *, as_json: bool, config: str | None, **parameters: object) -> int:
+def compare_(
+    model: str, *, settings: bool, lossy: bool, as_json: bool, config: str | None, **parameters: object
+) -> int:
     """Measure every engine that can run MODEL on this machine, and say which is the fastest and why.
 
     Each is loaded, with the weights as they are and rearranged for this CPU, and answers five short requests: about
     half a minute each. --for says what the work is like. What was measured decides from then on.
+
+    With --settings the fastest is then loaded with other threads for decode and for prefill, and other ubatches, one
+    at a time; only what can matter on this machine and what you have not set yourself. That takes two to ten minutes
+    for a model of a gigabyte, more for larger ones. What is faster by more than the noise, in turns with the planned
+    value, is taken from then on for this purpose.
     """
     house = build_house(config, overrides(parameters), serving=True)
-    trials = asyncio.run(compare(house, model, warn))
+    comparison = asyncio.run(compare(house, model, warn, settings=settings, lossy=lossy))
     if as_json:
-        show_json(trials_document(model, trials))
+        show_json(comparison_document(model, comparison))
         return 0
-    show_sections((trials_section(trials, purpose_of(house.settings.engine)),))
-    show(trials_line(trials))
-    if line := quality_line(trials):
-        show(line)
+    wish, trials, tried = house.settings.engine, comparison.trials, comparison.tried
+    show_sections((trials_section(trials, purpose_of(wish)), *settings_sections(tried)))
+    for line in (trials_line(trials), settings_line(tried, purpose_name(wish)), quality_line(trials)):
+        if line:
+            show(line)
     return 0
 
 

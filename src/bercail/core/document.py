@@ -19,7 +19,7 @@ from bercail.core.mix import layer_mix, type_shares
 from bercail.core.model import ArraySummary, Findings, MetadataValue, Model
 from bercail.core.pace import Timing
 from bercail.core.plan import Fits, NoFit, Verdict
-from bercail.core.trial import Trial
+from bercail.core.trial import Comparison
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | dict[str, Json] | None"
 
@@ -107,8 +107,8 @@ def builds_document(builds: Sequence[Build], at_hand: Sequence[tuple[Offer, str]
     }
 
 
-def trials_document(model_id: str, trials: Sequence[Trial]) -> dict[str, Json]:
-    """``bercail.comparison/1``: engines as they were measured, the fastest first."""
+def comparison_document(model_id: str, comparison: Comparison) -> dict[str, Json]:
+    """``bercail.comparison/1``: engines as they were measured, the fastest first, and settings of that one."""
     rows: list[Json] = [
         {
             "engine": trial.offer.name,
@@ -126,9 +126,10 @@ def trials_document(model_id: str, trials: Sequence[Trial]) -> dict[str, Json]:
             "request_s": trial.request_s,
             "failure": trial.failure,
         }
-        for trial in trials
+        for trial in comparison.trials
     ]
-    return {"schema": "bercail.comparison/1", "model": model_id, "trials": rows}
+    tried: list[Json] = [asdict(row) for row in comparison.tried]
+    return {"schema": "bercail.comparison/1", "model": model_id, "trials": rows, "settings": tried}
 
 
 def plan_document(

@@ -6,6 +6,7 @@ from bercail.core.build import Build
 from bercail.core.engine import Make, Offer
 from bercail.core.options import Purpose
 from bercail.core.report import Section
+from bercail.core.search import CACHE, Tried
 from bercail.core.trial import Trial
 from bercail.core.units import format_bytes, format_rate, format_seconds, format_tokens
 
@@ -91,6 +92,35 @@ def trials_line(trials: Sequence[Trial]) -> str:
     if best.offer.make is Make.LIBRARY:
         return f"{line}. It lacks tools and logprobs: `bercail engine use {best.offer.id}`"
     return f"{line}; auto takes it now"
+
+
+def settings_sections(tried: Sequence[Tried]) -> tuple[Section, ...]:
+    """Other settings of the fastest, one at a time; nothing where none were tried."""
+    header = ("setting", "planned", "tried", "times as fast", "loads", "taken", "why")
+    rows = tuple(
+        (
+            row.setting,
+            str(row.instead),
+            *(("", "", "") if not row.loads else (str(row.value), _times(row.ratio), str(row.loads))),
+            "yes" if row.taken else "no",
+            row.because,
+        )
+        for row in tried
+    )
+    return (Section(title="Other settings of the fastest", rows=rows, header=header),) if rows else ()
+
+
+def settings_line(tried: Sequence[Tried], purpose: str) -> str:
+    """What becomes of them; empty where none were tried that could be taken."""
+    taken = ", ".join(f"{row.setting} {row.value}" for row in tried if row.taken)
+    if taken:
+        return f"plans for {purpose} take {taken} from now on, unless you say otherwise"
+    kept = any(row.loads and row.setting != CACHE for row in tried)
+    return "no other setting is faster by more than the noise: the planned ones stay" if kept else ""
+
+
+def _times(ratio: float | None) -> str:
+    return "?" if ratio is None else f"{ratio:.2f}"
 
 
 def quality_line(trials: Sequence[Trial]) -> str:

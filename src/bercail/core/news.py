@@ -61,10 +61,11 @@ class ModelRead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trying:
-    """An engine is about to be measured, with this order of weights."""
+    """An engine is about to be measured, with this order of weights, and with ``setting`` if that is what is tried."""
 
     engine: str
     repack: bool
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,10 @@ def news_lines(item: news.News) -> tuple[str, ...]:  # noqa: C901 - one case per
                 f"{model.quantization}, {format_bytes(model.file_bytes)}",
                 *(f"         {n}" for n in model.notes),
             )
-        case news.Trying(engine=engine, repack=order):
-            return (f"trying   {engine}, weights {'rearranged' if order else 'as they are'}",)
+        case news.Trying(engine=engine, repack=order, setting=setting):
+            return (
+                f"trying   {engine}, weights {'rearranged' if order else 'as they are'}{setting and f', {setting}'}",
+            )
         case news.Warned(text=text):
             return (f"note     {text}",)
         case news.Planned(plan=plan):

@@ -211,8 +211,12 @@ def usual_s(model: Model, pace: Pace, purpose: Purpose) -> Seconds | None:
     step = decode_s(model, pace, weigh(model, 0), depth)
     if others:
         step += others * (linear_flops(model) * (pace.joint_s or 0.0) + attention_flops(model, depth, 1) * pace.mix_s)
-    reading = purpose.clients * purpose.prompt * prefill_s(model, pace, purpose.prompt // 2)
-    return reading + purpose.answer * step
+    return reading_s(model, pace, purpose) + purpose.answer * step
+
+
+def reading_s(model: Model, pace: Pace, purpose: Purpose) -> Seconds:
+    """Of the prompts of the purpose's usual requests."""
+    return purpose.clients * purpose.prompt * prefill_s(model, pace, purpose.prompt // 2)
 
 
 def _joint_cost(model: Model, pace: Pace, row: Joint) -> float:

@@ -5,6 +5,7 @@ from statistics import median
 
 from bercail.core.engine import Offer
 from bercail.core.pace import Joint, Timing
+from bercail.core.search import Tried
 from bercail.core.units import Bytes, Seconds
 
 
@@ -54,6 +55,19 @@ class Trial:
     @property
     def _depth(self) -> int:
         return min((row.depth_tokens for row in self.timings), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that was measured of a model.
+
+    Attributes:
+        trials: of engines and orders of weights, the fastest first.
+        tried: other settings of the fastest, where they were asked for.
+    """
+
+    trials: tuple[Trial, ...]
+    tried: tuple[Tried, ...] = ()
 
 
 def refused(offer: Offer, *, repack: bool, why: str) -> Trial:

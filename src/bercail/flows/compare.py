@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bercail.core import news
 from bercail.core.choice import compared
@@ -11,18 +11,43 @@ from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.model import Format, FoundModel
 from bercail.core.options import purpose_of
 from bercail.core.pace import usual_s
-from bercail.core.trial import Trial, refused
+from bercail.core.trial import Comparison, Trial, refused
 from bercail.flows.inspect import resolve
 from bercail.flows.machine import Here, around
-from bercail.flows.measure import Timed, remember, time
+from bercail.flows.measure import Timed, examine, remember, tells_nothing
+from bercail.flows.prepare import prepare
+from bercail.flows.tune import Tuned, tune
 from bercail.ports import House
 
 
-async def compare(house: House, name: str, tell: Callable[[news.News], None]) -> tuple[Trial, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What an engine did; ``timed`` is None if that came to nothing.
+
+    Attributes:
+        house: whose settings name the engine, and the order of weights.
+    """
+
+    trial: Trial
+    house: House
+    timed: Timed | None = None
+
+
+async def compare(
+    house: House, name: str, tell: Callable[[news.News], None], *, settings: bool = False, lossy: bool = False
+) -> Comparison:
     """What each engine does with the model that ``name`` means, the fastest for the purpose first.
 
     Each is loaded as it is planned, with the weights as they are and rearranged, and timed as `measure` does; what it
     says is kept, so that ``--engine auto`` knows from then on.
+
+    Args:
+        house: what is built here.
+        name: of the model.
+        tell: hears of each load.
+        settings: try other settings with the fastest, and keep those that are clearly faster; earlier ones are
+            forgotten.
+        lossy: try what changes answers, too, and keep nothing of it.
 
     Raises:
         NotFoundError: ``name`` is no path and no known id, or no engine reads it.
@@ -32,17 +57,33 @@ async def compare(house: House, name: str, tell: Callable[[news.News], None]) ->
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
     form = (await asyncio.to_thread(house.reader.read, found.path)).format
     here = await around(house)
-    timed: list[Timed] = []
-    trials = [await _trial(one, here.offers, found, tell, timed.append) for one in _variants(house, here, form)]
-    if not trials:
+    runs = [await _run(one, here.offers, found, tell, by_rule=settings) for one in _variants(house, here, form)]
+    if not runs:
         raise NotFoundError(f"no engine here reads {form}", hint="see `bercail engine list`", code="engine_not_found")
-    for one in timed:  # only now: half a comparison would be taken for a whole one
-        remember(house, one, tell)
-    if all(trial.failure for trial in trials):
-        raise EngineError(
-            f"no engine could run {found.id}: {trials[0].failure}", hint="see `bercail plan` on what it takes"
-        )
-    return tuple(sorted(trials, key=lambda trial: trial.request_s or float("inf")))
+    runs.sort(key=lambda run: run.trial.request_s or float("inf"))
+    best = runs[0]
+    if best.timed is None:
+        why = f"no engine could run {found.id}: {best.trial.failure}"
+        raise EngineError(why, hint="see `bercail plan` on what it takes")
+    tuned = await _tuned(best.house, found, best.timed, tell, settings=settings, lossy=lossy)
+    for run in runs:  # only now: half a comparison would be taken for a whole one
+        if run.timed is not None:
+            remember(run.house, run.timed, tell)
+    if settings and tuned is not None:
+        remember(best.house, tuned.timed, tell, tuned.gains)
+    return Comparison(trials=tuple(run.trial for run in runs), tried=tuned.rows if tuned else ())
+
+
+async def _tuned(
+    house: House, found: FoundModel, timed: Timed, tell: Callable[[news.News], None], *, settings: bool, lossy: bool
+) -> Tuned | None:
+    """The search for faster settings; None if none was asked for, or it would tell nothing of other loads."""
+    if not (settings or lossy):
+        return None
+    if why := tells_nothing(timed.prepared):
+        tell(news.Warned(text=f"{why}, so no settings are tried"))
+        return None
+    return await tune(house, found, timed, tell, settings=settings, lossy=lossy)
 
 
 def _variants(house: House, here: Here, form: Format) -> Iterator[House]:
@@ -56,27 +97,22 @@ def _variants(house: House, here: Here, form: Format) -> Iterator[House]:
             yield replace(house, settings=replace(house.settings, engine=changed))
 
 
-async def _trial(
-    house: House,
-    offers: Sequence[Offer],
-    found: FoundModel,
-    tell: Callable[[news.News], None],
-    hear: Callable[[Timed], None],
-) -> Trial:
+async def _run(
+    house: House, offers: Sequence[Offer], found: FoundModel, tell: Callable[[news.News], None], *, by_rule: bool
+) -> _Run:
     wish = house.settings.engine
     offer = next(offer for offer in offers if offer.id == wish.engine)
     tell(news.Trying(engine=str(offer), repack=wish.repack is True))
     try:
-        timed = await time(house, found, tell)
+        timed = await examine(house, await prepare(house, found, tell, by_rule=by_rule), tell)
     except BercailError as error:
-        return refused(offer, repack=wish.repack is True, why=str(error))
+        return _Run(house=house, trial=refused(offer, repack=wish.repack is True, why=str(error)))
     purpose, plan = purpose_of(wish), timed.prepared.plan
     seconds = usual_s(timed.prepared.model, timed.pace, purpose)
     if seconds is None:
         few = f"{plan.settings.slots} slots, and the work comes {purpose.clients} at once: see --slots"
-        return refused(offer, repack=plan.settings.repack, why=few)
-    hear(timed)
-    return Trial(
+        return _Run(house=house, trial=refused(offer, repack=plan.settings.repack, why=few))
+    trial = Trial(
         offer=offer,
         repack=plan.settings.repack,
         quantization=timed.prepared.model.quantization,
@@ -88,3 +124,4 @@ async def _trial(
         request_s=seconds,
         joint=timed.joint,
     )
+    return _Run(house=house, trial=trial, timed=timed)

@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any
 
 from bercail.core import news
-from bercail.core.allotment import Allotment
 from bercail.core.cpulist import cpus_text
 from bercail.core.engine import EngineSettings
 from bercail.core.errors import EngineError, RefusedError
 from bercail.core.landing import compare
 from bercail.core.lessons import Pace
-from bercail.core.model import FoundModel
 from bercail.core.options import purpose_of
 from bercail.core.pace import NOISY, Joint, Timing, lies_on, pace_of, with_joint
+from bercail.core.rules import work_of
+from bercail.core.tuning import Gain, Tuning
 from bercail.core.units import Bytes, Seconds, Tokens
 from bercail.flows.inspect import allotted, resolve, what_is_meant
 from bercail.flows.lessons import keep, recall
@@ -37,10 +37,24 @@ _HEADERS = ((b"content-type", b"application/json"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exam:
+    """How long what is asked is.
+
+    Attributes:
+        prompt_tokens: of a prompt at the beginning of a context, and of what is added to it after that.
+        decode_tokens: of each answer.
+    """
+
+    prompt_tokens: Tokens
+    decode_tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
     """A model as it was loaded and answered.
 
     Attributes:
+        exam: what it was asked.
         joint: answers to requests that came at once; none where the purpose has none, or there are not so many slots.
         pace: what its answers say of models of its type.
         ready_s: from the start of the engine to its readiness.
@@ -48,6 +62,7 @@ class Timed:
     """
 
     prepared: Prepared
+    exam: Exam
     timings: tuple[Timing, ...]
     joint: tuple[Joint, ...]
     pace: Pace
@@ -69,44 +84,57 @@ async def measure(house: House, name: str, tell: Callable[[news.News], None]) ->
     meant = what_is_meant(house, name)
     found = await asyncio.to_thread(resolve, house.reader, meant.place, house.settings.library.folders)
     share = await asyncio.to_thread(allotted, house, meant)
-    timed = await time(meant.house, replace(found, id=meant.id or found.id), tell, share)
+    prepared = await prepare(meant.house, replace(found, id=meant.id or found.id), tell, allotment=share)
+    timed = await examine(meant.house, prepared, tell)
     remember(house, timed, tell)
     return timed.timings
 
 
-def remember(house: House, timed: Timed, tell: Callable[[news.News], None]) -> None:
-    """Keep what a model's answers say, beside what else its engine has taught.
+def remember(
+    house: House, timed: Timed, tell: Callable[[news.News], None], gains: tuple[Gain, ...] | None = None
+) -> None:
+    """Keep what a model's answers say, and the settings that were found faster, beside what else its engine has taught.
 
-    Nothing of what a part of the cores says, nor of a model that lies on GPUs in part.
+    Nothing of what a part of the cores says, nor of a model that lies on GPUs in part. ``gains`` are None where no
+    settings were searched: what an earlier search found stays.
     """
     prepared = timed.prepared
-    cores = prepared.plan.settings.cores
-    if cores and set(cores) != set(prepared.machine.cpu.logical_cpus):
-        text = f"timed on {cpus_text(cores)} alone, so nothing is kept: plans would take it for all of them"
-        tell(news.Warned(text=text))
+    if why := tells_nothing(prepared):
+        tell(news.Warned(text=f"{why}, so nothing is kept"))
         return
-    settings, layers = prepared.plan.settings, prepared.model.shape.layers
-    place = lies_on(prepared.machine.gpus, settings, layers)
-    if place is None:
-        tell(news.Warned(text=f"{sum(settings.layer_split)} of {layers} layers were on GPUs, so nothing is kept"))
-        return
+    place = lies_on(prepared.machine.gpus, prepared.plan.settings, prepared.model.shape.layers) or ""
     lessons = recall(house, prepared.machine, prepared.engine).with_pace(replace(timed.pace, place=place))
+    if gains is not None:
+        work = work_of(prepared.model, prepared.plan.settings, place, house.settings.engine)
+        lessons = lessons.with_tuning(Tuning(work=work, gains=gains))
     keep(house, prepared.machine, prepared.engine, lessons, tell)
 
 
-async def time(
-    house: House, found: FoundModel, tell: Callable[[news.News], None], allotment: Allotment | None = None
-) -> Timed:
-    """The model loaded as the settings of ``house`` have it planned, and its answers timed; nothing is kept.
+def tells_nothing(prepared: Prepared) -> str:
+    """Why the speed of this load tells nothing of others; empty if it does."""
+    settings, layers = prepared.plan.settings, prepared.model.shape.layers
+    if settings.cores and set(settings.cores) != set(prepared.machine.cpu.logical_cpus):
+        return f"timed on {cpus_text(settings.cores)} alone, which plans would take for all CPUs"
+    if lies_on(prepared.machine.gpus, settings, layers) is None:
+        return f"{sum(settings.layer_split)} of {layers} layers were on GPUs"
+    return ""
 
-    Answers that differ much are asked for once more.
+
+async def examine(
+    house: House, prepared: Prepared, tell: Callable[[news.News], None], exam: Exam | None = None
+) -> Timed:
+    """A model loaded as it was prepared, and its answers timed; nothing is kept.
+
+    Answers that differ much are asked for once more. ``exam`` is what it is asked; None is what takes a few seconds
+    each, found out by a first answer.
 
     Raises:
-        as `measure`; EngineError too where they still differ too much to say anything.
+        RefusedError: it generates nothing.
+        EngineError: it did not start, or broke off, or its answers differ too much to say anything.
     """
-    prepared = await prepare(house, found, tell, allotment=allotment)
+    name = prepared.spec.model_id
     if prepared.plan.settings.embedding:
-        raise RefusedError(f"{found.id} is planned for embeddings; only what generates is timed")
+        raise RefusedError(f"{name} is planned for embeddings; only what generates is timed")
     started_s = house.clock.monotonic()
     process = await prepared.engine.start(prepared.spec, lambda _: None)
     ready_s = house.clock.monotonic() - started_s
@@ -116,12 +144,13 @@ async def time(
         if (outcome := compare(prepared.plan, process.landed())) and outcome.surprises:
             tell(news.Warned(text="; ".join(outcome.surprises)))
         settings, vocabulary = prepared.plan.settings, prepared.model.shape.vocabulary
-        timings = await _timed(house, process, settings, vocabulary, 1)
+        exam = await _warmed(house, process, settings, vocabulary, exam)
+        timings = await _timed(house, process, exam, vocabulary, 1)
         pace = pace_of(prepared.model, settings, timings)
         if pace.spread > NOISY:
             busy = f"answers differ by {pace.spread:.0%}, so the machine is busy: they are timed once more"
             tell(news.Warned(text=busy))
-            timings += await _timed(house, process, settings, vocabulary, 2 + _ROUNDS)
+            timings += await _timed(house, process, exam, vocabulary, 1 + _ROUNDS)
             pace = pace_of(prepared.model, settings, timings)
         joint = await _at_once(house, process, settings, vocabulary, purpose_of(house.settings.engine).clients)
     finally:
@@ -130,26 +159,40 @@ async def time(
         house.journal.forget(process.pid)
     if pace.spread > NOISY:
         raise EngineError(
-            f"answers of {found.id} differ by {pace.spread:.0%}, which says nothing of its speed; nothing is kept",
+            f"answers of {name} differ by {pace.spread:.0%}, which says nothing of its speed; nothing is kept",
             hint="try again when the machine has nothing else to do",
             code="too_noisy",
         )
     pace = with_joint(prepared.model, pace, joint)
     return Timed(
-        prepared=prepared, timings=timings, joint=joint, pace=pace, ready_s=ready_s, resident_bytes=resident_bytes
+        prepared=prepared,
+        exam=exam,
+        timings=timings,
+        joint=joint,
+        pace=pace,
+        ready_s=ready_s,
+        resident_bytes=resident_bytes,
     )
 
 
-async def _timed(
-    house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int, begin: int
-) -> tuple[Timing, ...]:
-    """Timings at two depths, as often as there are rounds, from number ``begin`` on; one before them does not count."""
-    ask = partial(answer, house, process)
+async def _warmed(
+    house: House, process: EngineProcess, settings: EngineSettings, vocabulary: int, exam: Exam | None
+) -> Exam:
+    """What is asked, after a first answer that does not count."""
     room = settings.slot_context_tokens - _DECODED[1] - 2
-    first = await ask(_prompt(vocabulary, begin - 1, min(FIRST_PROMPT, room // 2)), _DECODED[0])
+    first = await answer(house, process, _prompt(vocabulary, 0, min(FIRST_PROMPT, room // 2)), _DECODED[0])
     length = int(PREFILL_S * first.prompt_tokens / first.prefill_s)
-    length = max(min(length, LONGEST_PROMPT, room // 2), 1)
-    count = max(_DECODED[0], min(_DECODED[1], int(DECODE_S * first.decode_tokens / first.decode_s)))
+    count = int(DECODE_S * first.decode_tokens / first.decode_s)
+    return exam or Exam(
+        prompt_tokens=max(min(length, LONGEST_PROMPT, room // 2), 1),
+        decode_tokens=max(_DECODED[0], min(_DECODED[1], count)),
+    )
+
+
+async def _timed(house: House, process: EngineProcess, exam: Exam, vocabulary: int, begin: int) -> tuple[Timing, ...]:
+    """Timings at two depths, as often as there are rounds, from number ``begin`` on."""
+    ask = partial(answer, house, process)
+    length, count = exam.prompt_tokens, exam.decode_tokens
     timings = []
     for turn in range(begin, begin + _ROUNDS):
         prompt = _prompt(vocabulary, turn, 2 * length)

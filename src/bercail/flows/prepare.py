@@ -63,6 +63,8 @@ async def prepare(
     tell: Callable[[news.News], None],
     here: Here | None = None,
     allotment: Allotment | None = None,
+    *,
+    by_rule: bool = False,
 ) -> Prepared:
     """The launch of a model under the wishes in the settings.
 
@@ -72,6 +74,7 @@ async def prepare(
         tell: hears every step.
         here: to plan for; as it is now, if it is None.
         allotment: its share of the cores if it asks for one; None is that of the only model there is.
+        by_rule: leave out the settings that were measured to be faster.
 
     Raises:
         ReadError: its file cannot be read or must not be loaded.
@@ -88,6 +91,8 @@ async def prepare(
     if found_engine.idle:
         tell(news.Warned(text=f"{model.id} runs on {found_engine.choice.offer}: {found_engine.idle}"))
     planned_for, lessons = found_engine.machine, found_engine.lessons
+    if by_rule:
+        lessons = replace(lessons, tunings=())
     wish, choice = house.settings.engine, found_engine.choice
     verdict = decide(planned_for, model, wish, engine=choice, lessons=lessons, allotment=allotment)
     if isinstance(verdict, NoFit):
