@@ -62,9 +62,25 @@ def test_a_single_text_is_a_text_and_several_blocks_are_parts() -> None:
     address = {"type": "image", "source": {"type": "url", "url": "data:image/png;base64,aa"}}
     assert said({"role": "user", "content": [address]}) == [{"role": "user", "content": [PICTURE]}]
     assert said({"role": "user", "content": []}) == [{"role": "user", "content": ""}]
-    assert said({"role": "system", "content": [words("a"), words("b")]})[0]["content"] == [words("a"), words("b")]
+    assert said({"role": "system", "content": [words("a"), words("b")]}) == [{"role": "system", "content": "a\nb"}]
     bare = {"type": "image", "source": {"type": "base64", "data": "aa"}}
     assert "data:image/jpeg;base64,aa" in str(said({"role": "user", "content": [bare]}))
+
+
+def test_most_templates_know_one_system_at_the_head_and_a_user_and_a_model_in_turn() -> None:
+    later = {"role": "system", "content": "Tools: f."}
+    wish = asked(system="Be brief.", messages=[USER, later, {"role": "assistant", "content": "a"}, later, USER, USER])
+    reminder = words("<system-reminder>\nTools: f.\n</system-reminder>")
+    assert wish.body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [words("x"), reminder]},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": [reminder, words("x"), words("x")]},
+    ]
+    assert wish.notes == ("what the system says after others is told as a part of what the user says",)
+    first = asked(system="Be brief.", messages=[later, USER])
+    assert first.body["messages"] == [{"role": "system", "content": "Be brief.\n\nTools: f."}, USER]
+    assert first.notes == ()
 
 
 def test_thoughts_and_calls_of_the_model_go_with_its_words() -> None:

@@ -45,7 +45,7 @@ def test_a_text_is_a_message_of_the_user_and_instructions_are_the_system() -> No
     assert asked(stream=True).stream
 
 
-def test_what_the_system_says_first_is_one_message_and_what_it_says_later_stays_where_it_is() -> None:
+def test_what_the_system_says_first_is_one_message_and_what_it_says_later_goes_with_the_user() -> None:
     said = messages(
         {"type": "message", "role": "developer", "content": [text("a"), text("b")]},
         {"role": "system", "content": "c"},
@@ -53,7 +53,10 @@ def test_what_the_system_says_first_is_one_message_and_what_it_says_later_stays_
         {"role": "developer", "content": "d"},
         instructions="i",
     )
-    assert said == [{"role": "system", "content": "i\n\na\n\nb\n\nc"}, USER, {"role": "system", "content": "d"}]
+    assert said == [
+        {"role": "system", "content": "i\n\na\n\nb\n\nc"},
+        {"role": "user", "content": [text("x", "text"), text("<system-reminder>\nd\n</system-reminder>", "text")]},
+    ]
     assert messages() == []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
 from bercail.core.members import flag, items, member, text, within
-from bercail.core.recast import OURS, Wish, content_of, for_template, named, only, try_hard
+from bercail.core.recast import OURS, Wish, content_of, for_template, named, only, settled, try_hard
 
 BILLING = "x-anthropic-billing-header:"
 """How a block of the system prompt begins that some clients fill anew for every request."""
@@ -40,7 +40,7 @@ def read(body: Json) -> Wish:
     stops = _stops(body)
     made: Json = {name: body[name] for name, kinds in _SAME.items() if member(body, name, *kinds) is not None}
     made |= {name: value for name, value in body.items() if name in OURS and value is not None}
-    made["messages"] = [*_system(without_billing(body)), *_messages(body, notes)]
+    made["messages"] = settled([*_system(without_billing(body)), *_messages(body, notes)], notes)
     if stops:
         made["stop"] = list(stops)
     if user := member(within(body, "metadata"), "user_id", str, at="metadata."):
@@ -106,11 +106,9 @@ def _message(message: Json, place: str, notes: list[str]) -> list[Json]:
     blocks = _blocks(content, f"{place}.content")
     if role == "user":
         return _heard(blocks, notes)
-    return (
-        [_said(blocks)]
-        if role == "assistant"
-        else [{"role": role, "content": content_of([_part(*one) for one in blocks])}]
-    )
+    if role == "assistant":
+        return [_said(blocks)]
+    return [{"role": role, "content": "\n".join(_text_in(*one) for one in blocks)}]
 
 
 def _blocks(found: list[object], place: str) -> Iterator[tuple[Json, str]]:

@@ -53,6 +53,38 @@ def content_of(parts: list[Json]) -> object:
     return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
+def settled(messages: list[Json], notes: list[str]) -> list[Json]:
+    """Messages as nearly every chat template takes them: the system speaks first and once, then never twice the user.
+
+    What the system says later becomes the user's, marked as a reminder of the system.
+
+    Args:
+        messages: of a chat; those of the system hold text alone.
+        notes: hear of it.
+    """
+    made: list[Json] = []
+    for message in messages:
+        if message["role"] == "system" and any(one["role"] != "system" for one in made):
+            notes.append("what the system says after others is told as a part of what the user says")
+            words = f"<system-reminder>\n{message['content']}\n</system-reminder>"
+            message = {"role": "user", "content": words}
+        if made and made[-1]["role"] == message["role"] in ("system", "user"):
+            made[-1] = message | {"content": _joined(made[-1], message)}
+        else:
+            made.append(message)
+    return made
+
+
+def _joined(first: Json, second: Json) -> object:
+    if first["role"] == "system":
+        return f"{first['content']}\n\n{second['content']}"
+    return [part for one in (first, second) for part in _parts(one["content"])]
+
+
+def _parts(content: object) -> list[Json]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]
+
+
 def only(tools: list[Json], name: str) -> list[Json]:
     """The one tool that is to be called: engines can be told to call any tool, so they get no other.
 

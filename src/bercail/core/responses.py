@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
 from bercail.core.members import flag, items, member, text, within
-from bercail.core.recast import OURS, Wish, content_of, for_template, named, only, try_hard
+from bercail.core.recast import OURS, Wish, content_of, for_template, named, only, settled, try_hard
 
 _SAME: Mapping[str, tuple[type, ...]] = {
     "model": (str,), "temperature": (int, float), "top_p": (int, float), "user": (str,),
@@ -43,7 +43,7 @@ def read(body: Json) -> Wish:
     made |= {name: value for name, value in body.items() if name in OURS and value is not None}
     if (most := member(body, "max_output_tokens", int)) is not None:
         made["max_tokens"] = most
-    made["messages"] = _conversation(body)
+    made["messages"] = settled(_conversation(body), notes)
     made |= _tools(body, notes)
     _think(within(body, "reasoning"), made, notes)
     _shape(within(body, "text"), made, notes)
@@ -74,20 +74,18 @@ def _echo(body: Json) -> Json:
 
 
 def _conversation(body: Json) -> list[Json]:
-    """The messages; what the system says before anybody else is one message, for most templates know one alone."""
+    """The messages; one for each item, but for all that the model did in a row."""
     found = member(body, "input", str, list)
     if found is None:
         raise UsageError("input is missing", hint="it is a text or a list of items")
     made = list[Json]()
+    if instructions := text(body, "instructions"):
+        made.append({"role": "system", "content": instructions})
     if isinstance(found, str):
         made.append({"role": "user", "content": found})
     for at, item in enumerate(found if isinstance(found, list) else ()):
         _take(made, item, f"input[{at}]")
-    first = next((at for at, message in enumerate(made) if message["role"] != "system"), len(made))
-    said = [text(body, "instructions"), *(str(message["content"]) for message in made[:first])]
-    system = "\n\n".join(filter(None, said))
-    head: list[Json] = [{"role": "system", "content": system}] if system else []
-    return [*head, *made[first:]]
+    return made
 
 
 def _take(made: list[Json], item: object, place: str) -> None:
