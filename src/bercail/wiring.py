@@ -39,7 +39,7 @@ from bercail.engines import (
 )
 from bercail.flows import around, chosen
 from bercail.ports import Configurations, Engine, House, ModelReader, Prober
-from bercail.probes import LocalProber, SystemSampler
+from bercail.probes import LocalProber, NvidiaSmi, SystemSampler, find_smi
 from bercail.readers import Readers
 from bercail.store import (
     ActivityLedger,
@@ -238,7 +238,8 @@ def _door(
     server, gateway = loaded.settings.server, loaded.configuration.gateway
     options = replace(server, capture=capture_bytes(server, gateway))
     door = Gateway(options, upstream, keyring=keyring, ledger=ledger, log=log, archive=_archive(options))
-    door.take_performance(Performance(SystemSampler() if gateway.samples else None, gateway.sample_s))
+    sampler = SystemSampler(nvidia=NvidiaSmi(find_smi()).read) if gateway.samples else None
+    door.take_performance(Performance(sampler, gateway.sample_s))
     return door
 
 

@@ -1,5 +1,6 @@
 """Samples are told in llama-swap's members, unknown as null."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,12 @@ SECOND = Sample(
     cards=(CardSample(number=1, name="AMD", busy=0.25, used_bytes=GIB, total_bytes=8 * GIB, celsius=50.5),
            CardSample(number=2, name="x", busy=None, used_bytes=None, total_bytes=None)),
 )  # fmt: skip
+
+
+def test_what_could_not_be_read_is_told_of_the_latest_sample() -> None:
+    assert performance_document((replace(SECOND, unread=("a",)), SECOND), 0.0)["gpu_unread"] == []
+    assert performance_document((SECOND, replace(SECOND, unread=("a",))), 0.0)["gpu_unread"] == ["a"]
+    assert performance_document((), 0.0)["gpu_unread"] == []
 
 
 def test_a_sample_is_told_in_percent_and_mebibytes() -> None:

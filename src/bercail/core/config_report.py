@@ -12,7 +12,6 @@ from bercail.core.groups import Groups
 from bercail.core.matrix import models_of
 from bercail.core.report import Section
 from bercail.core.tree import Note, NoteKind
-from bercail.core.unserved import unserved
 
 
 def config_line(file: str, configuration: Configuration) -> str:
@@ -40,7 +39,6 @@ def config_sections(configuration: Configuration, missing: Sequence[Note]) -> tu
             rows=_note_rows(configuration.notes, refused=False),
             header=("line", "what"),
         ),
-        Section(title="Not done yet", rows=tuple((text,) for text in unserved(configuration)), header=("what",)),
         Section(title="Not on this machine", rows=_note_rows(missing, refused=False), header=("line", "what")),
         Section(title="Cannot be served", rows=_note_rows(missing, refused=True), header=("line", "what")),
     )

@@ -46,6 +46,7 @@ class Sample:
         busy: of each CPU the share of the time since the sample before, 0 to 1; empty in the first sample.
         available_bytes: what a new process could take.
         load: of the last 1, 5 and 15 minutes; empty where the system does not tell.
+        unread: what of the cards could not be read and why, one sentence each.
     """
 
     at_s: Seconds
@@ -57,6 +58,7 @@ class Sample:
     load: tuple[float, ...] = ()
     traffic: tuple[Traffic, ...] = ()
     cards: tuple[CardSample, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def moment(text: str) -> Seconds:
@@ -79,12 +81,16 @@ def _no_moment(text: str) -> UsageError:
 
 
 def performance_document(samples: Iterable[Sample], after_s: Seconds) -> Json:
-    """Those after ``after_s``, in llama-swap's members; sizes there are MiB, shares percent, unknown null."""
+    """Those after ``after_s``, in llama-swap's members; sizes there are MiB, shares percent, unknown null.
+
+    ``gpu_unread`` is ours: what the latest of them lacks, in words.
+    """
     wanted = [sample for sample in samples if sample.at_s > after_s]
     return {
         "enabled": True,
         "sys_stats": [_system(sample) for sample in wanted],
         "gpu_stats": [_card(sample, card) for sample in wanted for card in sample.cards],
+        "gpu_unread": list(wanted[-1].unread) if wanted else [],
     }
 
 

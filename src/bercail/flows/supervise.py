@@ -23,7 +23,6 @@ from bercail.core.route import Phase, ServedModel
 from bercail.core.seat import Stand
 from bercail.core.selecting import select
 from bercail.core.units import Seconds
-from bercail.core.unserved import unserved
 from bercail.flows.dispatch import Dispatcher
 from bercail.flows.lease import ResidentLease
 from bercail.flows.planning import Planner
@@ -211,7 +210,7 @@ class Supervisor:
         """Bring in those that are to be in memory from the start; what cannot is told."""
         configuration = self._house.configuration
         read = (f"line {note.line}: {note.text}" for note in configuration.notes)
-        for text in (*self._roster.problems, *read, *unserved(configuration)):
+        for text in (*self._roster.problems, *read):
             self._tell(news.Warned(text=text))
         for entry in self._roster.entries.values():
             if entry.found is None and entry.command is None:
