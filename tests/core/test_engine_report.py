@@ -113,7 +113,8 @@ TRIED = (
 
 
 def test_other_settings_are_shown_with_what_becomes_of_them() -> None:
-    (section,) = settings_sections(TRIED)
+    (section,) = settings_sections(Comparison(trials=TRIALS, searched=NATIVE, tried=TRIED))
+    assert section.title == "Other settings of llama.cpp (b1-cpu-native-1)"
     assert section.header == ("setting", "planned", "tried", "times as fast", "loads", "taken", "why")
     assert section.rows == (
         ("threads", "4", "", "", "", "no", "as asked"),
@@ -121,7 +122,7 @@ def test_other_settings_are_shown_with_what_becomes_of_them() -> None:
         ("ubatch", "128", "512", "?", "1", "no", "does not fit"),
         ("kv_type", "f16", "q8_0", "1.20", "2", "no", "other quality"),
     )
-    assert settings_sections(()) == ()
+    assert settings_sections(Comparison(trials=TRIALS)) == ()
     assert settings_line(TRIED, "chat") == "plans for chat take ubatch 256 from now on, unless you say otherwise"
     none = "no other setting is faster by more than the noise: the planned ones stay"
     assert settings_line(TRIED[2:], "chat") == none
@@ -129,7 +130,8 @@ def test_other_settings_are_shown_with_what_becomes_of_them() -> None:
 
 
 def test_other_settings_are_part_of_the_document() -> None:
-    document = comparison_document("m", Comparison(trials=TRIALS, tried=TRIED))
+    document = comparison_document("m", Comparison(trials=TRIALS, searched=NATIVE, tried=TRIED))
+    assert document["settings_of"] == NATIVE.id
     rows = json.loads(json.dumps(document["settings"]))
     assert rows[1] == {
         "setting": "ubatch", "value": 256, "instead": 128, "ratio": 1.254, "loads": 2, "taken": True,

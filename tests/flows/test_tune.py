@@ -1,7 +1,7 @@
 """The fastest engine with other settings: what is loaded, what is kept, and what plans make of it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,10 +29,9 @@ Cost = Callable[[EngineSettings], tuple[float, float]]
 class Timekeeper(ClosingUpstream):
     """Answers as long as the settings of the engine that is asked make it take."""
 
-    def __init__(self, engine: FakeEngine, cost: Cost) -> None:
+    def __init__(self, costs: Mapping[FakeEngine, Cost]) -> None:
         super().__init__(Scripted())
-        self._engine = engine
-        self._cost = cost
+        self._costs = costs
         self._seen: dict[int, list[int]] = {}
 
     async def send(
@@ -41,11 +40,11 @@ class Timekeeper(ClosingUpstream):
         await super().send(address, method, target, headers, body)
         asked = json.loads(body)
         pid = address.port or 0
-        spec = next(one.spec for one in self._engine.processes if one.pid == pid)
+        (engine,) = (one for one in self._costs if pid in one.alive)
         prompt, before = asked["prompt"], self._seen.get(pid, [])
         cached = len(before) if prompt[: len(before)] == before else 0
         self._seen[pid] = prompt
-        reading, writing = self._cost(spec.settings)
+        reading, writing = self._costs[engine](engine.starts[-1].settings)
         fresh, count = len(prompt) - cached, asked["n_predict"]
         return said(cached, fresh, count, prompt_ms=fresh * reading, decoded_ms=count * writing)
 
@@ -56,7 +55,7 @@ def scene(cost: Cost, machine: dict[str, Any] | None = None, **wish: Any) -> Fak
     fakes.add("a")
     tensors = (a_tensor("blk.0.ffn_up.weight", 4096, "q8_0"),)
     fakes.reader.models["/m/a.gguf"] = a_model("a", tensors=tensors, context_length=8192)
-    fakes.upstream = Timekeeper(fakes.engine, cost)
+    fakes.upstream = Timekeeper({fakes.engine: cost})
     return fakes
 
 
@@ -131,7 +130,7 @@ def test_each_setting_is_tried_beside_what_was_taken_before() -> None:
 def test_where_nothing_is_faster_the_rules_stay_and_that_is_kept_too() -> None:
     fakes = scene(three_threads)
     compared(fakes)
-    fakes.upstream = Timekeeper(fakes.engine, lambda _: (8.0, 15.0))
+    fakes.upstream = Timekeeper({fakes.engine: lambda _: (8.0, 15.0)})
     found = compared(fakes)
     assert not any(row.taken for row in found.tried)
     assert planned(fakes).settings.threads == 4
@@ -190,8 +189,8 @@ def test_cores_that_are_not_all_teach_nothing_so_nothing_is_tried() -> None:
     told: list[news.News] = []
     assert compared(fakes, told).tried == ()
     assert [item.text for item in told if isinstance(item, news.Warned)] == [
-        "timed on CPUs 0-1 alone, which plans would take for all CPUs, so no settings are tried",
         "timed on CPUs 0-1 alone, which plans would take for all CPUs, so nothing is kept",
+        "timed on CPUs 0-1 alone, which plans would take for all CPUs, so no settings are tried",
     ]
 
 
@@ -202,11 +201,40 @@ def test_a_library_is_told_its_threads_alone() -> None:
     fakes.others = (library,)
     export = a_model("a", tensors=(), format=Format.ONNX, stored=Stored(bytes=9_000, weights=9_000))
     fakes.reader.models["/m/a.gguf"] = export
-    fakes.upstream = Timekeeper(library, three_threads)
+    fakes.upstream = Timekeeper({library: three_threads})
     found = compared(fakes)
     assert {spec.settings.threads for spec in library.starts} == {3, 4, 8}
     assert [row.because for row in found.tried if row.setting == "ubatch"] == ["this engine cannot be told it"]
     assert planned(fakes).settings.threads_batch == 3
+
+
+def an_openvino() -> FakeEngine:
+    engine = FakeEngine(Offer(name="openvino", id="openvino", make=Make.LIBRARY))
+    engine.name = "openvino"
+    return engine
+
+
+def test_an_engine_that_is_never_taken_by_itself_is_not_tuned_in_its_place() -> None:
+    library = an_openvino()
+    fakes = scene(three_threads)
+    fakes.settings = Settings()
+    fakes.others = (library,)
+    fakes.upstream = Timekeeper({fakes.engine: three_threads, library: lambda _: (1.0, 1.0)})
+    found = compared(fakes)
+    assert found.trials[0].offer == library.offer
+    assert found.searched == fakes.engine.offer
+    assert len(library.starts) == 1
+    assert planned(fakes).settings.threads == 3
+
+
+def test_where_the_engine_that_is_taken_fails_the_fastest_is_tuned() -> None:
+    library = an_openvino()
+    fakes = scene(three_threads)
+    fakes.settings = Settings()
+    fakes.others = (library,)
+    fakes.engine.outcomes = [EngineError("no such kernel")] * 2
+    fakes.upstream = Timekeeper({library: three_threads})
+    assert compared(fakes).searched == library.offer
 
 
 def on_a_card(available: int) -> tuple[Fakes, FakeEngine]:
@@ -217,7 +245,7 @@ def on_a_card(available: int) -> tuple[Fakes, FakeEngine]:
     fakes.settings = Settings(engine=EngineOptions(**ON_CARD))
     fakes.others = (build,)
     fakes.engine.outcomes = [EngineError("not this one")] * 2
-    fakes.upstream = Timekeeper(build, small_steps)
+    fakes.upstream = Timekeeper({build: small_steps})
     return fakes, build
 
 

@@ -126,7 +126,9 @@ def use_(*, name: str, config: str | None) -> int:
 @command.command("compare")
 @click.argument("model")
 @click.option(
-    "--settings", is_flag=True, help="Try other threads and batches with the fastest, too: three to twenty loads more."
+    "--settings",
+    is_flag=True,
+    help="Try other threads and batches of the engine taken: three to twenty loads more.",
 )
 @click.option(
     "--lossy", is_flag=True, help="Try q8_0 keys and values, too, which change answers: told, and never taken."
@@ -142,10 +144,10 @@ def compare_(
     Each is loaded, with the weights as they are and rearranged for this CPU, and answers five short requests: about
     half a minute each. --for says what the work is like. What was measured decides from then on.
 
-    With --settings the fastest is then loaded with other threads for decode and for prefill, and other ubatches, one
-    at a time; only what can matter on this machine and what you have not set yourself. That takes two to ten minutes
-    for a model of a gigabyte, more for larger ones. What is faster by more than the noise, in turns with the planned
-    value, is taken from then on for this purpose.
+    With --settings the engine that is taken from now on is then loaded with other threads for decode and for prefill,
+    and other ubatches, one at a time; only what can matter on this machine and what you have not set yourself. That
+    takes two to ten minutes for a model of a gigabyte, more for larger ones. What is faster by more than the noise, in
+    turns with the planned value, is taken from then on for this purpose.
     """
     house = build_house(config, overrides(parameters), serving=True)
     comparison = asyncio.run(compare(house, model, warn, settings=settings, lossy=lossy))
@@ -153,7 +155,7 @@ def compare_(
         show_json(comparison_document(model, comparison))
         return 0
     wish, trials, tried = house.settings.engine, comparison.trials, comparison.tried
-    show_sections((trials_section(trials, purpose_of(wish)), *settings_sections(tried)))
+    show_sections((trials_section(trials, purpose_of(wish)), *settings_sections(comparison)))
     for line in (trials_line(trials), settings_line(tried, purpose_name(wish)), quality_line(trials)):
         if line:
             show(line)

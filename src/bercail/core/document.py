@@ -129,7 +129,14 @@ def comparison_document(model_id: str, comparison: Comparison) -> dict[str, Json
         for trial in comparison.trials
     ]
     tried: list[Json] = [asdict(row) for row in comparison.tried]
-    return {"schema": "bercail.comparison/1", "model": model_id, "trials": rows, "settings": tried}
+    searched = comparison.searched.id if comparison.searched else None
+    return {
+        "schema": "bercail.comparison/1",
+        "model": model_id,
+        "trials": rows,
+        "settings_of": searched,
+        "settings": tried,
+    }
 
 
 def plan_document(

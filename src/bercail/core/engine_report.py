@@ -7,7 +7,7 @@ from bercail.core.engine import Make, Offer
 from bercail.core.options import Purpose
 from bercail.core.report import Section
 from bercail.core.search import CACHE, Tried
-from bercail.core.trial import Trial
+from bercail.core.trial import Comparison, Trial
 from bercail.core.units import format_bytes, format_rate, format_seconds, format_tokens
 
 EVEN_PERCENT = 10
@@ -94,8 +94,8 @@ def trials_line(trials: Sequence[Trial]) -> str:
     return f"{line}; auto takes it now"
 
 
-def settings_sections(tried: Sequence[Tried]) -> tuple[Section, ...]:
-    """Other settings of the fastest, one at a time; nothing where none were tried."""
+def settings_sections(comparison: Comparison) -> tuple[Section, ...]:
+    """Other settings of one engine, one at a time; nothing where none were tried."""
     header = ("setting", "planned", "tried", "times as fast", "loads", "taken", "why")
     rows = tuple(
         (
@@ -105,9 +105,9 @@ def settings_sections(tried: Sequence[Tried]) -> tuple[Section, ...]:
             "yes" if row.taken else "no",
             row.because,
         )
-        for row in tried
+        for row in comparison.tried
     )
-    return (Section(title="Other settings of the fastest", rows=rows, header=header),) if rows else ()
+    return (Section(title=f"Other settings of {comparison.searched}", rows=rows, header=header),) if rows else ()
 
 
 def settings_line(tried: Sequence[Tried], purpose: str) -> str:

@@ -63,10 +63,12 @@ class Comparison:
 
     Attributes:
         trials: of engines and orders of weights, the fastest first.
-        tried: other settings of the fastest, where they were asked for.
+        searched: the engine that runs such models from now on, where other settings of it were asked for, else None.
+        tried: those settings.
     """
 
     trials: tuple[Trial, ...]
+    searched: Offer | None = None
     tried: tuple[Tried, ...] = ()
 
 

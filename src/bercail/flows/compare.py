@@ -11,12 +11,14 @@ from bercail.core.errors import BercailError, EngineError, NotFoundError
 from bercail.core.model import Format, FoundModel
 from bercail.core.options import purpose_of
 from bercail.core.pace import usual_s
+from bercail.core.search import Tried
 from bercail.core.trial import Comparison, Trial, refused
+from bercail.flows.choose import chosen
 from bercail.flows.inspect import resolve
 from bercail.flows.machine import Here, around
 from bercail.flows.measure import Timed, examine, remember, tells_nothing
 from bercail.flows.prepare import prepare
-from bercail.flows.tune import Tuned, tune
+from bercail.flows.tune import tune
 from bercail.ports import House
 
 
@@ -41,13 +43,8 @@ async def compare(
     Each is loaded as it is planned, with the weights as they are and rearranged, and timed as `measure` does; what it
     says is kept, so that ``--engine auto`` knows from then on.
 
-    Args:
-        house: what is built here.
-        name: of the model.
-        tell: hears of each load.
-        settings: try other settings with the fastest, and keep those that are clearly faster; earlier ones are
-            forgotten.
-        lossy: try what changes answers, too, and keep nothing of it.
+    With ``settings`` others are tried with the engine that runs it from then on, and those that are clearly faster are
+    kept in the place of earlier ones; with ``lossy`` also what changes answers, of which nothing is kept.
 
     Raises:
         NotFoundError: ``name`` is no path and no known id, or no engine reads it.
@@ -55,35 +52,44 @@ async def compare(
         EngineError: no engine could run it.
     """
     found = await asyncio.to_thread(resolve, house.reader, name, house.settings.library.folders)
-    form = (await asyncio.to_thread(house.reader.read, found.path)).format
+    model = await asyncio.to_thread(house.reader.read, found.path)
     here = await around(house)
-    runs = [await _run(one, here.offers, found, tell, by_rule=settings) for one in _variants(house, here, form)]
+    runs = [await _run(one, here.offers, found, tell, by_rule=settings) for one in _variants(house, here, model.format)]
     if not runs:
-        raise NotFoundError(f"no engine here reads {form}", hint="see `bercail engine list`", code="engine_not_found")
-    runs.sort(key=lambda run: run.trial.request_s or float("inf"))
-    best = runs[0]
-    if best.timed is None:
-        why = f"no engine could run {found.id}: {best.trial.failure}"
-        raise EngineError(why, hint="see `bercail plan` on what it takes")
-    tuned = await _tuned(best.house, found, best.timed, tell, settings=settings, lossy=lossy)
+        why = f"no engine here reads {model.format}"
+        raise NotFoundError(why, hint="see `bercail engine list`", code="engine_not_found")
     for run in runs:  # only now: half a comparison would be taken for a whole one
         if run.timed is not None:
             remember(run.house, run.timed, tell)
-    if settings and tuned is not None:
-        remember(best.house, tuned.timed, tell, tuned.gains)
-    return Comparison(trials=tuple(run.trial for run in runs), tried=tuned.rows if tuned else ())
-
-
-async def _tuned(
-    house: House, found: FoundModel, timed: Timed, tell: Callable[[news.News], None], *, settings: bool, lossy: bool
-) -> Tuned | None:
-    """The search for faster settings; None if none was asked for, or it would tell nothing of other loads."""
+    runs.sort(key=lambda run: run.trial.request_s or float("inf"))
+    compared = Comparison(trials=tuple(run.trial for run in runs))
+    if runs[0].timed is None:
+        why = f"no engine could run {found.id}: {runs[0].trial.failure}"
+        raise EngineError(why, hint="see `bercail plan` on what it takes")
     if not (settings or lossy):
-        return None
-    if why := tells_nothing(timed.prepared):
+        return compared
+    best = _used(runs, chosen(house, here, model).choice.offer)
+    tried = await _tried(best, found, tell, settings=settings, lossy=lossy)
+    return replace(compared, searched=best.trial.offer, tried=tried)
+
+
+def _used(runs: Sequence[_Run], offer: Offer) -> _Run:
+    """The fastest that ``offer`` did, which is what runs such a model from now on; if it failed, the fastest of all."""
+    return next((run for run in runs if run.trial.offer.id == offer.id and run.timed is not None), runs[0])
+
+
+async def _tried(
+    run: _Run, found: FoundModel, tell: Callable[[news.News], None], *, settings: bool, lossy: bool
+) -> tuple[Tried, ...]:
+    """What came of other settings; those clearly faster are kept. Nothing where loads tell nothing of others."""
+    assert run.timed is not None, "what failed has no settings to improve"
+    if why := tells_nothing(run.timed.prepared):
         tell(news.Warned(text=f"{why}, so no settings are tried"))
-        return None
-    return await tune(house, found, timed, tell, settings=settings, lossy=lossy)
+        return ()
+    tuned = await tune(run.house, found, run.timed, tell, settings=settings, lossy=lossy)
+    if settings:
+        remember(run.house, tuned.timed, tell, tuned.gains)
+    return tuned.rows
 
 
 def _variants(house: House, here: Here, form: Format) -> Iterator[House]:
