@@ -65,6 +65,17 @@ def test_an_empty_context_costs_the_weights_and_a_full_one_its_cache_as_well() -
     assert (empty.depth_tokens, full.depth_tokens) == (0, 8192)
 
 
+def test_a_small_model_is_predicted_widely_and_that_is_told() -> None:
+    tiny = planned(reading(a_machine(16 * GIB)), a_model())
+    rate = tiny.rates[0]
+    assert rate.small
+    assert rate.least < 700 < rate.tokens_per_s < rate.most
+    assert any("for so small a model" in section.title for section in plan_sections(tiny))
+    large = planned(reading(a_machine(16 * GIB)), a_model_of())
+    assert not large.rates[0].small
+    assert not any("so small a model" in section.title for section in plan_sections(large))
+
+
 def test_of_experts_only_those_in_use_are_read() -> None:
     model = a_model_of(experts=True)
     rate = planned(reading(a_machine(16 * GIB)), model).rates[0]
@@ -140,6 +151,7 @@ def test_rates_are_shown_and_written_with_their_range() -> None:
             "most": rate.most,
             "calibrated": False,
             "doubt": "",
+            "small": False,
         }
         for rate in verdict.rates
     ]

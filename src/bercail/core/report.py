@@ -182,6 +182,8 @@ def _speed_section(verdict: Fits) -> Section:
         how = "predicted; one request alone, nothing counted for traffic between devices"
         if doubt := next((rate.doubt for rate in verdict.rates if rate.doubt), ""):
             how += f"; from a reading speed that is in doubt: {doubt}"
+        if any(rate.small for rate in verdict.rates):
+            how += "; roughly, for so small a model waits for other things than memory"
     return Section(title=f"Speed ({how})", rows=rows, header=("what", "usual", "range"))
 
 

@@ -22,9 +22,10 @@ Shares = tuple[float, float, float]
 CPU_SHARES: Shares = (0.45, 0.65, 0.90)
 GPU_SHARES: Shares = (0.51, 0.65, 0.88)
 SLICED_SHARES: Shares = (0.45, 0.62, 0.75)
-TOKEN_S: tuple[Seconds, Seconds, Seconds] = (0.0010, 0.0005, 0.0001)
+TOKEN_S: tuple[Seconds, Seconds, Seconds] = (0.0020, 0.0008, 0.0001)
 """What a token costs beside what is read for it: choosing it, meeting of threads. A model of 3.6 million parameters
-took 0.6 to 1 ms a token in all, in quick and slow minutes; of small models it is most of what they need."""
+took 0.6 to 1 ms a token in all, in quick and slow minutes, one of 0.26 million 1.2 to 1.7 ms where others worked beside
+it (7 answers); of small models it is most of what they need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Rate:
         most: the high end.
         calibrated: by answers that were timed on this machine.
         doubt: what disturbed the measurement of the main memory it reads, in words; empty if nothing did.
+        small: most of the time is not reading, so that the range is wide.
     """
 
     depth_tokens: Tokens
@@ -46,6 +48,7 @@ class Rate:
     most: float
     calibrated: bool = False
     doubt: str = ""
+    small: bool = False
 
 
 def decode_rates(machine: Machine, case: Case, settings: EngineSettings) -> tuple[Rate, ...]:
@@ -108,7 +111,8 @@ def _rate(machine: Machine, case: Case, settings: EngineSettings, depth: Tokens)
         return None
     least, usual, most = (1 / seconds for seconds in times)
     doubt = machine.memory.bandwidth_doubt if host else ""
-    return Rate(depth_tokens=depth, tokens_per_s=usual, least=least, most=most, doubt=doubt)
+    small = 2 * TOKEN_S[1] > times[1]
+    return Rate(depth_tokens=depth, tokens_per_s=usual, least=least, most=most, doubt=doubt, small=small)
 
 
 def _read_bytes(case: Case, settings: EngineSettings, depth: Tokens) -> list[float]:
