@@ -46,6 +46,33 @@ def test_a_path_that_names_no_model_has_no_place() -> None:
     assert place_in(b"/upstream/m", ()) is None
 
 
+PATTERNS = {"gpt-*": "m", "org/*-mini": "org/m", "*": "other"}
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "rest"),
+    [
+        (b"/upstream/gpt-4/v1/models", "gpt-4", b"/v1/models"),
+        (b"/upstream/org/x-mini/y", "org", b"/x-mini/y"),
+        (b"/upstream/org/m/y", "org/m", b"/y"),
+        (b"/upstream/x", "x", b""),
+    ],
+)
+def test_a_pattern_begins_a_path_that_no_name_begins(path: bytes, model: str, rest: bytes) -> None:
+    place = place_in(path, KNOWN, PATTERNS)
+    assert place is not None
+    assert (place.model, place.rest) == (model, rest)
+
+
+def test_a_pattern_takes_as_many_parts_as_it_has_itself() -> None:
+    patterns = {"org/*-mini": "m"}
+    place = place_in(b"/upstream/org/x-mini/y", KNOWN, patterns)
+    assert place is not None
+    assert (place.model, place.rest) == ("org/x-mini", b"/y")
+    assert place_in(b"/upstream/org/x/y-mini", KNOWN, patterns) is None
+    assert place_in(b"/upstream/a%2Fb-mini/y", KNOWN, {"*-mini": "m"}) is None
+
+
 @pytest.mark.parametrize(
     "rest",
     [b"..", b"a/../b", b"a/./b", b"%2e%2E/x", b"a%2f..%2fb", b"a/..%5cb", b"a\\..\\b", b"%00", b"a%0d%0ab", b"%7f",

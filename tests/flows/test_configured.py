@@ -260,12 +260,22 @@ def test_servers_elsewhere_are_served_by_both_of_their_names() -> None:
 
     async def story(scene: Scene) -> None:
         assert (await scene.supervisor.lease("box/big")).model.id == "box/big"
+        assert scene.supervisor.find("box/big").aliases == ("big",)
         lease = await scene.supervisor.lease("big")
         assert lease.rewrite(b'{"model":"big"}') == b'{"model":"big"}'
         (spec,) = scene.fakes.commands.starts
         assert (spec.argv, spec.url) == ((), "https://box.example")
 
     play(story, peers=(peer,))
+
+
+def test_a_name_that_two_servers_elsewhere_have_is_neithers_own() -> None:
+    peers = tuple(Peer(id=name, line=1, url="https://box.example", models=("big",)) for name in ("a", "b"))
+
+    async def story(scene: Scene) -> None:
+        assert [model.aliases for model in scene.supervisor.models() if model.id.endswith("/big")] == [(), ()]
+
+    play(story, peers=peers)
 
 
 def test_a_rule_says_who_leaves_for_whom() -> None:

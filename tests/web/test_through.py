@@ -55,6 +55,15 @@ def test_aliases_and_the_names_of_a_profile_begin_a_path_too(name: str) -> None:
     assert host.asked[0][0] in ("ti", "or/g", "tiny", "big/one")
 
 
+def test_a_pattern_of_names_begins_a_path_and_takes_nothing_of_it_along() -> None:
+    host = FakeHost(known=[served("tiny", aliases=("gpt-*",))])
+    one = Bench(host, FakeUpstream(Scripted(pieces=[b"x"])))
+    host.others = Profiles(known=(Profile(id="p", line=1, pins={"gpt-4": "tiny"}),), active="p")
+    assert one.get("/upstream/gpt-4/a/b").body == b"x"
+    assert one.upstream.asked[0].target == "/a/b"
+    assert one.get("/upstream/other/a").status == 404
+
+
 def test_a_head_is_a_get_without_its_body() -> None:
     one = bench(b"abcd", headers=[(b"content-length", b"4")])
     client = one.get("/upstream/tiny/x", "HEAD")

@@ -1,11 +1,12 @@
 """A request handed through to an engine as it is: its path, its headers, the model that a form names."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from bercail.core.errors import UsageError
+from bercail.core.pattern import meant_by
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -39,12 +40,16 @@ class Place:
         return any(expression.search(path) for expression in expressions)
 
 
-def place_in(raw_path: bytes, known: Collection[str]) -> Place | None:
-    """The model and the path at its engine; the longest id that is known wins, None if none is.
+def place_in(raw_path: bytes, known: Collection[str], patterns: Mapping[str, str] | None = None) -> Place | None:
+    """The model and the path at its engine; None if the path begins with no model.
+
+    The longest name that is known wins. What none begins is held against patterns, whose ``*`` stands for no slash
+    here: else one that ends in it would take the path along.
 
     Args:
         raw_path: as it came, percent-encoding untouched, beginning with ``/upstream/``.
-        known: ids of models, which may hold slashes.
+        known: names of models, which may hold slashes.
+        patterns: names that stand for many, and what each leads to.
 
     Raises:
         UsageError: the path is written so that two programs may read it in two ways.
@@ -52,12 +57,24 @@ def place_in(raw_path: bytes, known: Collection[str]) -> Place | None:
     parts = raw_path.removeprefix(UPSTREAM).split(b"/")
     longest = max((name.count("/") for name in known), default=0) + 1
     for count in range(min(longest, len(parts)), 0, -1):
-        name = unquote_to_bytes(b"/".join(parts[:count])).decode("utf-8", "replace")
-        if name in known:
-            rest = b"/".join(parts[count:])
-            _check(rest)
-            return Place(model=name, rest=b"/" + rest if len(parts) > count else b"")
+        if (name := _name(parts, count)) in known:
+            return _place(name, parts, count)
+    for count in range(1, len(parts) + 1):
+        alike = {pattern: owner for pattern, owner in (patterns or {}).items() if pattern.count("/") == count - 1}
+        name = _name(parts, count) if alike else ""
+        if name.count("/") == count - 1 and meant_by(name, alike) is not None:
+            return _place(name, parts, count)
     return None
+
+
+def _name(parts: Sequence[bytes], count: int) -> str:
+    return unquote_to_bytes(b"/".join(parts[:count])).decode("utf-8", "replace")
+
+
+def _place(name: str, parts: Sequence[bytes], count: int) -> Place:
+    rest = b"/".join(parts[count:])
+    _check(rest)
+    return Place(model=name, rest=b"/" + rest if len(parts) > count else b"")
 
 
 def _check(rest: bytes) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from bercail.core.allotment import allot
 from bercail.core.claims import allotment_problems, claims_of, meeting
 from bercail.core.command import CommandSpec
-from bercail.core.configuration import Configuration, Selector, Way
+from bercail.core.configuration import Configuration, Selector, Target, Way
 from bercail.core.declared import Declared
 from bercail.core.errors import BercailError
 from bercail.core.model import Findings
@@ -48,6 +48,7 @@ def muster(
     """
     entries: dict[str, Entry] = {}
     problems: list[str] = []
+    taken = dict(configuration.routes())
     for declared in configuration.models:
         entries[declared.id] = _declared(house, declared)
     for peer in configuration.peers:
@@ -55,10 +56,9 @@ def muster(
             source = peer.command(model)
             elsewhere = Declared(
                 id=source.model_id, line=peer.line, source=source, upstream_name=model, filters=peer.filters,
-                timeouts=peer.timeouts,
+                timeouts=peer.timeouts, aliases=_bare(taken, model, source.model_id),
             )  # fmt: skip
             entries[source.model_id] = Entry(id=source.model_id, declared=elsewhere, command=source)
-    taken = dict(configuration.routes())
     for found in findings.models:
         if found.id in taken:
             problems.append(f"{found.path} is not served: the configuration has another {found.id}")
@@ -89,6 +89,13 @@ def also_listed(
         if target is not None and not shadows and roster.names.get(target, target) == entry.id:
             found[name] = "profile"
     return found
+
+
+def _bare(taken: Mapping[str, Target], model: str, model_id: str) -> tuple[str, ...]:
+    """The name of a peer's model without the peer, if it means that model."""
+    target = taken.get(model)
+    means_it = target is not None and target.way is Way.PEER and f"{target.id}/{target.model}" == model_id
+    return (model,) if means_it else ()
 
 
 def _share_cores(

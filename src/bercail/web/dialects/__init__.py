@@ -8,6 +8,8 @@ from bercail.core.dialect import PASSAGES, STATES, Form
 from bercail.ports import Log
 from bercail.web.asgi import Scope
 from bercail.web.desk import Desk, Errand, Notice, notice
+from bercail.web.dialects.events import PATH as EVENTS
+from bercail.web.dialects.events import Events
 from bercail.web.dialects.logs import Logs
 from bercail.web.dialects.memory import METHODS, Memory
 from bercail.web.dialects.ollama import METHODS as OLLAMA
@@ -22,6 +24,7 @@ ROUTES = (
     *(f"POST {path}" for path in PASSAGES),
     *(f"GET {path}" for path in STATES),
     *(f"{'|'.join(methods)} {path}" for path, methods in METHODS.items()),
+    f"GET {EVENTS}",
     "GET /logs",
     "GET /logs/stream",
     *(f"{'|'.join(methods)} {path}" for path, methods in OLLAMA.items()),
@@ -40,10 +43,12 @@ class Dialects:
         self._memory = Memory(desk)
         self._desk = desk
         self._logs: Logs | None = None
+        self._events = Events(desk, None)
 
     def take_log(self, log: Log | None) -> None:
         """Have ``/logs`` tell what stands there; None tells nothing."""
         self._logs = Logs(self._desk, log) if log is not None else None
+        self._events = Events(self._desk, log)
 
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths of an engine that match one of these."""
@@ -58,14 +63,16 @@ class Dialects:
         """
         if path.startswith("/upstream/"):
             return self._through.look_up(scope)
-        if methods := self._memory.methods(path):
-            if scope["method"] in methods:
-                return self._memory.errand(path)
-            return not_allowed(path, methods, scope["method"], Form.OPENAI)
-        if self._logs is not None and (methods := self._logs.methods(path)):
-            if scope["method"] in methods:
-                return self._logs.errand(path)
-            return not_allowed(path, methods, scope["method"], Form.OPENAI)
+        tellers: tuple[Memory | Events | Logs, ...] = (
+            self._memory,
+            self._events,
+            *([self._logs] if self._logs else ()),
+        )
+        for teller in tellers:
+            if methods := teller.methods(path):
+                if scope["method"] in methods:
+                    return teller.errand(path)
+                return not_allowed(path, methods, scope["method"], Form.OPENAI)
         if path.startswith("/api/"):
             return self._ollama.look_up(scope["method"], path)
         found = self._passages.methods(path)

@@ -13,13 +13,13 @@ from bercail.core.cpulist import format_cpulist
 from bercail.core.route import Phase, ServedModel
 from bercail.web.asgi import JSON, Headers, Scope
 from bercail.web.desk import Desk, Errand, take_body
-from bercail.web.dialects.statuses import follow
+from bercail.web.dialects.statuses import follow_statuses
 from bercail.web.errors import ReplyError
 from bercail.web.turn import Turn
 
 _ADMIN = access.Scope.ADMIN
 _NAMED = "/api/models/unload/"
-_STATES = {Phase.LOADED: "ready", Phase.LOADING: "starting", Phase.FAILED: "failed", Phase.UNLOADED: "stopped"}
+STATES = {Phase.LOADED: "ready", Phase.LOADING: "starting", Phase.FAILED: "failed", Phase.UNLOADED: "stopped"}
 _TEXT: Headers = [(b"content-type", b"text/plain; charset=utf-8")]
 METHODS = {
     "/api/profiles": ("GET", "HEAD"),
@@ -53,7 +53,7 @@ class Memory:
         if path in ("/unload", "/api/models/unload"):
             return Errand(label="unload", attempt=partial(self._unload_all, path), need=_ADMIN)
         if path == "/models/sse":
-            return Errand(label="models/sse", attempt=partial(follow, self._desk), need=access.Scope.MODELS)
+            return Errand(label="models/sse", attempt=partial(follow_statuses, self._desk), need=access.Scope.MODELS)
         if path == "/api/profiles":
             return Errand(label="profiles", attempt=self._profiles, need=access.Scope.MODELS)
         if path == "/api/profiles/active":
@@ -84,7 +84,7 @@ class Memory:
         turn.record.model = model.id
         change = self._desk.host.load if path.endswith("/load") else self._desk.host.unload
         await change(model.id)
-        await turn.whole(200, [JSON], json.encode({"success": True, "model": model.id, "was": _STATES[model.phase]}))
+        await turn.whole(200, [JSON], json.encode({"success": True, "model": model.id, "was": STATES[model.phase]}))
 
     async def _unload_named(self, name: str, turn: Turn, scope: Scope) -> None:
         await take_body(turn, scope, self._desk)
@@ -113,7 +113,7 @@ def _row(model: ServedModel, *, whole: bool) -> dict[str, Any]:
     """What llama-swap tells of a model, and more; command lines may hold secrets and are for who manages the server."""
     return {
         "model": model.id,
-        "state": _STATES[model.phase],
+        "state": STATES[model.phase],
         "name": model.name,
         "description": model.description,
         "cmd": model.started_by if whole else "",

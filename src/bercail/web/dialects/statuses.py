@@ -1,7 +1,7 @@
-"""``/models/sse``: what becomes of models, as llama-server's router tells it to its page and to Zed."""
+"""``/models/sse``: what becomes of models, as llama-server's router tells it; and how events are followed."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import json
 
@@ -21,16 +21,35 @@ _HEADERS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control",
 _WORDS = {Phase.LOADED: "loaded", Phase.LOADING: "loading", Phase.UNLOADED: "unloaded", Phase.FAILED: "failed"}
 
 
-async def follow(desk: Desk, turn: Turn, scope: Scope) -> None:
-    """Tell where every model stands, then each change, until the client leaves or the server stops."""
-    await take_body(turn, scope, desk)
-    await turn.begin(200, _HEADERS)
-    loop, told = asyncio.get_running_loop(), dict[str, Json]()
-    said_s = loop.time()
-    while not desk.stopping():
+async def follow_statuses(desk: Desk, turn: Turn, scope: Scope) -> None:
+    """Tell where every model stands, then each change."""
+    told = dict[str, Json]()
+
+    def look() -> bytes:
         found = {model.id: _standing(model) for model in desk.sees(turn).models()}
         news = b"".join(_line(event) for event in _events(told, found))
-        told = found
+        told.clear()
+        told.update(found)
+        return news
+
+    await follow(desk, turn, scope, look)
+
+
+async def follow(desk: Desk, turn: Turn, scope: Scope, look: Callable[[], bytes]) -> None:
+    """Tell what ``look`` finds, again and again, until the client leaves or the server stops.
+
+    Args:
+        desk: tells whether it does.
+        turn: of the client.
+        scope: its request.
+        look: events that were not told yet; b"" if there are none.
+    """
+    await take_body(turn, scope, desk)
+    await turn.begin(200, _HEADERS)
+    loop = asyncio.get_running_loop()
+    said_s = loop.time()
+    while not desk.stopping():
+        news = look()
         if news or loop.time() - said_s >= desk.options.keep_alive:
             await _write(turn, news or b": ping\n\n")
             said_s = loop.time()

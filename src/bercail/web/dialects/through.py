@@ -16,6 +16,7 @@ from bercail.core.passing import (
     response_headers,
     wants_websocket,
 )
+from bercail.core.pattern import is_pattern
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Lease, Tunnel, UpstreamResponse
@@ -46,9 +47,11 @@ class Through:
         """An errand, or why there is none."""
         raw = scope.get("raw_path", b"")
         host = self._desk.host
-        known = {name for model in host.models() for name in (model.id, *model.aliases)} | host.profiles().pins.keys()
+        names = {name: model.id for model in host.models() for name in (model.id, *model.aliases)}
+        patterns = {name: owner for name, owner in names.items() if is_pattern(name)}
+        known = (names.keys() - patterns.keys()) | host.profiles().pins.keys()
         try:
-            place = place_in(raw, known) if raw.startswith(UPSTREAM) else None
+            place = place_in(raw, known, patterns) if raw.startswith(UPSTREAM) else None
         except UsageError as error:
             return notice(_answered(api_error(error, started=False)))
         if place is None:
