@@ -52,6 +52,7 @@ def test_messages_are_answered_counted_and_trimmed_by_a_worker(up: Callable[...,
     messages = [*LONG, {"role": "user", "content": "And then?"}]
     for path, body, member in (
         ("/v1/messages", {"messages": messages}, "input_tokens"),
+        ("/v1/responses", {"input": messages, "max_output_tokens": 4}, "input_tokens"),
         ("/v1/chat/completions", {"messages": messages}, "prompt_tokens"),
         ("/v1/completions", {"prompt": "a story " * 400}, "prompt_tokens"),
     ):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,14 @@ def test_a_loaded_model_tells_every_dialect_its_context() -> None:
     assert found["meta"] == {"n_ctx_train": 4096, "n_params": 260_000, "n_vocab": 512, "size": 1_000_000}
     assert {"id": "tiny", "object": "model", "created": 1_700_000_000, "owned_by": "bercail"}.items() <= found.items()
     assert found["capabilities"] == ["chat", "completion", "tools"]
+
+
+def test_the_list_is_one_page_in_the_words_of_anthropic() -> None:
+    found: Any = listing((replace(served("a"), name="The first"), served("b")))
+    assert (found["has_more"], found["first_id"], found["last_id"]) == (False, "a", "b")
+    told = [(one["type"], one["display_name"], one["created_at"]) for one in found["data"]]
+    assert told == [("model", name, "2023-11-14T22:13:20+00:00") for name in ("The first", "b")]
+    assert (listing(())["first_id"], listing(())["last_id"]) == (None, None)
 
 
 def test_a_model_that_is_not_loaded_tells_what_it_is_to_be_loaded_for_or_was_made_for() -> None:

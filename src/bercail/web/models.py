@@ -16,7 +16,7 @@ _LM_STUDIO = {
 
 
 def listing(models: tuple[ServedModel, ...]) -> Json:
-    """The answer of ``/v1/models``: ``data`` for OpenAI clients, ``models`` for those of Ollama and Codex."""
+    """The answer of ``/v1/models``: ``data`` for clients of OpenAI and Anthropic, ``models`` for those of Ollama."""
     listed = [model for model in models if not model.unlisted]
     data = [entry(model) for model in listed] + [
         _other_name(model, name, kind) for model in listed for name, kind in model.also.items()
@@ -25,7 +25,9 @@ def listing(models: tuple[ServedModel, ...]) -> Json:
     data += [_selector(model, selector) for model, selector in chosen]
     names = listed + [replace(model, id=name) for model in listed for name in model.also]
     names += [replace(model, id=selector.id) for model, selector in chosen]
-    return {"object": "list", "data": data, "models": [_ollama_entry(model) for model in names]}
+    ends = [one["id"] for one in (data[:1] + data[-1:])] or [None]
+    page: Json = {"has_more": False, "first_id": ends[0], "last_id": ends[-1]}
+    return {"object": "list", "data": data, "models": [_ollama_entry(model) for model in names]} | page
 
 
 def _other_name(model: ServedModel, name: str, kind: str) -> Json:
@@ -77,6 +79,7 @@ def entry(model: ServedModel) -> Json:
         "aliases": list(model.aliases) or None,
     }
     made: Json = {"id": model.id, "object": "model", "created": model.created, "owned_by": _OWNER}
+    made |= {"type": "model", "display_name": model.name or model.id, "created_at": _time(model)}
     made |= _without_unknown(known)
     return made | {
         "status": status,
@@ -141,12 +144,16 @@ def _ollama_entry(model: ServedModel) -> Json:
         "model": model.id,
         "slug": model.id,
         "display_name": model.id,
-        "modified_at": datetime.fromtimestamp(model.created, UTC).isoformat(),
+        "modified_at": _time(model),
         "size": model.file_bytes,
         "digest": "",
         "details": details,
         "capabilities": [capability.value for capability in model.capabilities],
     } | _without_unknown(known)
+
+
+def _time(model: ServedModel) -> str:
+    return datetime.fromtimestamp(model.created, UTC).isoformat()
 
 
 def _size(parameters: int | None) -> str:
