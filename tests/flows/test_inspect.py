@@ -99,6 +99,16 @@ def test_a_path_that_leads_nowhere_stays_a_path() -> None:
         resolve(fakes().reader, "models/qwen", ())
 
 
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "hf.co/Qwen/Qwen3-8B-GGUF:Q4_K_M", "qwen3:8b"])
+def test_the_name_of_a_model_that_other_programs_would_download_is_told_so(name: str) -> None:
+    with pytest.raises((ReadError, NotFoundError)) as refused:
+        resolve(fakes().reader, name, ())
+    assert "models are not downloaded here" in refused.value.hint
+    with pytest.raises(ReadError) as refused:
+        resolve(fakes().reader, "./models/qwen", ())
+    assert "downloaded" not in refused.value.hint
+
+
 def test_of_many_names_some_are_told_and_how_many_there_are() -> None:
     assert listed(()) == "none"
     assert listed([str(number) for number in range(13)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (13 in all)"

@@ -409,6 +409,9 @@ def test_folder_lists_what_is_in_it(tmp_path: Path, readers: ModelReader) -> Non
         readers.read("d")
     with pytest.raises(ReadError, match="a folder without a GGUF"):
         readers.read("e")
+    (tmp_path / "e" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ReadError, match=r"a folder with a model in safetensors.*convert_hf_to_gguf"):
+        readers.read("e")
 
 
 def test_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path, readers: ModelReader) -> None:

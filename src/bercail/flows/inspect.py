@@ -20,6 +20,10 @@ from bercail.ports import House, ModelReader
 _MOST_NAMES = 12
 _MISTYPED = re.compile(r"https?:/?[^/]", re.IGNORECASE)
 
+_ELSEWHERE = re.compile(r"(?:[\w.-]+/){1,2}[\w.-]+(?::[\w.-]+)?|[\w.-]+:[\w.-]+")
+"""How models are called on Hugging Face (``owner/name``) and in Ollama's library (``name:tag``)."""
+_NOT_FETCHED = "models are not downloaded here: fetch its GGUF file first, as with `hf download`, and name that"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meant:
@@ -193,10 +197,14 @@ def _refuse_name(reader: ModelReader, name: str, findings: Findings, known: Coll
     try:
         refuse(reader, name, findings)
     except ReadError as error:
+        elsewhere = bool(_ELSEWHERE.fullmatch(name)) and not looks_like_path(name)
+        if error.code == "no_such_file" and elsewhere:
+            error.hint = f"{error.hint}; {_NOT_FETCHED}"
         if error.code != "no_such_file" or looks_like_path(name) or "/" in name:
             raise
         there = f"there {'is' if len(known) == 1 else 'are'} {listed(known)}" if known else "no model is found"
         hint = f"{there} (bercail models); or name a file"
+        hint += f"; {_NOT_FETCHED}" if elsewhere else ""
         raise NotFoundError(f"no model {name!r}, and no file of that name", hint=hint) from error
 
 

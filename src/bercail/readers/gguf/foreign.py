@@ -8,7 +8,8 @@ from bercail.core.errors import ReadError
 LOOK_BYTES = 4096
 """How much of the beginning is looked at."""
 
-_CONVERT = "convert it with llama.cpp's convert_hf_to_gguf.py, or download a GGUF version of the model"
+CONVERT = "convert it with llama.cpp's convert_hf_to_gguf.py, or download a GGUF version of the model"
+"""What to do about a model in a format that Hugging Face's tools read."""
 _REPEAT = "delete it and download it again"
 
 
@@ -57,7 +58,7 @@ _KINDS = (
         _starts(b"version https://git-lfs.github.com/spec/"),
     ),
     _Kind("html_page", "a web page saved under a model's name", "use the download link, not the page's address", _html),
-    _Kind("pytorch", "a PyTorch checkpoint", _CONVERT, _torch_zip),
+    _Kind("pytorch", "a PyTorch checkpoint", CONVERT, _torch_zip),
     _Kind("compressed", "a gzip archive", "unpack it first (gunzip, or tar xf)", _starts(b"\x1f\x8b")),
     _Kind("compressed", "a zip archive", "unpack it first (unzip)", _starts(b"PK\x03\x04", b"PK\x05\x06")),
     _Kind("compressed", "a 7z archive", "unpack it first (7z x)", _starts(b"7z\xbc\xaf\x27\x1c")),
@@ -73,10 +74,10 @@ _KINDS = (
     _Kind(
         "pytorch",
         "a Python pickle, an old PyTorch checkpoint",
-        _CONVERT,
+        CONVERT,
         _starts(b"\x80\x02", b"\x80\x03", b"\x80\x04"),
     ),
-    _Kind("safetensors", "a safetensors file", _CONVERT, _safetensors),
+    _Kind("safetensors", "a safetensors file", CONVERT, _safetensors),
     _Kind("pdf", "a PDF document", "give the path of a .gguf file", _starts(b"%PDF-")),
     _Kind(
         "all_zeros",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bercail.core.alike import alike
 from bercail.core.errors import ReadError
-from bercail.readers.gguf.foreign import LOOK_BYTES, explain
+from bercail.readers.gguf.foreign import CONVERT, LOOK_BYTES, explain
 from bercail.readers.gguf.header import MAGIC, Header, parse
 
 _MAX_LISTED = 5
@@ -89,7 +89,10 @@ def _special(path: str) -> ReadError:
 
 
 def _is_directory(path: str) -> ReadError:
-    found = sorted(name for name in _names(Path(path)) if name.lower().endswith(".gguf"))
+    names = _names(Path(path))
+    found = sorted(name for name in names if name.lower().endswith(".gguf"))
+    if not found and any(name.lower().endswith(".safetensors") for name in names):
+        return ReadError("a folder with a model in safetensors", path=path, hint=CONVERT, code="is_directory")
     if not found:
         return ReadError(
             "a folder without a GGUF file", path=path, hint="give the path of a .gguf file", code="is_directory"
