@@ -7,12 +7,14 @@ what embeds is in ``embedder``.
 import os
 import queue
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from bercail.core.units import Tokens
+from bercail.engines.exchange import FAILED
 from bercail.engines.interface import Library as Served
 from bercail.engines.openvino.embedder import Embedder
 from bercail.engines.openvino.parameters import BLOCK_TOKENS, LACKS, Parameters
@@ -83,7 +85,9 @@ class Library:
         # Once, before there are threads: bindings look numpy up when it is first needed, and two threads that both do
         # so have waited for each other for ever.
         self._tensor(self.text_ids(self.text_of(self.text_ids("a"))))
+        self._slots = parameters.slots
         self._inbox: queue.SimpleQueue[_Running] = queue.SimpleQueue()
+        self._line: deque[_Running] = deque()
         keep_working(self._work, "pipeline")
 
     def chat_ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
@@ -152,16 +156,32 @@ class Library:
         running: list[_Running] = []
         numbers = count(1)
         while True:
-            while not running or not self._inbox.empty():
-                one = self._inbox.get()
-                self._add(one, next(numbers))
-                running.append(one)
-            if self._pipeline.has_non_finished_requests():
-                self._pipeline.step()
-            running = [one for one in running if not self._hand_out(one)]
+            while not (running or self._line) or not self._inbox.empty():
+                self._line.append(self._inbox.get())
+            while self._line and len(running) < self._slots:
+                if self._add(one := self._line.popleft(), next(numbers)):
+                    running.append(one)
+            self._step()
+            over = {one for one in running if self._hand_out(one)}
+            running = [one for one in running if one not in over]
+            if any(one.unwanted for one in over):
+                self._step()
 
-    def _add(self, one: _Running, number: int) -> None:
+    def _step(self) -> None:
+        """Let the pipeline work, once; that is also what takes out of it those that were cancelled before."""
+        if self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+
+    def _add(self, one: _Running, number: int) -> bool:
+        """Hand a request to the pipeline, which ignores those for whom it has no place: never more than it has slots.
+
+        False if it was not wanted any more.
+        """
+        if one.unwanted:
+            one.hear([], "stop")
+            return False
         one.handle = self._pipeline.add_request(number, self._tensor(one.ids), one.config)
+        return True
 
     def _tensor(self, ids: Sequence[int]) -> Any:
         import numpy
@@ -180,13 +200,18 @@ class Library:
         one.ids += new
         over = one.unwanted or status != self._genai.GenerationStatus.RUNNING
         if new or over:
-            ended = "length" if one.count >= one.most else "stop"
-            one.hear(new, ended if over else None)
+            one.hear(new, self._ending(one, status) if over else None)
         if one.unwanted:
             one.handle.cancel()
         elif over:
             self._pool.add(one.ids)
         return over
+
+    def _ending(self, one: _Running, status: Any) -> str:
+        """Why it is over; see ``generating.Generates``."""
+        if status == self._genai.GenerationStatus.IGNORED:
+            return f"{FAILED}the pipeline had no room for it"
+        return "length" if one.count >= one.most else "stop"
 
 
 def without_telemetry() -> None:
