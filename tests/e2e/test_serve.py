@@ -249,11 +249,13 @@ def test_models_come_and_go_by_hand(serve: Serve, tmp_path: Path, places: dict[s
     server = serve(config)
     port = server.url.rpartition(":")[2]
 
-    def hand(*words: str) -> "subprocess.CompletedProcess[str]":
-        command = [*BERCAIL, *words, "--port", port]
+    def hand(*words: str, place: tuple[str, ...] = ("--port", port)) -> "subprocess.CompletedProcess[str]":
+        command = [*BERCAIL, *words, *place]
         return subprocess.run(command, check=False, text=True, capture_output=True, env=places, timeout=240)
 
     assert "nothing is loaded" in hand("ps").stderr
+    assert "nothing is loaded" in hand("ps", place=()).stderr  # found, whatever its port
+    assert hand("ps", place=("--port", "1")).returncode == 1
     assert hand("load", "a").returncode == 0
     table = hand("ps").stdout
     assert "ready" in table
