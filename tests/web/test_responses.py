@@ -107,7 +107,9 @@ def test_a_response_begins_while_the_prompt_is_read_and_one_that_breaks_off_has_
     assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
     assert failed["response"]["error"] == {"code": "engine", "message": "tiny: it died"}
     assert (error["type"], error["message"]) == ("error", "tiny: it died")
-    assert not client.complete
+    assert client.complete
+    lines = one.get("/metrics").body.decode().splitlines()
+    assert 'bercail_requests_total{model="tiny",endpoint="responses",status="502"} 1' in lines
 
 
 def test_a_count_is_that_of_the_chat() -> None:

@@ -159,7 +159,7 @@ class Turn:
         unread: the body has not been read to its end, so nothing can follow on this connection.
         substitutes: ids of models that may answer if its own is not there.
         headers: that go with a whole answer beside its own.
-        broken: how an error is told within a stream.
+        farewell: the last events of a stream that fails, where its dialect has an end for that; else b"".
     """
 
     def __init__(self, receive: Receive, send: Send, record: Record, form: Form = Form.OPENAI) -> None:
@@ -180,7 +180,7 @@ class Turn:
         self.unread = True
         self.substitutes: tuple[str, ...] = ()
         self.headers: Headers = []
-        self.broken: Callable[[ApiError], bytes] = partial(event, form=form)
+        self.farewell: Callable[[ApiError], bytes] = _no_farewell
         self.send = send
         self._mark: Callable[[bytes], bytes] = _as_it_is
         self._ending = False
@@ -273,7 +273,7 @@ class Turn:
         if self.begun:
             return
         if self.stream is not None and self.stream.started:
-            await self.stream.write(self.broken(error))
+            await self._break_off(self.stream, error)
             return
         headers, body = written(error, self.form)
         if self.unread:
@@ -281,6 +281,13 @@ class Turn:
             await refuse(self.receive, self.send, error.status, [*headers, CLOSE], body)
         else:
             await self.whole(error.status, headers, body)
+
+    async def _break_off(self, stream: Stream, error: ApiError) -> None:
+        """End a stream as its dialect ends those that fail; where none does so, its client sees a broken connection."""
+        if last := self.farewell(error):
+            await stream.end(last)
+        else:
+            await stream.write(event(error, self.form))
 
     async def fail_cut(self, error: ApiError) -> None:
         """Tell a client that is cut, unless it does not read."""
@@ -296,6 +303,10 @@ class Turn:
             self._watcher.cancel()
         if self.stream is not None:
             self.stream.abandon()
+
+
+def _no_farewell(_: ApiError) -> bytes:
+    return b""
 
 
 def _as_it_is(data: bytes) -> bytes:

@@ -43,8 +43,8 @@ class Reply(Protocol):
         """The engine's own usage; empty if it told none."""
         ...
 
-    def broken(self, error: ApiError) -> bytes:
-        """The events of a stream that breaks off."""
+    def farewell(self, error: ApiError, /) -> bytes:
+        """The last events of a stream that fails; b"" where the dialect has no end for that."""
         ...
 
     def brief(self, words: bytes) -> bytes:
@@ -70,15 +70,15 @@ class Tongue:
 
 
 class _Message(anthropic_reply.Reply):
-    def broken(self, error: ApiError) -> bytes:
-        return event(error, Form.ANTHROPIC)
+    def farewell(self, _: ApiError) -> bytes:
+        return b""
 
     def brief(self, words: bytes) -> bytes:
         return _DELTA % (self.index, words) if self.is_talking else b""
 
 
 class _Response(responses_reply.Reply):
-    def broken(self, error: ApiError) -> bytes:
+    def farewell(self, error: ApiError) -> bytes:
         failed = written(self.fail(error.code or "server_error", error.message))
         return failed + event(error, Form.RESPONSES, self.number)
 

@@ -108,7 +108,7 @@ class Translating:
     async def _take_stream(
         self, turn: Turn, reply: Reply, response: UpstreamResponse, chunks: AsyncIterator[bytes]
     ) -> None:
-        record, turn.broken = turn.record, reply.broken
+        record, turn.farewell = turn.record, reply.farewell
 
         def tell(events: bytes) -> bytes:
             record.read_events(events)
