@@ -159,7 +159,7 @@ def test_an_engines_error_keeps_its_words_and_its_status(
         ),
         (
             "Failed to parse messages: Missing 'role' in message: {}\n",
-            "messages", "messages: Missing 'role' in message: {}\n",
+            "messages", "messages: Missing 'role' in message: {}",
         ),
     ],
 )  # fmt: skip

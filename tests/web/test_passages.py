@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import operator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from bercail.core.model import Capability
 from bercail.core.route import Phase
 from bercail.web.dialects.tongue import SPOKEN
 from fakes.bench import Bench
+from fakes.client import Client
 from fakes.host import FakeHost, served
+from fakes.loop import run
 from fakes.upstream import FakeUpstream, Scripted
 
 MESSAGES = "/v1/messages"
@@ -147,6 +151,26 @@ def test_progress_that_was_asked_for_is_shown() -> None:
     one = bench(*RESPONSE, **THEIRS)
     client = one.post("/v1/responses", {"input": "x", "stream": True, "return_progress": True})
     assert client.body == b"".join(RESPONSE)
+
+
+def test_the_middle_of_a_native_stream_wakes_no_task() -> None:
+    words = sse(*({"content": str(number), "stop": False} for number in range(6)), named=False)
+    made = []
+    for takes in (True, False):
+        client = Client(
+            bench(NATIVE[0], *words, NATIVE[-1]).app, takes=partial(operator.is_not, None) if takes else operator.not_
+        )
+
+        async def scene(client: Client = client) -> None:
+            await client.post("/completion", {"prompt": "x", "stream": True})
+
+        run(scene)
+        assert client.complete
+        assert bool(client.pushed) is takes
+        made.append(client)
+    fast, slow = made
+    assert fast.body == slow.body == b"".join((*words, NATIVE[-1]))
+    assert fast.pushed == words[1:], "the first and the last piece need the task"
 
 
 @pytest.mark.parametrize(

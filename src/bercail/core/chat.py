@@ -224,7 +224,7 @@ def wrong_member(message: str) -> ApiError | None:
         wanted, given = (_KINDS.get(types[place], types[place]) for place in (1, 2))
         words = f"{wanted} was expected, not {given}"
     elif found:
-        words = found[2]
+        words = found[2].strip()
     else:
         return None
     param = found[1] if found else None

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import DecodeError, json
 
@@ -50,6 +50,14 @@ Take: TypeAlias = Callable[[UpstreamResponse, AsyncIterator[bytes]], Awaitable[N
 """Brings an engine's answer to the client."""
 
 
+class Passes(Protocol):
+    """Knows what of a stream goes through as it is."""
+
+    def passes(self, chunk: bytes) -> bool:
+        """Whether these bytes do, whatever came before them."""
+        ...
+
+
 class Relay:
     """Sends one request to an engine and brings its answer to the client."""
 
@@ -81,7 +89,7 @@ class Relay:
         if stream is None:
             raise RuntimeError("a stream needs its reply before it begins")
         sieve = Sieve(drop_progress=not ask.wants_progress)
-        forward = partial(_forward, sieve, stream, record)
+        push = partial(forward, sieve, stream, record)
         async for chunk in chunks:
             if record.ttft_s is None:
                 record.read_progress(chunk)
@@ -95,7 +103,7 @@ class Relay:
                     record.settle(ask.choices)
                     return await turn.end_stream(events)
                 await stream.write(events)
-                await response.pour(forward)
+                await response.pour(push)
             if error is not None:
                 raise ReplyError(engine_refusal(200, error))
         raise incomplete()
@@ -205,7 +213,7 @@ async def _expect(take: Take, response: UpstreamResponse, chunks: AsyncIterator[
     await take(response, chunks)
 
 
-def _forward(sieve: Sieve, stream: Stream, record: Record, chunk: bytes) -> bool:
+def forward(sieve: Passes, stream: Stream, record: Record, chunk: bytes) -> bool:
     """Send a piece of a stream on as it is; False, and nothing has happened, if it needs more than that."""
     if not (sieve.passes(chunk) and stream.push(chunk)):
         return False

@@ -21,7 +21,7 @@ from bercail.web.desk import Desk, Errand, lease_at_once, take_body
 from bercail.web.dialects.sift import PINGS, Sift, voice
 from bercail.web.errors import ReplyError, check_needs
 from bercail.web.media import check_parts
-from bercail.web.relay import Outgoing, Take, exchange, incomplete, refusal
+from bercail.web.relay import Outgoing, Take, exchange, forward, incomplete, refusal
 from bercail.web.request import begins, decoded
 from bercail.web.turn import Stream, Turn
 
@@ -76,7 +76,7 @@ class Passages:
         body, peek, model = await self.take(passage, turn, scope)
         turn.payload = body
         del body
-        self.begin(passage, turn, peek)
+        self.begin(passage, turn, peek, scope.get("push"))
 
         async def use(lease: Lease) -> None:
             check(passage, lease.model)
@@ -135,7 +135,9 @@ class Passages:
 
         async def take(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
             if passage.shape is not None and turn.stream is not None:
-                await _stream(turn, Sift(passage.shape, drop_progress=not peek.return_progress), chunks, first)
+                await _stream(
+                    turn, Sift(passage.shape, drop_progress=not peek.return_progress), response, chunks, first
+                )
             elif passage.shape is not None and folded:
                 await _fold(turn, passage.shape, chunks, first)
             else:
@@ -219,7 +221,9 @@ def present(target: str, model: ServedModel, take: Take) -> Take:
     return look
 
 
-async def _stream(turn: Turn, sift: Sift, chunks: AsyncIterator[bytes], first: First) -> None:
+async def _stream(
+    turn: Turn, sift: Sift, response: UpstreamResponse, chunks: AsyncIterator[bytes], first: First
+) -> None:
     stream, record = turn.stream, turn.record
     if stream is None:
         raise RuntimeError("a stream needs its reply before it begins")
@@ -235,6 +239,7 @@ async def _stream(turn: Turn, sift: Sift, chunks: AsyncIterator[bytes], first: F
                 record.read_pair(sift.counts())
                 return await turn.end_stream(events)
             await stream.write(events)
+            await response.pour(partial(forward, sift, stream, record))
         if error is not None:
             raise ReplyError(engine_refusal(200, error))
     raise incomplete()

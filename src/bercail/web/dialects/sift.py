@@ -34,6 +34,8 @@ _STOP = b'"stop":true'
 _PROGRESS = b'"prompt_progress"'
 """Inside a JSON string the quotes are escaped, so these bytes appear only as a member's name."""
 _ERRORS = (b"event: error", b'data: {"error"')
+_APART = (_STOP, _PROGRESS, *_ERRORS, b"event: message_", *_ENDS[Shape.RESPONSES])
+"""Where one of these stands, more may have to be done than to hand an event on."""
 
 
 class Sift:
@@ -74,6 +76,11 @@ class Sift:
             self._look(event)
             kept.append(event + b"\n\n")
         return b"".join(kept), None
+
+    def passes(self, chunk: bytes) -> bool:
+        """Whether bytes are whole events that ``feed`` would hand on as they are, and not the last of a stream."""
+        whole = self._begun and self._splitter.is_empty and chunk.endswith(b"\n\n")
+        return whole and not any(sign in chunk for sign in _APART)
 
     def _without_progress(self, event: bytes) -> bytes:
         """Nothing for an event that only reports progress; the first of a response stands for its beginning."""
