@@ -169,17 +169,18 @@ def _row(axis: Axis, loads: Sequence[Load], value: Value) -> Tried:
     own, others = _seconds(loads, value), _seconds(loads, axis.instead)
     ratio = median(others) / median(own)
     sure = len(own) > 1 and max(own) < min(others) and ratio >= CLEARLY
-    taken = sure and axis.setting != CACHE
-    return replace(row, ratio=ratio, taken=taken, because=_verdict(axis, loads, value, ratio, sure=sure))
+    because = _verdict(axis, loads, value, ratio, sure=sure)
+    if axis.setting == CACHE:
+        return replace(row, ratio=ratio, because=f"{because}; other quality, so never taken by itself: --kv {value}")
+    return replace(row, ratio=ratio, taken=sure, because=because)
 
 
 def _verdict(axis: Axis, loads: Sequence[Load], value: Value, ratio: float, *, sure: bool) -> str:
-    if axis.setting == CACHE:
-        return f"other quality, so never taken by itself: --kv {value}"
     if sure:
         return "faster in every load, in turns with the default"
     if value == _looks_best(axis, loads):
-        return "faster at first only: within the noise"
+        again = next((load.failure for load in loads if load.value == axis.instead and load.seconds is None), "")
+        return f"faster once, and the default was not timed again: {again}" if again else "within the noise"
     if ratio >= CLEARLY:
         return "another is faster"
     return "slower" if ratio * CLEARLY <= 1 else "no clear difference"
