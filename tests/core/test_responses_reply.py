@@ -117,6 +117,18 @@ def test_words_from_the_middle_are_told_without_reading_a_chunk() -> None:
     assert reply.more(b'"a"') is None
 
 
+def test_a_response_that_breaks_off_has_failed_with_what_there_is_of_it() -> None:
+    reply = Reply(model="tiny")
+    reply.take(delta(content="a"))
+    made: Any = reply.fail("engine", "it died")
+    assert (made["type"], made["sequence_number"], reply.number) == ("response.failed", 5, 6)
+    assert (made["response"]["status"], made["response"]["error"]) == (
+        "failed",
+        {"code": "engine", "message": "it died"},
+    )
+    assert [item["type"] for item in made["response"]["output"]] == ["message"]
+
+
 def test_the_answer_repeats_what_of_the_request_it_is_given() -> None:
     last = told(delta(content="a"), delta("stop"), LAST, temperature=0.5, metadata={"a": "b"})[-1]["response"]
     assert (last["temperature"], last["metadata"], last["top_p"]) == (0.5, {"a": "b"}, None)

@@ -98,7 +98,7 @@ TOOLS: Any = [{"name": "f", "description": "d", "input_schema": {"type": "object
         {"messages": STEPS, "tools": TOOLS},
         {"messages": STEPS, "tools": TOOLS, "tool_choice": {"type": "auto", "disable_parallel_tool_use": False}},
         {"messages": [*HELLO, {"role": "assistant", "content": "I"}]},
-        {"messages": [*STEPS[:3], {"role": "system", "content": "Hush."}, HELLO[0]]},
+        {"messages": [{"role": "system", "content": "Hush."}, *STEPS[:3]]},
         {"stop_sequences": ["{"]},
     ],
 )
