@@ -53,7 +53,6 @@ def test_in_the_words_of_ollama_too(stream: bool) -> None:
         body(tools=[{"type": "function"}]),
         body(messages=[{"role": "user", "content": [{"type": "text", "text": "### Task:"}]}]),
         body(messages=[]),
-        body(messages="### Task:"),
     ],
 )
 def test_what_is_no_side_request_gets_its_own_model(request_body: dict[str, Any]) -> None:
