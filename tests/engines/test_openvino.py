@@ -5,8 +5,11 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +21,9 @@ from bercail.demo import demo_path
 from bercail.engines import HttpUpstream, OpenVino
 from bercail.engines.llama_cpp.tiny import write_llama
 from bercail.engines.openvino.parameters import Parameters
-from bercail.engines.openvino.worker import Pool
+from bercail.engines.openvino.stepping import stepper
+from bercail.engines.openvino.worker import Library, Pool
+from bercail.engines.question import Question
 from bercail.ports import EngineProcess
 from bercail.readers import Readers
 from engines.sockets import connections
@@ -193,3 +198,35 @@ def test_its_telemetry_cannot_be_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout == "cannot\n"
+
+
+def test_another_version_is_stepped_by_its_own_method_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    pipeline = SimpleNamespace(step=lambda: None)
+    assert stepper(SimpleNamespace(__version__="2031.1.0"), pipeline) is pipeline.step
+    assert "requests wait to be read" in capfd.readouterr().err
+
+
+@pytest.mark.engine
+def test_requests_are_read_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of Python goes on during a step that takes long: it would else stand still from its begin to its end."""
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
+    genai = pytest.importorskip("openvino_genai", reason="openvino-genai is not installed (extra openvino)")
+    settings = some_settings(context_tokens=2048, batch_tokens=2048, ubatch_tokens=2048, threads=1, threads_batch=1)
+    library = Library(genai, Parameters.of(replace(SPEC, settings=settings), ""))
+    step, steps_s, gaps_s = library._step_once, [0.0], [0.0]
+
+    def watched() -> None:
+        begun_s = time.perf_counter()
+        step()
+        steps_s.append(time.perf_counter() - begun_s)
+
+    library._step_once = watched
+    over = threading.Event()
+    question = Question(prompt="a", ignore_eos=True)
+    library.begin([5, 6, 7] * 600, 2, question, lambda _, why: over.set() if why else None)
+    last_s = time.perf_counter()
+    while not over.wait(0.001):
+        now_s = time.perf_counter()
+        gaps_s.append(now_s - last_s)
+        last_s = now_s
+    assert max(gaps_s) < max(steps_s) / 2

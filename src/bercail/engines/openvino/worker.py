@@ -18,6 +18,7 @@ from bercail.engines.exchange import FAILED
 from bercail.engines.interface import Library as Served
 from bercail.engines.openvino.embedder import Embedder
 from bercail.engines.openvino.parameters import BLOCK_TOKENS, LACKS, Parameters
+from bercail.engines.openvino.stepping import stepper
 from bercail.engines.question import Question
 from bercail.engines.serving import keep_working, live
 
@@ -80,6 +81,7 @@ class Library:
         self._pipeline = genai.ContinuousBatchingPipeline(
             parameters.model_path, scheduler, parameters.device, parameters.properties
         )
+        self._step_once = stepper(genai, self._pipeline)
         self._tokenizer = self._pipeline.get_tokenizer()
         self._pool = Pool(parameters.blocks * BLOCK_TOKENS)
         # Once, before there are threads: bindings look numpy up when it is first needed, and two threads that both do
@@ -170,7 +172,7 @@ class Library:
     def _step(self) -> None:
         """Let the pipeline work, once; that is also what takes out of it those that were cancelled before."""
         if self._pipeline.has_non_finished_requests():
-            self._pipeline.step()
+            self._step_once()
 
     def _add(self, one: _Running, number: int) -> bool:
         """Hand a request to the pipeline, which ignores those for whom it has no place: never more than it has slots.
