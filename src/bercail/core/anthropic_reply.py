@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bercail.core.chat import Json
-from bercail.core.errors import EngineError
 from bercail.core.folds import arguments_of
+from bercail.core.told import calls_in, choice_of, count, inner, name_of, place_of
 
 _ENDS: Mapping[str, str] = {
     "stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "function_call": "tool_use",
@@ -47,16 +47,13 @@ class Reply:
             EngineError: it goes on with a tool call that has ended, or that never had a name.
         """
         self._note(chunk)
-        choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        delta = _object(choice, "delta")
+        choice = choice_of(chunk)
+        delta = inner(choice, "delta")
         made: list[Json] = []
         made += self._say("thinking", delta.get("reasoning_content") or delta.get("reasoning"))
         made += self._say("text", delta.get("content"))
-        calls = delta.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, dict):
-                made += self._grown(call)
+        for call in calls_in(delta):
+            made += self._grown(call)
         self._finish = choice.get("finish_reason") or self._finish
         return made
 
@@ -65,9 +62,9 @@ class Reply:
         identity = chunk.get("id")
         if not self._id and isinstance(identity, str):
             self._id = identity.removeprefix("chatcmpl-")
-        if progress := _object(chunk, "prompt_progress"):
-            self._prompt = _count(progress, "total"), _count(progress, "cache")
-        self._usage = _object(chunk, "usage") or self._usage
+        if progress := inner(chunk, "prompt_progress"):
+            self._prompt = count(progress, "total"), count(progress, "cache")
+        self._usage = inner(chunk, "usage") or self._usage
         self._word = _word(chunk, self.stops) or self._word
 
     def _say(self, kind: str, words: object) -> list[Json]:
@@ -78,18 +75,13 @@ class Reply:
 
     def _grown(self, call: Json) -> list[Json]:
         """A tool call that begins, or goes on."""
-        index, function = call.get("index"), _object(call, "function")
-        at = index if isinstance(index, int) else self._call + bool(function.get("name"))
-        made: list[Json] = []
+        at, made = place_of(call, self._call), list[Json]()
         if at != self._call or self._open != "tool_use":
-            name = function.get("name")
-            if at <= self._call or not isinstance(name, str) or not name:
-                words = "the engine went on with a tool call that has ended, or has no name"
-                raise EngineError(words, code="engine_event")
+            name = name_of(call, self._call)
             self._call = at
             identity = call.get("id") or f"toolu_{self._id}_{at}"
             made = self._in("tool_use", {"type": "tool_use", "id": identity, "name": name, "input": {}}, new=True)
-        arguments = function.get("arguments")
+        arguments = inner(call, "function").get("arguments")
         if isinstance(arguments, str) and arguments:
             made.append(self._delta("input_json_delta", "partial_json", arguments))
         return made
@@ -159,21 +151,19 @@ def message(answer: Json, model: str, stops: tuple[str, ...]) -> Json:
     Raises:
         EngineError: a tool was called with arguments that are not JSON.
     """
-    choices = answer.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    said, content = _object(choice, "message"), list[Json]()
+    choice = choice_of(answer)
+    said, content = inner(choice, "message"), list[Json]()
     if thought := said.get("reasoning_content") or said.get("reasoning"):
         content.append({"type": "thinking", "thinking": thought, "signature": ""})
     if said.get("content"):
         content.append({"type": "text", "text": said["content"]})
     identity = str(answer.get("id") or "").removeprefix("chatcmpl-")
-    calls = said.get("tool_calls")
-    for at, call in enumerate(calls if isinstance(calls, list) else ()):
-        function = _object(call, "function")
+    for at, call in enumerate(calls_in(said)):
+        function = inner(call, "function")
         used = {"type": "tool_use", "id": call.get("id") or f"toolu_{identity}_{at}", "name": function.get("name")}
         content.append(used | {"input": arguments_of(str(function.get("arguments") or ""))})
     reason = _ended(choice.get("finish_reason"), _word(answer, stops))
-    return _head(identity, model) | {"content": content} | reason | {"usage": _usage_of(_object(answer, "usage"))}
+    return _head(identity, model) | {"content": content} | reason | {"usage": _usage_of(inner(answer, "usage"))}
 
 
 def _head(identity: str, model: str) -> Json:
@@ -189,13 +179,13 @@ def _ended(finish: object, word: str) -> Json:
 
 def _word(told: Json, stops: tuple[str, ...]) -> str:
     """The text that ended an answer, if it is one of the client's: the model's template has some too."""
-    word = _object(told, TOLD).get("stopping_word")
+    word = inner(told, TOLD).get("stopping_word")
     return word if isinstance(word, str) and word in stops else ""
 
 
 def _usage_of(usage: Json) -> Json:
-    cached = _count(_object(usage, "prompt_tokens_details"), "cached_tokens")
-    return _usage(_count(usage, "prompt_tokens"), cached, _count(usage, "completion_tokens"))
+    cached = count(inner(usage, "prompt_tokens_details"), "cached_tokens")
+    return _usage(count(usage, "prompt_tokens"), cached, count(usage, "completion_tokens"))
 
 
 def _usage(prompt: int, cached: int, generated: int) -> Json:
@@ -204,13 +194,3 @@ def _usage(prompt: int, cached: int, generated: int) -> Json:
         "input_tokens": max(0, prompt - cached), "cache_creation_input_tokens": 0, "cache_read_input_tokens": cached,
         "output_tokens": generated,
     }  # fmt: skip
-
-
-def _object(holder: Mapping[str, object], name: str) -> Json:
-    found = holder.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _count(counts: Json, name: str) -> int:
-    found = counts.get(name)
-    return found if isinstance(found, int) else 0

@@ -1,8 +1,7 @@
 """The chunks of a stream of OpenAI's dialects, folded into the one answer they stand for."""
 
-from collections.abc import Mapping
-
 from bercail.core.chat import Endpoint, Json
+from bercail.core.told import count
 
 
 class Fold:
@@ -65,11 +64,11 @@ class Fold:
         if len(self._usages) == 1:
             return self._usages[0]
         made = _sum(self._usages)
-        prompt = _count(made, "prompt_tokens") // self._per_prompt
+        prompt = count(made, "prompt_tokens") // self._per_prompt
         details = made.get("prompt_tokens_details")
         if isinstance(details, dict):
-            made["prompt_tokens_details"] = {name: _count(details, name) // self._per_prompt for name in details}
-        return made | {"prompt_tokens": prompt, "total_tokens": prompt + _count(made, "completion_tokens")}
+            made["prompt_tokens_details"] = {name: count(details, name) // self._per_prompt for name in details}
+        return made | {"prompt_tokens": prompt, "total_tokens": prompt + count(made, "completion_tokens")}
 
 
 class _Choice:
@@ -165,11 +164,6 @@ def _joined(known: object, more: object) -> object:
         before = made.get(name)
         made[name] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
     return made
-
-
-def _count(counts: Mapping[str, object], name: str) -> int:
-    value = counts.get(name)
-    return value if isinstance(value, int) else 0
 
 
 def _sum(usages: list[Json]) -> Json:

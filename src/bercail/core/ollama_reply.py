@@ -6,6 +6,7 @@ from bercail.core.chat import Json
 from bercail.core.folds import arguments_of
 from bercail.core.model import Capability
 from bercail.core.route import Phase, ServedModel
+from bercail.core.told import choice_of, count, inner
 from bercail.core.units import Seconds
 
 INTERFACE = "0.33.0"
@@ -42,13 +43,12 @@ class Reply:
         Raises:
             EngineError: a tool was called with arguments that are not JSON.
         """
-        self._usage = _object(chunk, "usage") or self._usage
-        self._timings = _object(chunk, "timings") or self._timings
+        self._usage = inner(chunk, "usage") or self._usage
+        self._timings = inner(chunk, "timings") or self._timings
         if "choices" not in chunk:
             return self._take_native(chunk, created_at)
-        choices = chunk["choices"]
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        delta = _object(choice, "delta")
+        choice = choice_of(chunk)
+        delta = inner(choice, "delta")
         self._grow(delta.get("tool_calls"))
         text, thinking = delta.get("content") or choice.get("text"), delta.get("reasoning_content")
         ended = choice.get("finish_reason")
@@ -83,7 +83,7 @@ class Reply:
                 continue
             index = call.get("index")
             known = self._calls.setdefault(index if isinstance(index, int) else len(self._calls), {})
-            function = _object(call, "function")
+            function = inner(call, "function")
             known["id"] = known.get("id") or call.get("id")
             known["name"] = known.get("name") or function.get("name")
             known["arguments"] = str(known.get("arguments") or "") + str(function.get("arguments") or "")
@@ -95,9 +95,9 @@ class Reply:
             "done_reason": self._finish,
             "total_duration": round(total_s * _NS),
             "load_duration": round(self.load_s * _NS),
-            "prompt_eval_count": _count(self._usage, "prompt_tokens"),
+            "prompt_eval_count": count(self._usage, "prompt_tokens"),
             "prompt_eval_duration": _ns(self._timings, "prompt_ms"),
-            "eval_count": _count(self._timings, "predicted_n") or _count(self._usage, "completion_tokens"),
+            "eval_count": count(self._timings, "predicted_n") or count(self._usage, "completion_tokens"),
             "eval_duration": _ns(self._timings, "predicted_ms"),
         }
 
@@ -111,7 +111,7 @@ def whole(pieces: list[Json], end: Json) -> Json:
     texts: dict[str, str] = {}
     calls: list[object] = []
     for piece in pieces:
-        said = _object(piece, "message") or piece
+        said = inner(piece, "message") or piece
         for name in ("content", "response", "thinking"):
             text = said.get(name)
             texts[name] = texts.get(name, "") + (text if isinstance(text, str) else "")
@@ -134,13 +134,13 @@ def loaded(model: str, created_at: str, total_s: Seconds, *, chat: bool, reason:
 
 def embeddings(model: str, answer: Json, total_s: Seconds, load_s: Seconds) -> Json:
     """The answer of ``/api/embed``."""
-    usage = _object(answer, "usage")
+    usage = inner(answer, "usage")
     return {
         "model": model,
         "embeddings": vectors(answer),
         "total_duration": round(total_s * _NS),
         "load_duration": round(load_s * _NS),
-        "prompt_eval_count": _count(usage, "prompt_tokens"),
+        "prompt_eval_count": count(usage, "prompt_tokens"),
     }
 
 
@@ -198,16 +198,6 @@ def running(model: ServedModel, listed: Json) -> Json | None:
 def _call(call: Json) -> Json:
     function: Json = {"name": call.get("name"), "arguments": arguments_of(str(call["arguments"]))}
     return ({"id": call["id"]} if call.get("id") else {}) | {"function": function}
-
-
-def _object(holder: Json, name: str) -> Json:
-    found = holder.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _count(counts: Json, name: str) -> int:
-    found = counts.get(name)
-    return found if isinstance(found, int) else 0
 
 
 def _ns(timings: Json, name: str) -> int:

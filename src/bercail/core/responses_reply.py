@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bercail.core.chat import Json
-from bercail.core.errors import EngineError
+from bercail.core.told import calls_in, choice_of, count, inner, name_of, place_of
 
 _CUT: Mapping[str, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why an answer that is not complete was cut, by the chat's word for it."""
@@ -46,18 +46,15 @@ class Reply:
         Raises:
             EngineError: it goes on with a tool call that has ended, or that never had a name.
         """
-        choices = chunk.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        delta = _object(choice, "delta")
+        choice = choice_of(chunk)
+        delta = inner(choice, "delta")
         made = self._begin(chunk)
         made += self._say("reasoning", delta.get("reasoning_content") or delta.get("reasoning"))
         made += self._say("message", delta.get("content"))
-        calls = delta.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, dict):
-                made += self._grown(call)
+        for call in calls_in(delta):
+            made += self._grown(call)
         self._finish = choice.get("finish_reason") or self._finish
-        self._usage = _object(chunk, "usage") or self._usage
+        self._usage = inner(chunk, "usage") or self._usage
         return made
 
     def _begin(self, chunk: Json) -> list[Json]:
@@ -104,18 +101,13 @@ class Reply:
 
     def _grown(self, call: Json) -> list[Json]:
         """A tool call that begins, or goes on."""
-        index, function = call.get("index"), _object(call, "function")
-        at = index if isinstance(index, int) else self._call + bool(function.get("name"))
-        made: list[Json] = []
+        at, made = place_of(call, self._call), list[Json]()
         if at != self._call or self._open != "function_call":
-            name = function.get("name")
-            if at <= self._call or not isinstance(name, str) or not name:
-                words = "the engine went on with a tool call that has ended, or has no name"
-                raise EngineError(words, code="engine_event")
+            name = name_of(call, self._call)
             self._call = at
             identity = call.get("id") or f"call_{self._id}_{at}"
             made = self._add("function_call", {"call_id": identity, "name": name, "arguments": ""})
-        arguments = function.get("arguments")
+        arguments = inner(call, "function").get("arguments")
         if isinstance(arguments, str) and arguments:
             self._words.append(arguments)
             made.append(self._at("response.function_call_arguments.delta", delta=arguments))
@@ -146,7 +138,7 @@ class Reply:
     def fail(self, code: str, message: str) -> Json:
         """The event of a response that has broken off, which some clients look for rather than for an error."""
         made = self._whole("response.failed", "failed")
-        return made | {"response": _object(made, "response") | {"error": {"code": code, "message": message}}}
+        return made | {"response": inner(made, "response") | {"error": {"code": code, "message": message}}}
 
     def counts(self) -> Json:
         """The engine's own usage; empty if it told none."""
@@ -196,11 +188,10 @@ def response(answer: Json, model: str, echo: Json) -> Json:
     Raises:
         EngineError: a call of a tool has no name.
     """
-    choices = answer.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    choice = choice_of(answer)
     reply = Reply(model=model, echo=echo)
-    reply.take(answer | {"choices": [choice | {"delta": _object(choice, "message")}]})
-    return _object(reply.end()[-1], "response")
+    reply.take(answer | {"choices": [choice | {"delta": inner(choice, "message")}]})
+    return inner(reply.end()[-1], "response")
 
 
 def _part(kind: str, words: str) -> Json:
@@ -210,22 +201,12 @@ def _part(kind: str, words: str) -> Json:
 
 def _usage(usage: Json) -> Json:
     """The counts; clients want a number of tokens that were thought, which is 0 unless the engine tells one."""
-    prompt, generated = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    thought = _count(_object(usage, "completion_tokens_details"), "reasoning_tokens")
+    prompt, generated = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
+    thought = count(inner(usage, "completion_tokens_details"), "reasoning_tokens")
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": _count(_object(usage, "prompt_tokens_details"), "cached_tokens")},
+        "input_tokens_details": {"cached_tokens": count(inner(usage, "prompt_tokens_details"), "cached_tokens")},
         "output_tokens": generated,
         "output_tokens_details": {"reasoning_tokens": thought},
         "total_tokens": prompt + generated,
     }
-
-
-def _object(holder: Mapping[str, object], name: str) -> Json:
-    found = holder.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _count(counts: Json, name: str) -> int:
-    found = counts.get(name)
-    return found if isinstance(found, int) else 0
