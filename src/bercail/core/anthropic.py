@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
 from bercail.core.members import flag, items, member, text, within
-from bercail.core.recast import OURS, Wish, content_of, for_template, named, only, settled, try_hard
+from bercail.core.recast import OURS, Wish, carried, content_of, for_template, named, only, settled, try_hard
 
 BILLING = "x-anthropic-billing-header:"
 """How a block of the system prompt begins that some clients fill anew for every request."""
@@ -33,13 +33,8 @@ def read(body: Json) -> Wish:
     Raises:
         UsageError: a member has the wrong type, or asks for what cannot be done.
     """
-    for name, hint in _ELSEWHERE.items():
-        if body.get(name):
-            raise UsageError(f"{name} is not supported", hint=hint)
-    notes: list[str] = []
+    notes, made = list[str](), carried(body, _SAME, _ELSEWHERE)
     stops = _stops(body)
-    made: Json = {name: body[name] for name, kinds in _SAME.items() if member(body, name, *kinds) is not None}
-    made |= {name: value for name, value in body.items() if name in OURS and value is not None}
     made["messages"] = settled([*_system(without_billing(body)), *_messages(body, notes)], notes)
     if stops:
         made["stop"] = list(stops)

@@ -1,10 +1,11 @@
 """Requests of other dialects put into the words of OpenAI's chat: what these dialects share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
-from bercail.core.members import text, within
+from bercail.core.members import member, text, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,19 @@ OURS = frozenset({
 """Words of llama.cpp that are handed on as they are."""
 
 _EFFORTS = ("low", "medium", "high")
+
+
+def carried(body: Json, same: Mapping[str, tuple[type, ...]], elsewhere: Mapping[str, str]) -> Json:
+    """What a chat words as the dialect does: the members ``same``, each of its types, and llama.cpp's own.
+
+    Raises:
+        UsageError: one has another type, or there is one of ``elsewhere``, whose value says what to do instead.
+    """
+    for name, hint in elsewhere.items():
+        if body.get(name):
+            raise UsageError(f"{name} is not supported", hint=hint)
+    made: Json = {name: body[name] for name, kinds in same.items() if member(body, name, *kinds) is not None}
+    return made | {name: value for name, value in body.items() if name in OURS and value is not None}
 
 
 def named(holder: Json, name: str, place: str) -> str:

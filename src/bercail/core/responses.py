@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from bercail.core.chat import Json
 from bercail.core.errors import UsageError
 from bercail.core.members import flag, items, member, text, within
-from bercail.core.recast import OURS, Wish, content_of, for_template, named, only, settled, try_hard
+from bercail.core.recast import OURS, Wish, carried, content_of, for_template, named, only, settled, try_hard
 
 _SAME: Mapping[str, tuple[type, ...]] = {
     "model": (str,), "temperature": (int, float), "top_p": (int, float), "user": (str,),
@@ -35,12 +35,7 @@ def read(body: Json) -> Wish:
     Raises:
         UsageError: a member has the wrong type, or asks for what cannot be done.
     """
-    for name, hint in _ELSEWHERE.items():
-        if body.get(name):
-            raise UsageError(f"{name} is not supported", hint=hint)
-    notes: list[str] = []
-    made: Json = {name: body[name] for name, kinds in _SAME.items() if member(body, name, *kinds) is not None}
-    made |= {name: value for name, value in body.items() if name in OURS and value is not None}
+    notes, made = list[str](), carried(body, _SAME, _ELSEWHERE)
     if (most := member(body, "max_output_tokens", int)) is not None:
         made["max_tokens"] = most
     made["messages"] = settled(_conversation(body), notes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from bercail.core.errors import StoreError
 from bercail.core.server import Server
 from bercail.store.files import read_json, remove, write_json
-from bercail.store.journal import Process, Scope, is_alive, parse_process, parse_scope
+from bercail.store.journal import Entry, Process, Scope, parse_process, parse_scope, sort_entry
 
 _SCHEMA = "bercail.server/1"
 
@@ -64,14 +64,13 @@ class ServerRegister:
             except StoreError:
                 continue  # of another version, or just being removed: it is no server that could be asked
             owner, scope, server = parse_process(told.get("owner")), parse_scope(told.get("scope")), _server(told)
-            if owner is None or scope is None or server is None or scope.host != self._scope.host:
-                continue  # a home folder may be shared over a network
-            if scope.boot == self._scope.boot and scope.namespace != self._scope.namespace:
-                continue  # another container's numbers say nothing here
-            if scope.boot == self._scope.boot and is_alive(owner, self._look(owner.pid)):
-                yield server
-            else:
+            if owner is None or scope is None or server is None:
+                continue
+            entry = Entry(scope=scope, owner=owner, children=())
+            if sort_entry(entry, self._scope, self._look).stale:
                 self._drop(path)
+            elif scope == self._scope:  # of another host or container nothing can be said
+                yield server
 
     def _file(self, owner: Process) -> Path:
         return self._folder / f"{owner.pid}-{owner.start_ticks}.json"
