@@ -92,17 +92,8 @@ def build_house(
         make_private(paths.runtime, user_id=_user_id())
     upstream = HttpUpstream()
     keyring = FileKeyring(paths.state / "keys.json", _warn)
-    ledger = ActivityLedger(
-        Path(gateway.store_path) if gateway.store_path else paths.state / "activity.db",
-        days=settings.activity.days,
-        size=settings.activity.size,
-        warn=_warn,
-        clock=time.time,
-    )
+    ledger = _ledger(paths, loaded)
     journal = _journal(paths)
-    register = ServerRegister(
-        paths.state / "servers", owner=look(os.getpid()), scope=read_scope(), look=look, warn=_warn
-    )
     log = _log(gateway)
     workshop = Workshop(paths.cache / "engines", environment, trial=demo_path())
     return House(
@@ -117,13 +108,22 @@ def build_house(
         cache=FileCache(paths.cache, _warn),
         shelf=FolderShelf(paths.state / "contexts", settings.server.saved_contexts),
         journal=journal,
-        register=register,
+        register=ServerRegister(
+            paths.state / "servers", owner=look(os.getpid()), scope=read_scope(), look=look, warn=_warn
+        ),
         log=log,
         keyring=keyring,
         ledger=ledger,
         clock=SystemClock(),
         configuration=loaded.configuration,
     )
+
+
+def _ledger(paths: Paths, loaded: Loaded) -> ActivityLedger:
+    """The record of requests, where the configuration wants it."""
+    named, kept = loaded.configuration.gateway.store_path, loaded.settings.activity
+    path = Path(named) if named else paths.state / "activity.db"
+    return ActivityLedger(path, days=kept.days, size=kept.size, warn=_warn, clock=time.time)
 
 
 def build_configurations() -> Configurations:

@@ -100,17 +100,8 @@ async def prepare(
         raise RefusedError(verdict.why, hint=no_fit_hint(verdict), code=CANNOT_BE_HAD if never else "")
     for text in not_as_asked(verdict.settings, wish):
         tell(news.Warned(text=f"{found.id}: {text}"))
-    spec = LaunchSpec(
-        model_id=found.id,
-        model_path=model.path,
-        weights_bytes=model.weights_bytes,
-        settings=verdict.settings,
-        projector_path=verdict.projector,
-        draft_path=verdict.draft,
-        drafting_layers=model.shape.nextn_layers,
-        chat_template=PLAIN_TEMPLATE if chat_refusal else None,
-        slot_folder=_slot_folder(house, found_engine.engine, verdict, tell),
-    )
+    template = PLAIN_TEMPLATE if chat_refusal else None
+    spec = _launch(model, verdict, template, _slot_folder(house, found_engine.engine, verdict, tell))
     return Prepared(
         machine=planned_for,
         model=model,
@@ -120,6 +111,20 @@ async def prepare(
         lessons=lessons,
         chat_refusal=chat_refusal,
         modified_s=found.modified_s,
+    )
+
+
+def _launch(model: Model, plan: Fits, template: str | None, slot_folder: str) -> LaunchSpec:
+    return LaunchSpec(
+        model_id=model.id,
+        model_path=model.path,
+        weights_bytes=model.weights_bytes,
+        settings=plan.settings,
+        projector_path=plan.projector,
+        draft_path=plan.draft,
+        drafting_layers=model.shape.nextn_layers,
+        chat_template=template,
+        slot_folder=slot_folder,
     )
 
 

@@ -288,7 +288,6 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
         phase: where it stands.
         general: the wishes that hold for all models.
     """
-    model, resident = entry.model, entry.resident if phase is Phase.LOADED else None
     seen = ServedModel(
         id=entry.id,
         phase=phase,
@@ -302,21 +301,29 @@ def served(entry: Entry, phase: Phase, general: EngineOptions) -> ServedModel:
     )
     if entry.declared is not None:
         seen = _as_declared(seen, entry.declared)
-    if model is not None:
-        asked = entry.wish(general).context
-        seen = replace(
-            seen,
-            context_length=model.context_length,
-            wished_context_tokens=min(asked, model.context_length) if asked else None,
-            capabilities=offered(model, entry.wish(general), entry.chat_refusal, resident.plan if resident else None),
-            architecture=model.architecture,
-            quantization=model.quantization,
-            parameter_count=model.parameter_count,
-            vocabulary=model.shape.vocabulary,
-            format=model.format.value,
-        )
-    if resident is None:
-        return seen
+    resident = entry.resident if phase is Phase.LOADED else None
+    if entry.model is not None:
+        seen = _as_read(seen, entry, entry.model, entry.wish(general), resident.plan if resident else None)
+    return _as_loaded(seen, entry, resident) if resident else seen
+
+
+def _as_read(seen: ServedModel, entry: Entry, model: Model, wish: EngineOptions, plan: Fits | None) -> ServedModel:
+    """With what its file says, and what it can do under ``wish``."""
+    return replace(
+        seen,
+        context_length=model.context_length,
+        wished_context_tokens=min(wish.context, model.context_length) if wish.context else None,
+        capabilities=offered(model, wish, entry.chat_refusal, plan),
+        architecture=model.architecture,
+        quantization=model.quantization,
+        parameter_count=model.parameter_count,
+        vocabulary=model.shape.vocabulary,
+        format=model.format.value,
+    )
+
+
+def _as_loaded(seen: ServedModel, entry: Entry, resident: Resident) -> ServedModel:
+    """With what its engine, and the plan if there is one, say."""
     address = resident.process.address
     plain = address.site is None and address.unix_path is None
     seen = replace(
