@@ -11,38 +11,19 @@ from bercail.core.errors import EngineError
 from bercail.core.model import Capability
 from bercail.core.route import Phase
 from fakes.bench import Bench
+from fakes.chats import BEGIN, CHAT, COUNTER, COUNTS, DONE, USAGE, bench, chunk, packed, words
 from fakes.client import Client
 from fakes.host import FakeHost, served
 from fakes.loop import run
 from fakes.upstream import FakeUpstream, Scripted
 
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
-CHAT, COUNTER = "/v1/chat/completions", "/v1/chat/completions/input_tokens"
 HELLO: dict[str, Any] = {"model": "tiny", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
-DONE = b"data: [DONE]\n\n"
 THEIRS: dict[str, Any] = {"engine": "theirs", "format": None, "plain": True}
 
 
-def chunk(finish: str | None = None, *, said: dict[str, Any] | None = None, **more: Any) -> bytes:
-    choice = {"index": 0, "finish_reason": finish, "delta": said or {}}
-    return b"data: " + packed({"id": "chatcmpl-1", "choices": [choice]} | more) + b"\n\n"
-
-
-def packed(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-BEGIN = chunk(said={"role": "assistant", "content": None}, prompt_progress={"total": 9, "cache": 4, "processed": 9})
-WORDS = [chunk(said={"content": word}) for word in ("a", "b", "c")]
-USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
-TIMINGS = {"prompt_n": 5, "predicted_n": 3, "cache_n": 4}
-COUNTS = b"data: " + packed({"choices": [], "usage": USAGE, "timings": TIMINGS}) + b"\n\n"
+WORDS = words("a", "b", "c")
 ANSWER = [BEGIN, *WORDS, chunk("stop"), COUNTS, DONE]
-
-
-def bench(*pieces: Any, status: int = 200, **model: Any) -> Bench:
-    host = FakeHost(known=[served(**{"engine": "llama.cpp", "format": "gguf"} | model)])
-    return Bench(host, FakeUpstream(Scripted(pieces=pieces, status=status)))
 
 
 def told(client: Client) -> list[Any]:

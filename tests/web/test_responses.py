@@ -8,37 +8,18 @@ import pytest
 from bercail.core.errors import EngineError
 from bercail.core.model import Capability
 from fakes.bench import Bench
+from fakes.chats import BEGIN, CHAT, COUNTER, COUNTS, DONE, bench, chunk, words
 from fakes.client import Client
 from fakes.host import FakeHost, served
 from fakes.loop import run
 from fakes.upstream import FakeUpstream, Scripted
 
 RESPONSES, COUNT = "/v1/responses", "/v1/responses/input_tokens"
-CHAT, COUNTER = "/v1/chat/completions", "/v1/chat/completions/input_tokens"
 HELLO: dict[str, Any] = {"model": "tiny", "input": "x", "instructions": "Be brief.", "max_output_tokens": 5}
-DONE = b"data: [DONE]\n\n"
 
 
-def chunk(finish: str | None = None, *, said: dict[str, Any] | None = None, **more: Any) -> bytes:
-    choice = {"index": 0, "finish_reason": finish, "delta": said or {}}
-    return b"data: " + packed({"id": "chatcmpl-1", "created": 7, "choices": [choice]} | more) + b"\n\n"
-
-
-def packed(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-BEGIN = chunk(said={"role": "assistant", "content": None}, prompt_progress={"total": 9, "cache": 4, "processed": 9})
-WORDS = [chunk(said={"content": word}) for word in ("a", '"b\n', "ä")]
-USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
-TIMINGS = {"prompt_n": 5, "predicted_n": 3, "cache_n": 4}
-COUNTS = b"data: " + packed({"choices": [], "usage": USAGE, "timings": TIMINGS}) + b"\n\n"
+WORDS = words("a", '"b\n', "ä")
 ANSWER = [BEGIN, *WORDS, chunk("stop"), COUNTS, DONE]
-
-
-def bench(*pieces: Any, status: int = 200, **model: Any) -> Bench:
-    host = FakeHost(known=[served(**{"engine": "llama.cpp", "format": "gguf"} | model)])
-    return Bench(host, FakeUpstream(Scripted(pieces=pieces, status=status)))
 
 
 def told(client: Client) -> list[Any]:
