@@ -47,7 +47,7 @@ def test_a_sample_is_told_in_percent_and_mebibytes() -> None:
 
 
 def test_those_after_a_moment_are_told_alone() -> None:
-    after_s = moment("2027-01-15T09:00:02+01:00")
+    after_s = moment("2027-01-15T09:00:02+01:00", "after")
     document: Any = performance_document((FIRST, SECOND), after_s)
     assert [row["timestamp"][-5:] for row in document["sys_stats"]] == [".500Z"]
 
@@ -55,5 +55,5 @@ def test_those_after_a_moment_are_told_alone() -> None:
 @pytest.mark.parametrize("text", ["yesterday", "2027-01-15T08:00:00", "x" * 100])
 def test_what_is_no_moment_is_refused_with_one_that_is(text: str) -> None:
     with pytest.raises(UsageError, match="is no moment") as caught:
-        moment(text)
+        moment(text, "after")
     assert "2026-11-21T10:00:00Z" in caught.value.hint

@@ -16,6 +16,7 @@ from bercail.core.command import CommandSpec
 from bercail.core.configuration import Configuration
 from bercail.core.engine import EngineSettings, Make, Offer
 from bercail.core.errors import BercailError, EngineError, ListenError, ReadError, StoreError
+from bercail.core.history import Page, Tally, Wish
 from bercail.core.launch import Address, Exit, Landed, LaunchSpec, Progress, TemplateVerdict
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model
@@ -402,9 +403,14 @@ class FakeLedger:
     Attributes:
         sums: what it says of any question.
         asked: the questions.
+        found, tallied: what it says of a wish, and of a model or all.
+        wishes: those that were asked, and the names of models.
     """
 
     refusal: StoreError | None = None
+    found: Page = field(default_factory=lambda: Page(rows=(), total=0))
+    tallied: Tally | None = None
+    wishes: list[Wish | str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     sums: tuple[Total, ...] = ()
     charged: tuple[Spent, ...] = ()
@@ -430,6 +436,18 @@ class FakeLedger:
         if self.refusal is not None:
             raise self.refusal
         return tuple(one for one in self.charged if one.at_s >= since_s)
+
+    def latest(self) -> int | None:
+        return len(self.entries) if self.is_open else None
+
+    def page(self, wish: Wish) -> Page:
+        self.wishes.append(wish)
+        return self.found
+
+    def tally(self, model: str) -> Tally:
+        assert self.tallied is not None, "nobody was expected to ask"
+        self.wishes.append(model)
+        return self.tallied
 
 
 @dataclass(slots=True, kw_only=True)

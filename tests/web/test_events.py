@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from bercail.core.access import KeyWish, mint
 from bercail.core.access import Scope as Opens
+from bercail.core.activity import Entry
 from bercail.core.configuration import Profile, Profiles
 from bercail.core.log import OURS
 from bercail.core.options import ServerOptions
@@ -15,18 +17,23 @@ from bercail.store import MemoryLog
 from bercail.web.app import App
 from bercail.web.dialects.statuses import EVERY_S
 from bercail.web.gate import Gate
+from fakes.bench import answer
 from fakes.client import Client
 from fakes.host import FakeHost, served
-from fakes.house import FakeKeyring
+from fakes.house import FakeKeyring, FakeLedger
 from fakes.loop import run
 from fakes.upstream import FakeUpstream, Scripted
 
+ENTRY = Entry(ended_s=0.0, endpoint="chat/completions", model="a", key_id="", status=200)
 Story = Callable[[FakeHost, MemoryLog], Coroutine[None, None, None]]
 
 
 def play(story: Story, *, gate: Gate | None = None, token: str = "") -> Client:
     host, log = FakeHost(known=[served("a", phase=Phase.UNLOADED, aliases=("x",))]), MemoryLog()
-    app = App(host, FakeUpstream(Scripted()), ServerOptions(), lambda: 0.0, gate)
+    return follow(App(host, FakeUpstream(Scripted()), ServerOptions(), lambda: 0.0, gate), story, host, log, token)
+
+
+def follow(app: App, story: Story, host: FakeHost, log: MemoryLog, token: str = "") -> Client:
     app.take_log(log)
     client = Client(app)
 
@@ -70,7 +77,9 @@ def test_how_all_stands_is_told_at_once() -> None:
         ("logData", {"source": "proxy", "data": "hello\n"}),
         ("logData", {"source": "upstream", "data": "a | weights\n"}),
         ("modelStatus", [row("stopped")]),
+        ("uiConfig", {"activity": {"session_id": ["X-Session-ID", "X-Litellm-Session-Id"]}}),
         ("profileChanged", {"active": None}),
+        ("inflight", {"operation": "snapshot", "requests": []}),
     ]
     assert client.complete
 
@@ -83,7 +92,7 @@ def test_then_each_change_and_nothing_twice() -> None:
         await asyncio.sleep(EVERY_S)
         host.others = Profiles(known=(Profile(id="p", line=1, pins={}),), active="p")
 
-    assert events(play(story))[4:] == [
+    assert events(play(story))[6:] == [
         ("modelStatus", [row("ready")]),
         ("logData", {"source": "upstream", "data": "a | ready\n"}),
         ("profileChanged", {"active": "p"}),
@@ -105,4 +114,48 @@ def test_a_key_that_does_not_open_everything_gets_no_lines() -> None:
     ring = FakeKeyring()
     ring.add(key)
     client = play(nothing, gate=Gate(ring), token=token)
-    assert [kind for kind, _ in events(client)] == ["modelStatus", "profileChanged"]
+    assert [kind for kind, _ in events(client)] == ["modelStatus", "uiConfig", "profileChanged"]
+
+
+def test_requests_are_told_when_they_come_go_on_and_end() -> None:
+    host, log, wall = FakeHost(known=[served("a", aliases=("x",))]), MemoryLog(), [1_800_000_000.0]
+    done, chunk = asyncio.Event(), answer("hi").pieces
+    upstream = FakeUpstream(Scripted(pieces=[chunk[0], done, *chunk[1:]]))
+    app = App(host, upstream, ServerOptions(), lambda: 0.0, Gate(wall=lambda: wall[0]))
+
+    async def story(host: FakeHost, log: MemoryLog) -> None:
+        client, headers = Client(app), ((b"authorization", b"Bearer any"), (b"x-session-id", b"s"))
+        client.start("/v1/chat/completions", b'{"stream":true,"messages":[]}', headers=headers)
+        await asyncio.sleep(EVERY_S)
+        wall[0] += 2
+        await asyncio.sleep(2 * EVERY_S)
+        done.set()
+        await client.end()
+
+    told = [data for kind, data in events(follow(app, story, host, log)) if kind == "inflight"]
+    assert [data["operation"] for data in told] == ["snapshot", "upsert", "remove"], "time alone is not told again"
+    request = told[1]["request"]
+    assert request.pop("resp_headers")["content-type"] == "text/event-stream"
+    assert request.pop("resp_bytes") > 0
+    assert request == {
+        "id": "2", "timestamp": "2027-01-15T08:00:00.000Z", "model": "a", "req_path": "/v1/chat/completions",
+        "method": "POST", "req_headers": {"authorization": "[REDACTED]", "x-session-id": "[REDACTED]"},
+        "remote_ip": "", "elapsed_ms": 0, "metadata": {"session": "s"},
+    }  # fmt: skip
+    assert told[2]["id"] == "2"
+
+
+def test_that_requests_were_recorded_is_told_with_the_number_of_the_latest() -> None:
+    host, log, ledger = FakeHost(known=[served("a")]), MemoryLog(), FakeLedger()
+    ledger.open()
+    ledger.note(ENTRY)
+    app = App(host, FakeUpstream(Scripted()), ServerOptions(), lambda: 0.0, Gate(ledger=ledger))
+
+    async def story(host: FakeHost, log: MemoryLog) -> None:
+        ledger.note(ENTRY)
+        ledger.note(replace(ENTRY, status=500))
+        await asyncio.sleep(EVERY_S)
+        ledger.close()
+
+    told = events(follow(app, story, host, log))
+    assert [data for kind, data in told if kind == "activity"] == [{"id": 3}]

@@ -27,6 +27,10 @@ class Entry:
         total_s: from the end of the request to the end of its answer.
         capture_id: of its texts where the owner has them kept; they are not here.
         session: as its client names it; empty if it names none.
+        path: of the request.
+        content_type: of the answer; empty if there was none.
+        error: stable word for why it failed; empty if it did not, or an engine alone told why.
+        drafted_tokens, accepted_tokens: guessed ahead; of these, right.
     """
 
     ended_s: Seconds
@@ -47,6 +51,11 @@ class Entry:
     total_s: Seconds | None = None
     capture_id: int | None = None
     session: str = ""
+    path: str = ""
+    content_type: str = ""
+    error: str = ""
+    drafted_tokens: Tokens | None = None
+    accepted_tokens: Tokens | None = None
 
 
 class Grouping(StrEnum):

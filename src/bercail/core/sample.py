@@ -61,23 +61,27 @@ class Sample:
     unread: tuple[str, ...] = ()
 
 
-def moment(text: str) -> Seconds:
-    """Unix seconds of a moment as RFC 3339 writes it.
+def moment(text: str, name: str) -> Seconds:
+    """Unix seconds of a moment as RFC 3339 writes it, and an address holds it: a space may be an unescaped plus.
+
+    Args:
+        text: the moment.
+        name: what it is given as.
 
     Raises:
         UsageError: it is none, or names no time zone.
     """
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError as error:
-        raise _no_moment(text) from error
+        raise _no_moment(text, name) from error
     if found.tzinfo is None:
-        raise _no_moment(text)
+        raise _no_moment(text, name)
     return found.timestamp()
 
 
-def _no_moment(text: str) -> UsageError:
-    return UsageError(f"after: {text[:40]!r} is no moment", hint="write it like 2026-11-21T10:00:00Z")
+def _no_moment(text: str, name: str) -> UsageError:
+    return UsageError(f"{name}: {text[:40]!r} is no moment", hint="write it like 2026-11-21T10:00:00Z")
 
 
 def performance_document(samples: Iterable[Sample], after_s: Seconds) -> Json:
@@ -97,7 +101,7 @@ def performance_document(samples: Iterable[Sample], after_s: Seconds) -> Json:
 def _system(sample: Sample) -> Json:
     load = sample.load or (None, None, None)
     return {
-        "timestamp": _stamp(sample),
+        "timestamp": stamp(sample.at_s),
         "cpu_util_per_core": [round(100 * share, 1) for share in sample.busy],
         "mem_total_mb": sample.memory_bytes // MIB,
         "mem_used_mb": (sample.memory_bytes - sample.available_bytes) // MIB,
@@ -115,7 +119,7 @@ def _system(sample: Sample) -> Json:
 
 def _card(sample: Sample, card: CardSample) -> Json:
     return {
-        "timestamp": _stamp(sample),
+        "timestamp": stamp(sample.at_s),
         "id": card.number,
         "name": card.name,
         "gpu_util_pct": None if card.busy is None else round(100 * card.busy, 1),
@@ -126,5 +130,6 @@ def _card(sample: Sample, card: CardSample) -> Json:
     }
 
 
-def _stamp(sample: Sample) -> str:
-    return datetime.fromtimestamp(sample.at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def stamp(at_s: Seconds) -> str:
+    """A moment, of unix seconds, as RFC 3339 writes it."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,6 +7,7 @@ from bercail.core.access import Key
 from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.captured import Captured
 from bercail.core.configuration import Configuration, Loaded
+from bercail.core.history import Page, Tally, Wish
 from bercail.core.log import Excerpt
 from bercail.core.options import Settings
 from bercail.core.server import Server
@@ -170,6 +171,26 @@ class Ledger(Protocol):
 
     def spent(self, since_s: Seconds) -> tuple[Spent, ...]:
         """What keys were charged for since, the oldest first.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        ...
+
+    def latest(self) -> int | None:
+        """The number of the latest request in the record, 0 if it is empty; None while nothing is recorded. Cheap."""
+        ...
+
+    def page(self, wish: Wish) -> Page:
+        """The requests that meet a wish.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        ...
+
+    def tally(self, model: str) -> Tally:
+        """Sums of all requests, or of those of one model if it is named.
 
         Raises:
             StoreError: it cannot be read.

@@ -5,15 +5,19 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import fields
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.errors import StoreError
+from bercail.core.history import Page, Tally, Wish
 from bercail.core.units import Bytes, Seconds, format_bytes
 from bercail.store.files import make_folder, translate
+from bercail.store.history import COLUMNS, EMPTY, read_page, read_tally
+
+T = TypeVar("T")
 
 MIGRATIONS = (
     """
@@ -29,6 +33,13 @@ MIGRATIONS = (
     "ALTER TABLE activity ADD COLUMN trimmed_tokens INTEGER",
     "ALTER TABLE activity ADD COLUMN capture_id INTEGER",
     "ALTER TABLE activity ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+    """
+    ALTER TABLE activity ADD COLUMN path TEXT NOT NULL DEFAULT '';
+    ALTER TABLE activity ADD COLUMN content_type TEXT NOT NULL DEFAULT '';
+    ALTER TABLE activity ADD COLUMN error TEXT NOT NULL DEFAULT '';
+    ALTER TABLE activity ADD COLUMN drafted_tokens INTEGER;
+    ALTER TABLE activity ADD COLUMN accepted_tokens INTEGER;
+    """,
 )
 """What makes each version of the schema from the one before; the number of those applied is ``user_version``."""
 
@@ -46,9 +57,8 @@ _SHARE = 10
 """What is too much is forgotten by tenths."""
 
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
-_COLUMNS = tuple(item.name for item in fields(Entry))
-_row = attrgetter(*_COLUMNS)
-_INSERT = f"INSERT INTO activity ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own words
+_row = attrgetter(*COLUMNS)
+_INSERT = f"INSERT INTO activity ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own words
 _TOTALS = """
     SELECT {group}, count(*) AS requests, sum(status >= 400), total(prompt_tokens) AS prompt, total(cached_tokens),
         total(generated_tokens) AS generated, total(trimmed_tokens), total(load_s > 0), avg(queue_s),
@@ -89,6 +99,7 @@ class ActivityLedger:
         self._writer: threading.Thread | None = None
         self._dropped = 0
         self._failing = False
+        self._latest = 0
 
     def open(self) -> None:
         """Begin to write; until then, and after a failure to begin, nothing is kept.
@@ -103,8 +114,8 @@ class ActivityLedger:
             self._path.touch(mode=0o600)
         except OSError as error:
             raise translate(error, f"{self._path} cannot be written") from error
-        with closing(self._sound()):
-            pass  # what is wrong with it is known before the first request
+        with closing(self._sound()) as database:  # what is wrong with it is known before the first request
+            self._latest = _last_id(database)
         self._writer = threading.Thread(target=self._write_on, name="activity", daemon=True)
         self._writer.start()
 
@@ -164,12 +175,40 @@ class ActivityLedger:
         )
         return tuple(Spent(key_id=str(key_id), at_s=at_s, tokens=int(tokens)) for key_id, at_s, tokens in rows)
 
+    def latest(self) -> int | None:
+        """The number of the latest request that was written, 0 for none; None while nothing is recorded."""
+        return None if self._writer is None else self._latest
+
+    def page(self, wish: Wish) -> Page:
+        """The requests that meet a wish.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return self._ask(partial(read_page, wish=wish), Page(rows=(), total=0))
+
+    def tally(self, model: str) -> Tally:
+        """Sums of all requests, or of those of one model if it is named.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return self._ask(partial(read_tally, model=model), EMPTY)
+
     def _read(self, query: str, since_s: Seconds) -> list[Any]:
+        return self._ask(lambda database: database.execute(query, (since_s,)).fetchall(), [])
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        """What a question finds; ``nothing`` where there is no database yet.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
         if not self._path.is_file():
-            return []
+            return nothing
         try:
             with closing(self._connect()) as database:
-                return database.execute(query, (since_s,)).fetchall()
+                return question(database)
         except sqlite3.Error as error:
             hint = "a server that starts moves a damaged one aside" if _is_damaged(error) else ""
             raise StoreError(f"{self._path} cannot be read: {error}", hint=hint) from error
@@ -244,6 +283,7 @@ class ActivityLedger:
                 with database:
                     database.executemany(_INSERT, map(_row, entries))
                 rows += len(entries)
+                self._latest = _last_id(database)
                 self._recovered()
                 if self._clock() - trimmed_s >= TRIM_S or rows >= TRIM_ROWS:
                     self._trim(database)
@@ -288,6 +328,10 @@ class ActivityLedger:
         if forgotten:
             limit = format_bytes(self._size)
             self._warn(f"the record of requests reached {limit}: its {forgotten} oldest entries were forgotten")
+
+
+def _last_id(database: sqlite3.Connection) -> int:
+    return int(database.execute("SELECT ifnull(max(id), 0) FROM activity").fetchone()[0])
 
 
 def _used_bytes(database: sqlite3.Connection) -> Bytes:

@@ -5,6 +5,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 from msgspec import json
 
@@ -18,7 +19,7 @@ from bercail.core.route import ServedModel
 from bercail.core.sample import KEPT_S
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Lease, Log, Upstream
-from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer, refuse
+from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer, content_type, refuse
 from bercail.web.aside import look_aside, told_aside
 from bercail.web.captures import Captures
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
@@ -37,7 +38,7 @@ from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek
 from bercail.web.routes import LISTED, unknown_route
 from bercail.web.tidings import Tidings, as_thought
-from bercail.web.turn import Stream, Turn
+from bercail.web.turn import Asked, Stream, Turn
 
 _log = logging.getLogger(__name__)
 
@@ -71,17 +72,18 @@ class App:
     ) -> None:
         self._host = host
         self._gate = gate or Gate()
+        self._numbers = count(1)
+        self.turns: set[Turn] = set()
         self._relay = Relay(upstream, clock)
         self._desk = Desk(
             host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend,
-            stopping=lambda: self.stopping,
+            stopping=lambda: self.stopping, turns=self.turns, gate=self._gate,
         )  # fmt: skip
         self._dialects = Dialects(self._desk)
         self._performance = Performance(None, KEPT_S)
         self._captures = Captures(options.capture, archive=archive)
         self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
-        self.turns: set[Turn] = set()
         self.stopping = False
         self.guests = guests(options.origins, options.hosts)
 
@@ -198,7 +200,8 @@ class App:
             receive, send = take.hear(receive), take.tell(send)
             if "push" in scope:
                 scope["push"] = take.push(scope["push"])
-        turn = Turn(receive, send, Record(endpoint=errand.label), errand.form)
+        turn = Turn(receive, send, Record(endpoint=errand.label, path=scope["path"]), errand.form)
+        turn.asked = self._asked(scope)
         self.turns.add(turn)
         try:
             await self._attempt(turn, errand, scope)
@@ -214,10 +217,17 @@ class App:
                 turn.record.aborted = True
                 turn.record.status = turn.record.status or CLIENT_GONE
             turn.record.settle()
+            turn.record.content_type = content_type(turn.answer_headers)
             self.metrics.add(turn.record)
             if take is not None:
                 self._captures.end(take, turn.record, keep=bool(turn.visit and turn.visit.may_be_captured))
             self._gate.leave(turn.visit, turn.record)
+
+    def _asked(self, scope: Scope) -> Asked:
+        client = scope.get("client")
+        return Asked(
+            next(self._numbers), self._gate.wall(), scope["method"], scope["headers"], client[0] if client else ""
+        )
 
     async def _attempt(self, turn: Turn, errand: Errand, scope: Scope) -> None:
         try:

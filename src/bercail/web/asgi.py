@@ -20,6 +20,7 @@ class Scope(TypedDict):
     Attributes:
         raw_path: the path as it came, percent-encoding untouched.
         query_string: what follows its question mark, likewise.
+        client: address and port that it came from; None where there is none.
         push: an extension of our own server: writes a piece of an answer that has begun, without a task that waits for
             it; False, and nothing is written, where that has to be waited for.
         take: another: the connection itself, which leaves HTTP with it.
@@ -32,6 +33,7 @@ class Scope(TypedDict):
     raw_path: NotRequired[bytes]
     query_string: NotRequired[bytes]
     headers: list[tuple[bytes, bytes]]
+    client: NotRequired[tuple[str, int] | None]
     push: NotRequired[Push]
     watch: NotRequired[Watch]
     take: NotRequired[Callable[[], asyncio.Transport]]
@@ -45,6 +47,11 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 CLOSE: tuple[bytes, bytes] = (b"connection", b"close")
+
+
+def content_type(headers: Headers) -> str:
+    """Of an answer; empty if it says none."""
+    return next((value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"), "")
 
 
 async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -1,7 +1,7 @@
 """What a dialect works with, and what it hands back: an errand, or a notice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from bercail.core.route import Phase, ServedModel
 from bercail.core.units import Seconds
 from bercail.ports import Host, Lease, Upstream
 from bercail.web.asgi import Headers, Scope
-from bercail.web.gate import Visit
+from bercail.web.gate import Gate, Visit
 from bercail.web.request import read_body
 from bercail.web.turn import Turn
 
@@ -31,6 +31,8 @@ class Desk:
         find: the model that a request names; raises what is to be answered if there is none, or none for its key.
         lend: waits for a model and this request's turn there, then uses it.
         stopping: whether the server is.
+        turns: requests that are running.
+        gate: who let them in, and keeps the books.
     """
 
     host: Host
@@ -40,6 +42,8 @@ class Desk:
     find: Callable[[Turn, str], ServedModel]
     lend: Callable[[Turn, ServedModel, Use], Awaitable[None]]
     stopping: Callable[[], bool]
+    turns: Set[Turn]
+    gate: Gate
 
     def sees(self, turn: Turn) -> Host:
         """The host as whoever sent a request may see it."""

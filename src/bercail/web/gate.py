@@ -94,6 +94,9 @@ class Gate:
         require: ``server.require_key``.
         clock: seconds that only grow.
         wall: unix seconds.
+
+    Attributes:
+        sessions: headers that name the session of a request, the first that it carries.
     """
 
     def __init__(
@@ -106,13 +109,13 @@ class Gate:
         wall: Callable[[], Seconds] = time.time,
     ) -> None:
         self._keyring = keyring
-        self._ledger = ledger
+        self.ledger = ledger
         self._require = require
         self._clock = clock
-        self._wall = wall
+        self.wall = wall
         self._usages: dict[str, Usage] = {}
         self._declared: tuple[Key, ...] = ()
-        self._session_headers = _lower(SESSION_HEADERS)
+        self.take_sessions(SESSION_HEADERS)
 
     def take_keys(self, tokens: Sequence[str]) -> None:
         """From now on let in whoever shows one of these keys, which a configuration holds."""
@@ -120,13 +123,14 @@ class Gate:
 
     def take_sessions(self, headers: Sequence[str]) -> None:
         """From now on keep, with each request, what the first of these headers that it carries holds."""
+        self.sessions = tuple(headers)
         self._session_headers = _lower(headers)
 
     def remember(self) -> None:
         """What keys have used within the last day, as recorded: a restart gives nobody a new quota."""
-        wall_s, now_s = self._wall(), self._clock()
+        wall_s, now_s = self.wall(), self._clock()
         try:
-            found = self._ledger.spent(wall_s - DAY_S) if self._ledger else ()
+            found = self.ledger.spent(wall_s - DAY_S) if self.ledger else ()
         except StoreError as error:
             _log.warning("the quotas of API keys begin anew: %s", error)
             return
@@ -156,7 +160,7 @@ class Gate:
         if key is None:
             raise ReplyError(unknown(token, keys, declared=bool(declared)))
         usage = self._usages.get(key.id) or Usage()
-        if error := refusal(key, need, usage, wall_s=self._wall(), now_s=self._clock()):
+        if error := refusal(key, need, usage, wall_s=self.wall(), now_s=self._clock()):
             raise ReplyError(error)
         return Visit(key=key)
 
@@ -186,8 +190,8 @@ class Gate:
         if visit.key is not None:
             usage = self._usages[visit.key.id]
             self._usages[visit.key.id] = usage.left(record.charged_tokens, self._clock())
-        if self._ledger is not None:
-            self._ledger.note(record.entry(self._wall(), self._clock()))
+        if self.ledger is not None:
+            self.ledger.note(record.entry(self.wall(), self._clock()))
 
 
 def _lower(names: Sequence[str]) -> tuple[bytes, ...]:

@@ -56,11 +56,9 @@ class Performance:
     def _told(self, query: str) -> Answer:
         if self._sampler is None:
             return 503, [JSON], json.encode({"enabled": False})
-        asked = (
-            parse_qs(query).get("after", [""])[-1].replace(" ", "+")
-        )  # the sign of a time zone, if it was not escaped
+        asked = parse_qs(query).get("after", [""])[-1]
         try:
-            after_s = moment(asked) if asked else 0.0
+            after_s = moment(asked, "after") if asked else 0.0
         except UsageError as error:
             fault = ApiError(status=400, message=f"{error.message}: {error.hint}", param="after", code="bad_moment")
             headers, body = written(fault)

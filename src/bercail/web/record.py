@@ -39,6 +39,10 @@ class Record:
         prefill_tokens_per_s, decode_tokens_per_s: as it timed itself; of several choices, the last to end.
         capture_id: of its texts, if they are kept.
         session: what its client calls the conversation it belongs to; empty if it does not say.
+        path: of the request.
+        content_type: of the answer; empty if there was none.
+        error: stable word for why it failed here; empty if it did not.
+        drafted_tokens, accepted_tokens: that the engine guessed ahead; of these, right.
         pieces: events of the answer so far, about one for each token.
     """
 
@@ -59,6 +63,11 @@ class Record:
     decode_tokens_per_s: float | None = None
     capture_id: int | None = None
     session: str = ""
+    path: str = ""
+    content_type: str = ""
+    error: str = ""
+    drafted_tokens: Tokens | None = None
+    accepted_tokens: Tokens | None = None
     request_bytes: Bytes = 0
     response_bytes: Bytes = 0
     pieces: int = 0
@@ -107,6 +116,9 @@ class Record:
         self.decode_tokens = (self.decode_tokens or 0) + generated
         if (cached := _count(timings, "cache_n")) is not None:
             self.cached_tokens = (self.cached_tokens or 0) + cached
+        if (drafted := _count(timings, "draft_n")) is not None:
+            self.drafted_tokens = (self.drafted_tokens or 0) + drafted
+            self.accepted_tokens = (self.accepted_tokens or 0) + (_count(timings, "draft_n_accepted") or 0)
         self.prefill_tokens_per_s = _rate(timings, "prompt_per_second", prompt)
         self.decode_tokens_per_s = _rate(timings, "predicted_per_second", generated)
 
@@ -157,7 +169,8 @@ class Record:
             ended_s=wall_s, endpoint=self.endpoint, model=self.model, key_id=self.key_id, status=self.status,
             aborted=self.aborted, prompt_tokens=self.prefill_tokens, cached_tokens=self.cached_tokens,
             generated_tokens=self.decode_tokens, trimmed_tokens=self.trimmed_tokens, capture_id=self.capture_id,
-            session=self.session,
+            session=self.session, path=self.path, content_type=self.content_type, error=self.error,
+            drafted_tokens=self.drafted_tokens, accepted_tokens=self.accepted_tokens,
             queue_s=self.queue_s, load_s=self.load_s, ttft_s=self.ttft_s,
             prefill_tokens_per_s=self.prefill_tokens_per_s, decode_tokens_per_s=self.decode_tokens_per_s,
             total_s=None if self.arrived_s is None else now_s - self.arrived_s,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from bercail.core.chat import ApiError, named
 from bercail.core.dialect import Form
@@ -24,6 +25,16 @@ STREAM_HEADERS: Headers = [
 ]
 CUT_S: Seconds = 1.0
 """How long a client that is cut may take to read why."""
+
+
+class Asked(NamedTuple):
+    """How a request came, apart from its body; ``at_s`` is in unix seconds."""
+
+    number: int
+    at_s: Seconds
+    method: str
+    headers: Headers
+    client: str
 
 
 class Stream:
@@ -160,6 +171,7 @@ class Turn:
         substitutes: ids of models that may answer if its own is not there.
         headers: that go with a whole answer beside its own.
         farewell: the last events of a stream that fails, where its dialect has an end for that; else b"".
+        asked: how it came; None if nobody but itself gets to know.
     """
 
     def __init__(self, receive: Receive, send: Send, record: Record, form: Form = Form.OPENAI) -> None:
@@ -181,7 +193,9 @@ class Turn:
         self.substitutes: tuple[str, ...] = ()
         self.headers: Headers = []
         self.farewell: Callable[[ApiError], bytes] = _no_farewell
+        self.asked: Asked | None = None
         self.send = send
+        self._answered: Headers = []
         self._mark: Callable[[bytes], bytes] = _as_it_is
         self._ending = False
         self._watcher: asyncio.Task[None] | None = None
@@ -225,6 +239,11 @@ class Turn:
             self.task.uncancel()
         return True
 
+    @property
+    def answer_headers(self) -> Headers:
+        """Those of its answer; none before it has begun."""
+        return self.stream.headers if self.stream is not None and self.stream.started else self._answered
+
     async def tell_trimmed(self, trimmed: Trimmed) -> None:
         """Have the answer say how much of the request was left out: in a header, and beside its counts."""
         self.record.trimmed_tokens = trimmed.tokens
@@ -242,7 +261,8 @@ class Turn:
         body = self._mark(body)
         self.record.status = status
         self.record.response_bytes += len(body)
-        await answer(self.send, status, [*headers, *self.headers], body)
+        self._answered = [*headers, *self.headers]
+        await answer(self.send, status, self._answered, body)
 
     async def end_stream(self, events: bytes) -> None:
         """Send the last events, end the stream as a whole one, and be done."""
@@ -255,6 +275,7 @@ class Turn:
         """Begin an answer of the engine's own."""
         self.begun = True
         self.record.status = status
+        self._answered = headers
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def piece(self, body: bytes, *, more: bool = True) -> None:
@@ -267,7 +288,7 @@ class Turn:
         """Answer with an error: with its status if that is still open, else as an event and a broken connection."""
         self._ending = True
         error = named(error, self.record.model)
-        self.record.status = error.status
+        self.record.status, self.record.error = error.status, error.code or error.kind
         if self.stream is not None:
             self.stream.close()
         if self.begun:
@@ -278,7 +299,8 @@ class Turn:
         headers, body = written(error, self.form)
         if self.unread:
             self.record.response_bytes += len(body)
-            await refuse(self.receive, self.send, error.status, [*headers, CLOSE], body)
+            self._answered = [*headers, CLOSE]
+            await refuse(self.receive, self.send, error.status, self._answered, body)
         else:
             await self.whole(error.status, headers, body)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from bercail.core.chat import ApiError
 from bercail.core.dialect import PASSAGES, STATES, Form
@@ -10,6 +11,9 @@ from bercail.web.asgi import Scope
 from bercail.web.desk import Desk, Errand, Notice, notice
 from bercail.web.dialects.events import PATH as EVENTS
 from bercail.web.dialects.events import Events
+from bercail.web.dialects.history import ACTIVITY, STATS, History
+from bercail.web.dialects.inflight import ROUTE as CANCEL
+from bercail.web.dialects.inflight import Inflight
 from bercail.web.dialects.logs import Logs
 from bercail.web.dialects.memory import METHODS, Memory
 from bercail.web.dialects.ollama import METHODS as OLLAMA
@@ -25,11 +29,26 @@ ROUTES = (
     *(f"GET {path}" for path in STATES),
     *(f"{'|'.join(methods)} {path}" for path, methods in METHODS.items()),
     f"GET {EVENTS}",
+    f"GET {ACTIVITY}",
+    f"GET {STATS}",
+    CANCEL,
     "GET /logs",
     "GET /logs/stream",
     *(f"{'|'.join(methods)} {path}" for path, methods in OLLAMA.items()),
     "ANY /upstream/{model}/...",
 )
+
+
+class Teller(Protocol):
+    """Answers requests to some paths."""
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """What a path takes; empty if it is none of these."""
+        ...
+
+    def errand(self, path: str) -> Errand:
+        """What answers a request to one of these paths."""
+        ...
 
 
 class Dialects:
@@ -40,15 +59,14 @@ class Dialects:
         self._translating = Translating(desk, self._passages)
         self._ollama = Ollama(desk)
         self._through = Through(desk)
-        self._memory = Memory(desk)
+        self._tellers: tuple[Teller, ...] = (Memory(desk), History(desk), Inflight(desk))
         self._desk = desk
-        self._logs: Logs | None = None
-        self._events = Events(desk, None)
+        self._following: tuple[Teller, ...] = (Events(desk, None),)
 
     def take_log(self, log: Log | None) -> None:
         """Have ``/logs`` tell what stands there; None tells nothing."""
-        self._logs = Logs(self._desk, log) if log is not None else None
-        self._events = Events(self._desk, log)
+        logs: tuple[Teller, ...] = () if log is None else (Logs(self._desk, log),)
+        self._following = (Events(self._desk, log), *logs)
 
     def take_assets(self, expressions: Sequence[str]) -> None:
         """From now on load no model for paths of an engine that match one of these."""
@@ -63,12 +81,7 @@ class Dialects:
         """
         if path.startswith("/upstream/"):
             return self._through.look_up(scope)
-        tellers: tuple[Memory | Events | Logs, ...] = (
-            self._memory,
-            self._events,
-            *([self._logs] if self._logs else ()),
-        )
-        for teller in tellers:
+        for teller in (*self._tellers, *self._following):
             if methods := teller.methods(path):
                 if scope["method"] in methods:
                     return teller.errand(path)

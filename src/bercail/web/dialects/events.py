@@ -1,6 +1,6 @@
-"""``/api/events``: what happens here, as llama-swap tells it to its page: models, lines of the log, the profile."""
+"""``/api/events``: what happens here, as llama-swap tells it to its page: models, requests, lines of the log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec import json
 
@@ -11,6 +11,7 @@ from bercail.core.route import ServedModel
 from bercail.ports import Log
 from bercail.web.asgi import Scope
 from bercail.web.desk import Desk, Errand
+from bercail.web.dialects.inflight import rows
 from bercail.web.dialects.memory import STATES
 from bercail.web.dialects.statuses import follow
 from bercail.web.turn import Turn
@@ -23,7 +24,7 @@ class Events:
 
     Args:
         desk: the way to the models.
-        log: lines are told of it to those whose key opens everything; None tells none.
+        log: lines are told of it, as requests are, to those whose key opens everything; None tells none.
     """
 
     def __init__(self, desk: Desk, log: Log | None) -> None:
@@ -40,35 +41,76 @@ class Events:
 
     async def _follow(self, turn: Turn, scope: Scope) -> None:
         told: dict[str, object] = {}
-        place: dict[str, int] = {}
+        private = _Private(self._desk, self._log)
         manages = turn.visit is None or turn.visit.may_manage
 
         def look() -> bytes:
             host = self._desk.sees(turn)
             now: dict[str, object] = {
                 "modelStatus": [_row(model) for model in host.models()],
+                "uiConfig": {"activity": {"session_id": list(self._desk.gate.sessions)}},
                 "profileChanged": {"active": host.profiles().active or None},
             }
             news = [_event(kind, data) for kind, data in now.items() if told.get(kind) != data]
             told.update(now)
-            lines = self._lines(place) if manages else ()
-            return b"".join((*(_event("logData", one) for one in lines), *news))
+            return b"".join((*(private.lines() if manages else ()), *news, *(private.requests() if manages else ())))
 
         await follow(self._desk, turn, scope, look)
 
-    def _lines(self, place: dict[str, int]) -> Iterator[Json]:
-        """What was said since ``place``, which moves on: ours first, then that of engines."""
+
+class _Private:
+    """What one follower, who may know of everything, was told of requests and lines of the log."""
+
+    def __init__(self, desk: Desk, log: Log | None) -> None:
+        self._desk = desk
+        self._log = log
+        self._place: dict[str, int] = {}
+        self._running: dict[str, Json] | None = None
+        self._latest = self._recorded()
+
+    def _recorded(self) -> int | None:
+        ledger = self._desk.gate.ledger
+        return None if ledger is None else ledger.latest()
+
+    def requests(self) -> Iterator[bytes]:
+        """Those that run: first all, then each that came, went on or ended; and that others were recorded."""
+        before, now = self._running, rows(self._desk)
+        self._running = now
+        if before is None:
+            yield _event("inflight", {"operation": "snapshot", "requests": list(now.values())})
+        else:
+            yield from (_event("inflight", change) for change in _changes(before, now))
+        latest = self._recorded()
+        if latest is not None and latest != self._latest:
+            self._latest = latest
+            yield _event("activity", {"id": latest})
+
+    def lines(self) -> Iterator[bytes]:
+        """Those that were said since: ours first, then those of engines."""
         if self._log is None:
             return
-        excerpt = self._log.since(place, lambda _: True)
-        place.update(excerpt.place)
+        excerpt = self._log.since(self._place, lambda _: True)
+        self._place.update(excerpt.place)
         if excerpt.missed:
-            yield {"source": "proxy", "data": f"... {excerpt.missed} lines left out\n"}
+            yield _event("logData", {"source": "proxy", "data": f"... {excerpt.missed} lines left out\n"})
         ours = [line.text for line in excerpt.lines if line.source == OURS]
         theirs = [str(line) for line in excerpt.lines if line.source != OURS]
         for source, said in (("proxy", ours), ("upstream", theirs)):
             if said:
-                yield {"source": source, "data": "".join(f"{text}\n" for text in said)}
+                yield _event("logData", {"source": source, "data": "".join(f"{text}\n" for text in said)})
+
+
+def _changes(before: Mapping[str, Json], now: Mapping[str, Json]) -> Iterator[Json]:
+    for number in (one for one in before if one not in now):
+        yield {"operation": "remove", "id": number}
+    for number, row in now.items():
+        if number not in before or _lasting(before[number]) != _lasting(row):
+            yield {"operation": "upsert", "request": row}
+
+
+def _lasting(row: Json) -> Json:
+    """What is told again if it changes; time passes anyway."""
+    return row | {"elapsed_ms": 0}
 
 
 def _row(model: ServedModel) -> Json:
