@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from bercail.engines.generating import Hears
 from bercail.engines.interface import Interface, Library
 from bercail.engines.question import Question
 
@@ -24,6 +26,7 @@ class Toy:
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[int], int, Question]] = []
+        self.hearers: list[Hears] = []
         self.cancelled = 0
         self.silent = False
         self.marks = 0
@@ -39,17 +42,15 @@ class Toy:
     def text_of(self, ids: Sequence[int], *, special: bool = False) -> str:
         return bytes(one for one in ids if one != MARK or special).decode(errors="replace")
 
-    def reused(self, ids: Sequence[int]) -> int:
-        return 2
-
-    def begin(
-        self, ids: Sequence[int], most: int, question: Question, hear: Callable[[list[int], str | None], None]
-    ) -> Callable[[], None]:
+    def begin(self, ids: Sequence[int], most: int, question: Question, hearer: Hears) -> Callable[[], None]:
         self.asked.append((list(ids), most, question))
+        self.hearers.append(hearer)
         said = list(ids)[:most]
+        if not self.silent:
+            hearer.begun(2)
         for place, token in enumerate(said) if not self.silent else ():
             last = place == len(said) - 1
-            hear([token], ("length" if len(said) == most else "stop") if last else None)
+            hearer.heard([token], ("length" if len(said) == most else "stop") if last else None)
 
         def cancel() -> None:
             self.cancelled += 1
@@ -127,6 +128,44 @@ def test_a_stream_tells_progress_pieces_an_end_and_counts() -> None:
     assert end["choices"][0] == {"index": 0, "finish_reason": "stop", "delta": {}}
     assert counts["choices"] == []
     assert counts["usage"]["total_tokens"] == 6
+
+
+def test_time_in_a_line_is_no_progress_and_none_of_the_prompt() -> None:
+    """Nothing is told before a place is found, for only then it is known what need not be computed."""
+    toy, sent = Toy(), list[bytes]()
+    toy.silent = True
+
+    async def story() -> float:
+        loop, begun_s = asyncio.get_running_loop(), 0.0
+        body = {"prompt": "abc", "stream": True, "return_progress": True, "stream_options": {"include_usage": True}}
+        messages: list[dict[str, Any]] = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+        def seat() -> None:
+            nonlocal begun_s
+            assert sent == [b""]
+            begun_s = time.monotonic()
+            (hearer,) = toy.hearers
+            hearer.begun(1)
+            hearer.heard([97], "stop")
+
+        async def receive() -> dict[str, Any]:
+            if not messages:
+                await asyncio.Event().wait()
+            return messages.pop()
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+            if message["type"] == "http.response.start":
+                loop.call_later(0.05, seat)
+
+        await Interface(toy, "m")({"type": "http", "method": "POST", "path": "/v1/completions"}, receive, send)
+        return time.monotonic() - begun_s
+
+    since_s = asyncio.run(story())
+    events = [json.loads(one.removeprefix("data: ")) for one in b"".join(sent).decode().split("\n\n")[:-2]]
+    assert events[0]["prompt_progress"]["cache"] == events[0]["prompt_progress"]["processed"] == 1
+    assert events[-1]["timings"]["cache_n"] == 1
+    assert events[-1]["timings"]["prompt_ms"] <= since_s * 1000
 
 
 def test_characters_come_whole() -> None:

@@ -27,6 +27,7 @@ from bercail.engines.question import Question
 from bercail.ports import EngineProcess
 from bercail.readers import Readers
 from engines.sockets import connections
+from fakes.hearer import Hearer
 from fakes.models import some_settings
 
 SPEC = LaunchSpec(model_id="m", model_path=str(demo_path()), weights_bytes=1, settings=some_settings(slots=2))
@@ -221,11 +222,13 @@ def test_requests_are_read_while_it_works(monkeypatch: pytest.MonkeyPatch) -> No
         steps_s.append(time.perf_counter() - begun_s)
 
     library._step_once = watched
-    over = threading.Event()
-    question = Question(prompt="a", ignore_eos=True)
-    library.begin([5, 6, 7] * 600, 2, question, lambda _, why: over.set() if why else None)
+    hearer = Hearer()
+    library.begin([5, 6, 7] * 600, 2, Question(prompt="a", ignore_eos=True), hearer)
     last_s = time.perf_counter()
-    while not over.wait(0.001):
+    over = threading.Thread(target=hearer.whole)
+    over.start()
+    while over.is_alive():
+        time.sleep(0.001)
         now_s = time.perf_counter()
         gaps_s.append(now_s - last_s)
         last_s = now_s

@@ -13,6 +13,21 @@ from bercail.engines.question import Question
 from bercail.engines.stopping import Tail
 
 
+class Hears(Protocol):
+    """Who waits for an answer. It may be told from any thread."""
+
+    def begun(self, reused: Tokens) -> None:
+        """The prompt is worked on from now on, but for ``reused`` tokens that need not be computed."""
+        ...
+
+    def heard(self, new: list[int], finish: str | None) -> None:
+        """New token ids; with the last ones why: ``stop``, ``length``, or what went wrong after ``FAILED``.
+
+        After the last ones whoever asks again finds what this answer has left behind in the cache.
+        """
+        ...
+
+
 class Generates(Protocol):
     """A library that generates.
 
@@ -45,18 +60,8 @@ class Generates(Protocol):
         """
         ...
 
-    def begin(
-        self, ids: Sequence[int], most: Tokens, question: Question, hear: Callable[[list[int], str | None], None]
-    ) -> Callable[[], None]:
-        """Generate at most ``most`` tokens after ``ids``; what ends it early is given back.
-
-        ``hear`` gets new token ids as they come, and the reason with the last ones: ``stop``, ``length``, or what went
-        wrong after ``FAILED``. It may be called from any thread.
-        """
-        ...
-
-    def reused(self, ids: Sequence[int]) -> Tokens:
-        """Of the prompt ``ids``, how many tokens need not be computed, as far as is known."""
+    def begin(self, ids: Sequence[int], most: Tokens, question: Question, hearer: Hears) -> Callable[[], None]:
+        """Generate at most ``most`` tokens after ``ids``; what ends it early is given back."""
         ...
 
 
@@ -129,7 +134,7 @@ class _Turn:
 
     def __init__(self, library: Generates, question: Question, ids: list[int], most: Tokens) -> None:
         self.prompt_tokens = len(ids)
-        self.reused = library.reused(ids)
+        self.reused: Tokens = 0
         self.generated: list[int] = []
         self.finish = "length"
         self.stopping_word = ""
@@ -138,13 +143,27 @@ class _Turn:
         self._library = library
         self._tail = Tail(question.stops)
         self._pieces: asyncio.Queue[tuple[list[int], str | None]] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def hear(new: list[int], finish: str | None) -> None:
-            loop.call_soon_threadsafe(self._pieces.put_nowait, (new, finish))
-
+        self._seated = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._begun_s = time.monotonic()
-        self.cancel = library.begin(ids, most, question, hear)
+        self.cancel = library.begin(ids, most, question, self)
+
+    def begun(self, reused: Tokens) -> None:
+        """See ``Hears``: the time in a line before it is not the prompt's."""
+        self.reused, self._begun_s = reused, time.monotonic()
+        self._loop.call_soon_threadsafe(self._seated.set)
+
+    def heard(self, new: list[int], finish: str | None) -> None:
+        """See ``Hears``."""
+        self._loop.call_soon_threadsafe(self._hear, new, finish)
+
+    def _hear(self, new: list[int], finish: str | None) -> None:
+        self._seated.set()
+        self._pieces.put_nowait((new, finish))
+
+    async def seated(self) -> None:
+        """Wait until it is worked on, or is over before that."""
+        await self._seated.wait()
 
     async def texts(self) -> AsyncIterator[str]:
         """Pieces of text as they become certain; what a stop string may begin with waits."""
@@ -253,6 +272,7 @@ async def _reply(turn: _Turn, reply: _Reply, question: Question, send: Send) -> 
         await send({"type": "http.response.body", "body": events, "more_body": more})
 
     if question.return_progress:
+        await turn.seated()
         await write(reply.progress(turn, turn.reused))
     try:
         await _pour(turn, reply, question, write)

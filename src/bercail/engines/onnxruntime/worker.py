@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from bercail.core.units import Tokens
 from bercail.engines.exchange import FAILED
+from bercail.engines.generating import Hears
 from bercail.engines.onnxruntime.parameters import LACKS, Parameters
 from bercail.engines.question import Question
 from bercail.engines.serving import keep_working, live
 
-Hear: TypeAlias = Callable[[list[int], str | None], None]
 _SEEDS = 2**31 - 1
 
 
@@ -60,7 +60,7 @@ class Job:
     ids: list[int]
     most: Tokens
     sampling: Sampling
-    hear: Hear
+    hearer: Hears
     session: Session | None = None
     pending: list[int] = field(default_factory=list)
     count: int = 0
@@ -114,14 +114,10 @@ class Library:
         """Its tokenizer leaves marks out, whatever it is told (0.18)."""
         return str(self._tokenizer.decode(ids)) if ids else ""
 
-    def reused(self, ids: Sequence[int]) -> Tokens:
-        """Of a prompt, what lies in the cache of a generator that rests."""
-        return max((_shared(session.ids, ids) for session in tuple(self._idle)), default=0)
-
-    def begin(self, ids: Sequence[int], most: Tokens, question: Question, hear: Hear) -> Callable[[], None]:
+    def begin(self, ids: Sequence[int], most: Tokens, question: Question, hearer: Hears) -> Callable[[], None]:
         """Generate; see ``generating.Generates``."""
         sampling = sampling_of(question, self.context_tokens)
-        job = Job(ids=list(ids), most=most, sampling=sampling, hear=hear)
+        job = Job(ids=list(ids), most=most, sampling=sampling, hearer=hearer)
         self._inbox.put(job)
 
         def cancel() -> None:
@@ -150,6 +146,7 @@ class Library:
         else:
             best = Session(self._generator(sampling), sampling)
         job.session, job.pending = best, job.ids[shared:]
+        job.hearer.begun(shared)
 
     def _generator(self, sampling: Sampling) -> Any:
         """A new generator; of those that rest, the oldest go if there would be more than slots."""
@@ -165,7 +162,7 @@ class Library:
         try:
             return self._step(job)
         except Exception as error:  # noqa: BLE001 - whatever the library has against it, the others go on
-            job.hear([], f"{FAILED}{error}")
+            job.hearer.heard([], f"{FAILED}{error}")
             return True
 
     def _step(self, job: Job) -> bool:
@@ -190,16 +187,16 @@ class Library:
         session.ids.append(token)
         if ended or job.count >= job.most:
             return self._end(job, [token], "length")
-        job.hear([token], None)
+        job.hearer.heard([token], None)
         return False
 
     def _end(self, job: Job, new: list[int], why: str) -> bool:
-        job.hear(new, why)
         session = job.session
         assert session is not None, "a job that runs has been seated"
         if session.ids and not job.sampling.alone:
             session.ids.pop()  # nothing has been computed of the last token
             self._idle.append(session)
+        job.hearer.heard(new, why)
         return True
 
 

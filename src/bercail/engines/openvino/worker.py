@@ -15,6 +15,7 @@ from typing import Any
 
 from bercail.core.units import Tokens
 from bercail.engines.exchange import FAILED
+from bercail.engines.generating import Hears
 from bercail.engines.interface import Library as Served
 from bercail.engines.openvino.embedder import Embedder
 from bercail.engines.openvino.parameters import BLOCK_TOKENS, LACKS, Parameters
@@ -28,7 +29,7 @@ class _Running:
     """A request, from when it came until it is over."""
 
     config: Any
-    hear: Callable[[list[int], str | None], None]
+    hearer: Hears
     most: Tokens
     ids: list[int]
     handle: Any = None
@@ -56,7 +57,7 @@ class Pool:
     def shared(self, ids: Sequence[int]) -> Tokens:
         """Of ``ids``, the whole blocks at the beginning that are there; the last token is always computed."""
         best = 0
-        for other in tuple(self.kept):
+        for other in self.kept:
             most = min(len(other), len(ids) - 1)
             same = next((place for place in range(most) if other[place] != ids[place]), most)
             best = max(best, same)
@@ -113,15 +114,9 @@ class Library:
         """The text of token ids."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=not special)) if ids else ""
 
-    def reused(self, ids: Sequence[int]) -> Tokens:
-        """Of a prompt, what lies in the cache."""
-        return self._pool.shared(ids)
-
-    def begin(
-        self, ids: Sequence[int], most: Tokens, question: Question, hear: Callable[[list[int], str | None], None]
-    ) -> Callable[[], None]:
+    def begin(self, ids: Sequence[int], most: Tokens, question: Question, hearer: Hears) -> Callable[[], None]:
         """Generate; see ``generating.Generates``."""
-        running = _Running(config=self._config(most, question), hear=hear, most=most, ids=list(ids))
+        running = _Running(config=self._config(most, question), hearer=hearer, most=most, ids=list(ids))
         self._inbox.put(running)
 
         def cancel() -> None:
@@ -180,8 +175,9 @@ class Library:
         False if it was not wanted any more.
         """
         if one.unwanted:
-            one.hear([], "stop")
+            one.hearer.heard([], "stop")
             return False
+        one.hearer.begun(self._pool.shared(one.ids))
         one.handle = self._pipeline.add_request(number, self._tensor(one.ids), one.config)
         return True
 
@@ -201,12 +197,12 @@ class Library:
         one.count += len(new)
         one.ids += new
         over = one.unwanted or status != self._genai.GenerationStatus.RUNNING
-        if new or over:
-            one.hear(new, self._ending(one, status) if over else None)
         if one.unwanted:
             one.handle.cancel()
         elif over:
             self._pool.add(one.ids)
+        if new or over:
+            one.hearer.heard(new, self._ending(one, status) if over else None)
         return over
 
     def _ending(self, one: _Running, status: Any) -> str:
