@@ -198,6 +198,7 @@ class App:
         take = self._captures.begin(scope) if errand.need is access.Scope.INFERENCE else None
         if take is not None:
             receive, send = take.hear(receive), take.tell(send)
+            scope.pop("whole", None)  # it is heard as it is received
             if "push" in scope:
                 scope["push"] = take.push(scope["push"])
         turn = Turn(receive, send, Record(endpoint=errand.label, path=scope["path"]), errand.form)

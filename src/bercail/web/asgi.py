@@ -25,6 +25,7 @@ class Scope(TypedDict):
             it; False, and nothing is written, where that has to be waited for.
         take: another: the connection itself, which leaves HTTP with it.
         watch: another; with any other the end of a connection is waited for by ``receive``.
+        whole: another: the whole body if it has come, without a task that waits for it, else None.
     """
 
     type: str
@@ -37,6 +38,7 @@ class Scope(TypedDict):
     push: NotRequired[Push]
     watch: NotRequired[Watch]
     take: NotRequired[Callable[[], asyncio.Transport]]
+    whole: NotRequired[Callable[[], bytes | None]]
 
 
 Message: TypeAlias = MutableMapping[str, Any]

@@ -3,13 +3,9 @@
 import asyncio
 import errno
 import ipaddress
-import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
-
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bercail.core.chat import error_from
 from bercail.core.configuration import ASSETS
@@ -26,8 +22,6 @@ from bercail.web.gate import Gate
 from bercail.web.performance import Performance
 
 BACKLOG = 1024
-KEEP_ALIVE_S = 75
-"""Idle connections live longer here than in clients' pools, so that no request meets a connection being closed."""
 CUT_WAIT_S: Seconds = 2.0
 
 
@@ -102,15 +96,8 @@ class Gateway:
         listener = bind(self._options.host, self._options.port)
         if ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             app.guests = at_home(app.guests, (self._options.host, socket.gethostname()))
-        config = Config(
-            app, http=HttpToolsProtocol, ws="none", lifespan="off", loop="none", interface="asgi3", log_config=None,
-            access_log=False, proxy_headers=False, server_header=False, date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-        )  # fmt: skip
-        config.load()
-        logging.getLogger("uvicorn.error").addFilter(_is_news)
         loop = asyncio.get_running_loop()
-        self._lobby = Lobby(config, self._options, loop)
+        self._lobby = Lobby(app, self._options, loop)
         self._server = await loop.create_server(self._lobby.let_in, sock=listener, backlog=BACKLOG)
         self._app = app
         self._watching = asyncio.create_task(self._performance.watch())
@@ -143,14 +130,6 @@ async def _finish(app: App, timeout_s: Seconds) -> None:
     tasks = [turn.task for turn in app.turns]
     if tasks:
         await asyncio.wait(tasks, timeout=timeout_s)
-
-
-_EXPECTED = ("ASGI callable returned without completing response.", "Invalid HTTP request received.")
-"""What uvicorn calls an error and we do on purpose: to break a stream off, and to be talked to in no HTTP."""
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    return record.msg not in _EXPECTED
 
 
 def bind(host: str, port: int) -> socket.socket:

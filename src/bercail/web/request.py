@@ -187,6 +187,16 @@ async def read_body(scope: Scope, turn: Turn, limit_bytes: Bytes) -> bytes:
         ClientGoneError: the client left before the end.
     """
     _check_headers(scope["headers"], limit_bytes)
+    whole = scope["whole"]() if "whole" in scope else None
+    if whole is None:
+        return await _awaited(turn, limit_bytes)
+    if len(whole) > limit_bytes:
+        raise ReplyError(_too_long(limit_bytes))
+    return whole
+
+
+async def _awaited(turn: Turn, limit_bytes: Bytes) -> bytes:
+    """A body that has not come whole."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + TOTAL_S
     length, parts, more = 0, list[bytes](), True

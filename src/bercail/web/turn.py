@@ -272,11 +272,12 @@ class Turn:
             await self.stream.end(events)
 
     async def begin(self, status: int, headers: Headers) -> None:
-        """Begin an answer of the engine's own."""
+        """Begin an answer of the engine's own; its head goes out now, whenever its first piece may come."""
         self.begun = True
         self.record.status = status
         self._answered = headers
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"", "more_body": True})
 
     async def piece(self, body: bytes, *, more: bool = True) -> None:
         """Go on with such an answer, or end it."""
