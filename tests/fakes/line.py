@@ -7,8 +7,8 @@ from typing import Any
 class FakeLine(asyncio.Transport):
     """Keeps what is written, each write apart."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, peer: object = ("192.0.2.7", 4567, 0, 0)) -> None:
+        super().__init__({"peername": peer})
         self.writes: list[bytes] = []
         self._closed = False
         self._reads = True

@@ -21,8 +21,8 @@ TEXT: Headers = [(b"Content-Type", b"text/plain")]
 class Visit:
     """A connection to an application, and what comes back on it."""
 
-    def __init__(self, app: App) -> None:
-        self.line = FakeLine()
+    def __init__(self, app: App, line: FakeLine | None = None) -> None:
+        self.line = line or FakeLine()
         self.lobby = Lobby(app, ServerOptions(), asyncio.get_running_loop())
         self.connection = self.lobby.let_in()
         self.connection.connection_made(self.line)
@@ -120,6 +120,27 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
 
     said = run(scene)
     assert said.index(b"/slow") < said.index(b"/b") < said.index(b"/c d")
+
+
+@pytest.mark.parametrize(("peer", "client"), [(("192.0.2.7", 4567, 0, 0), ("192.0.2.7", 4567)), ("", None)])
+def test_a_request_tells_where_it_came_from_and_what_it_asks_for(peer: object, client: object) -> None:
+    heard: list[Scope] = []
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        heard.append(scope)
+        await answer(send, 200, [], b"")
+
+    async def scene() -> None:
+        there = Visit(app, FakeLine(peer))
+        await there.send(b"PUT /a%20b?c=%20d HTTP/1.1\r\nX-One: a\r\nx-two: B\r\n\r\n")
+        there.end()
+
+    run(scene)
+    [scope] = heard
+    assert scope["client"] == client
+    assert scope["method"] == "PUT"
+    assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/a b", b"/a%20b", b"c=%20d")
+    assert scope["headers"] == [(b"x-one", b"a"), (b"x-two", b"B")]
 
 
 def test_a_body_is_had_at_once_when_it_is_there_and_waited_for_when_it_is_not() -> None:

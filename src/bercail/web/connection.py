@@ -104,6 +104,7 @@ class _Connection(asyncio.Protocol):
     """
 
     transport: asyncio.Transport
+    _client: tuple[str, int] | None = None
 
     def __init__(self, lobby: Lobby, number: int, loop: asyncio.AbstractEventLoop) -> None:
         self.number = number
@@ -140,6 +141,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's has the methods, not the class
+        peer = transport.get_extra_info("peername")
+        self._client = (peer[0], peer[1]) if isinstance(peer, tuple) else None  # a unix socket's is a text
         self._lobby.connections.add(self)
         self._surplus = not self._lobby.has_room(self)
 
@@ -211,7 +214,8 @@ class _Connection(asyncio.Protocol):
         path, raw_path, query = _parts(self._url)
         scope: Scope = {
             "type": "http", "method": method, "path": path, "raw_path": raw_path, "query_string": query,
-            "headers": headers, "whole": call.whole, "watch": call.watch, "push": call.push, "take": self._hand_over,
+            "headers": headers, "client": self._client, "whole": call.whole, "watch": call.watch, "push": call.push,
+            "take": self._hand_over,
         }  # fmt: skip
         app = self._lobby.app
         if self._surplus or long:
