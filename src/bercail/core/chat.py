@@ -43,6 +43,7 @@ class Ask:
             tells differs there from what its single answer tells, so the two cannot be exchanged.
         dimensions: values that each embedding is to have; None is as many as the model makes.
         plain: its server is not known to be llama.cpp's: nothing is added that another might refuse.
+        gap: it has a ``suffix``, and what comes before that is to be made.
     """
 
     endpoint: Endpoint
@@ -53,6 +54,7 @@ class Ask:
     token_details: bool = False
     dimensions: int | None = None
     plain: bool = False
+    gap: bool = False
 
     @property
     def way(self) -> Way:

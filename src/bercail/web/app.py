@@ -25,6 +25,7 @@ from bercail.web.captures import Captures
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
 from bercail.web.dialects import Dialects
 from bercail.web.errors import STOPPING_RETRY_S, ReplyError, api_error, check_capability, check_size, written
+from bercail.web.filling import check_gap, filled
 from bercail.web.gate import Gate, Visit
 from bercail.web.media import check_media
 from bercail.web.metrics import CONTENT_TYPE, Metrics
@@ -257,7 +258,9 @@ class App:
         check_capability(endpoint, model)
         check_media(body, model)
         if model.plain:
-            ask = replace(ask, plain=True)
+            ask = replace(ask, plain=True, gap=False)
+        if ask.gap:
+            check_gap(model)
         if endpoint is Endpoint.CHAT:
             look_aside(self._desk, turn, scope, model, body)
         turn.payload = forwarded(body, ask)
@@ -270,10 +273,12 @@ class App:
             if endpoint is Endpoint.CHAT:
                 turn.stream.voice = partial(as_thought, ask.model or model.id)
 
-        def use(lease: Lease) -> Awaitable[None]:
+        async def use(lease: Lease) -> None:
             check_capability(endpoint, lease.model)
             check_size(ask.dimensions, lease.model)
-            return self._relay.run(turn, lease, ask)
+            if ask.gap:
+                turn.payload = await filled(self._desk.upstream, lease, turn.payload)
+            await self._relay.run(turn, lease, ask)
 
         await self._lend(turn, model, use)
 

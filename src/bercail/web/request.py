@@ -61,9 +61,11 @@ class _Generation(_Peek):
     reasoning_format: str | None = None
     messages: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
+    suffix: msgspec.Raw = msgspec.Raw(b"")
     tools: msgspec.Raw = msgspec.Raw(b"")
 
 
+_NO_SUFFIX = (b"", b"null", b'""')
 _decoder = msgspec.json.Decoder(_Peek)
 _generation = msgspec.json.Decoder(_Generation)
 _WHOLE = tuple(field.name for field in msgspec.structs.fields(_Generation) if field.type == Whole | None)
@@ -88,6 +90,7 @@ def peek(endpoint: Endpoint, body: bytes) -> Ask:
         wants_progress=bool(seen.return_progress),
         choices=int(seen.n) if seen.n and 1 <= seen.n <= 1024 else 1,
         token_details=bool(seen.logprobs or seen.n_probs or seen.reasoning_format == "deepseek-legacy"),
+        gap=endpoint is Endpoint.COMPLETION and bytes(seen.suffix) not in _NO_SUFFIX,
     )
 
 
@@ -106,6 +109,10 @@ def _check(endpoint: Endpoint, seen: _Generation) -> None:
             raise ReplyError(_wrong_type("messages", "a list", _told(seen.messages)))
         if not begins(seen.tools, b"[", b"n", b""):
             raise ReplyError(_wrong_type("tools", "a list", _told(seen.tools)))
+    elif not begins(seen.suffix, b'"', b"n", b""):
+        raise ReplyError(_wrong_type("suffix", "a text", _told(seen.suffix)))
+    elif bytes(seen.suffix) not in _NO_SUFFIX and not begins(seen.prompt, b'"', b"n", b""):
+        raise ReplyError(_wrong_type("prompt", "a text where there is a suffix", _told(seen.prompt)))
     elif not begins(seen.prompt, b'"', b"[", b"{", b"n", b""):
         raise ReplyError(_wrong_type("prompt", "a text or a list", _told(seen.prompt)))
 

@@ -9,15 +9,15 @@ from msgspec import DecodeError, json
 from bercail.core.chat import ApiError, Json
 from bercail.core.overflow import Overflow
 from bercail.core.trimming import CONVERSATIONS, TEXTS, Conversations, Trimmed, cut, droppable, note, room, without
-from bercail.core.units import Bytes, Tokens
+from bercail.core.units import Tokens
 from bercail.ports import Lease, Upstream
-from bercail.web.asgi import JSON, Headers
+from bercail.web.asgi import Headers
+from bercail.web.asking import tokens_of, told
 from bercail.web.errors import ReplyError
 
 HEADER = b"x-bercail-trimmed"
 """Header of how much of a request was left out."""
 
-_ANSWER_BYTES: Bytes = 64 * 1024 * 1024
 _TRIES = 4
 """A text cut by tokens may have other tokens where its parts meet, so it is counted again."""
 _MARKS = (b'"usage"', b'"stop":true', b'"done":true')
@@ -72,8 +72,8 @@ class Trimmer:
             return json.encode(body | {place.member: without(items, parts[:gone])})
 
         async def count(gone: int) -> Tokens:
-            told = await self._ask(place.counter, shorter(gone))
-            return self._number(told.get("input_tokens"))
+            answer = await self._ask(place.counter, shorter(gone))
+            return self._number(answer.get("input_tokens"))
 
         gone, tokens = await _fewest(len(parts), room(body, context), count) if parts else (0, asked)
         if tokens >= context:
@@ -99,9 +99,10 @@ class Trimmer:
         raise self._refused("its text has more tokens in every part than it had as a whole")
 
     async def _tokens(self, text: str, *, special: bool) -> Sequence[int]:
-        asked: Json = {"content": text, "add_special": special, "parse_special": True}
-        told = (await self._ask("/tokenize", json.encode(asked))).get("tokens")
-        return [self._number(token) for token in told] if isinstance(told, list) else []
+        found = await tokens_of(self.upstream, self.lease, text, whole=special, parse_special=True)
+        if found is None:
+            raise self._refused("its engine does not answer /tokenize")
+        return found
 
     async def _words(self, tokens: Sequence[int]) -> str:
         return str((await self._ask("/detokenize", json.encode({"tokens": tokens}))).get("content") or "")
@@ -117,20 +118,8 @@ class Trimmer:
         Raises:
             ReplyError: it does not.
         """
-        response = await self.upstream.send(self.lease.address, "POST", target, [JSON], body)
-        answer = bytearray()
-        try:
-            async for chunk in response.chunks():
-                answer += chunk
-                if len(answer) > _ANSWER_BYTES:
-                    break
-        finally:
-            response.abort()
-        try:
-            found = json.decode(bytes(answer)) if response.status == 200 else None
-        except (DecodeError, UnicodeDecodeError):
-            found = None
-        if not isinstance(found, dict):
+        found = await told(self.upstream, self.lease, target, body)
+        if found is None:
             raise self._refused(f"its engine does not answer {target}")
         return found
 
