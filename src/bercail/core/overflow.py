@@ -19,4 +19,7 @@ OVERFLOWS = tuple(overflow.value for overflow in Overflow)
 
 def decided(*wishes: Overflow | None) -> Overflow:
     """The first of the wishes that says anything; to refuse if none does."""
-    return next((wish for wish in wishes if wish is not None), Overflow.ERROR)
+    for wish in wishes:
+        if wish is not None:
+            return wish
+    return Overflow.ERROR

@@ -1,10 +1,9 @@
 """The HTTP/1.1 client towards engines, the only one on the hot path: pooled, streaming, cancelled by closing."""
 
 import asyncio
-import contextlib
 import math
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, cast
 
 import httptools
@@ -122,14 +121,12 @@ class Response:
         """A piece of the body has come."""
         self._pieces.append(data)
         self.queued_bytes += len(data)
-        if self._take is None:
-            self._wake()
 
     def offer(self) -> None:
-        """All pieces of one read have come: whoever takes them gets them now."""
-        if self._take is None or not self._pieces:
+        """All pieces of one read have come: whoever takes them gets them now, whoever waits for them is woken."""
+        if not self._pieces:
             return
-        if self._take(self._queued()):
+        if self._take is not None and self._take(self._queued()):
             self._empty()
         else:
             self._take = None
@@ -311,8 +308,10 @@ class HttpUpstream:
         head = render_head(method, target, headers, len(body), address.site)
         connection = self._take(address)
         if connection is not None:
-            with contextlib.suppress(_StaleError):
+            try:
                 return await _answered(connection, address, head, body)
+            except _StaleError:
+                pass  # suppress() would cost every request a little
         connection = await self._connect(address)
         try:
             return await _answered(connection, address, head, body)
@@ -363,14 +362,17 @@ class HttpUpstream:
         return connection
 
 
-async def _answered(connection: _Connection, address: Address, head: bytes, body: bytes) -> Response:
+def _answered(connection: _Connection, address: Address, head: bytes, body: bytes) -> Awaitable[Response]:
     """The response of a server that is given as long for its headers as a configuration says."""
     limit_s = address.timeouts.response_header_s if address.timeouts else None
-    if limit_s is None:
-        return await connection.exchange(head, body)
+    exchange = connection.exchange(head, body)
+    return exchange if limit_s is None else _in_time(exchange, address, limit_s)
+
+
+async def _in_time(exchange: Awaitable[Response], address: Address, limit_s: Seconds) -> Response:
     try:
         async with asyncio.timeout(limit_s):
-            return await connection.exchange(head, body)
+            return await exchange
     except TimeoutError as error:
         raise EngineError(
             f"{address} sent no headers within {limit_s:g} s",
@@ -381,6 +383,8 @@ async def _answered(connection: _Connection, address: Address, head: bytes, body
 
 def _idle_s(address: Address) -> Seconds:
     """How long a connection without a request is good for; engines of ours give theirs up early."""
+    if address.timeouts is None and address.site is None:
+        return IDLE_S
     wished_s = address.timeouts.idle_s if address.timeouts else IDLE_S
     ours = address.site is None or address.site.ours
     return min(wished_s or math.inf, IDLE_S if ours else math.inf)

@@ -15,6 +15,7 @@ from bercail.core.dialect import Form
 from bercail.core.errors import BercailError, NotFoundError, StoppingError
 from bercail.core.options import ServerOptions
 from bercail.core.origin import guests, turned_away
+from bercail.core.overflow import Overflow
 from bercail.core.route import ServedModel
 from bercail.core.sample import KEPT_S
 from bercail.core.units import Seconds
@@ -38,6 +39,7 @@ from bercail.web.record import Record
 from bercail.web.relay import Relay
 from bercail.web.request import ClientGoneError, peek
 from bercail.web.routes import LISTED, unknown_route
+from bercail.web.silence import Silence
 from bercail.web.tidings import Tidings, as_thought
 from bercail.web.turn import Asked, Stream, Turn
 
@@ -79,9 +81,11 @@ class App:
         self._desk = Desk(
             host=host, upstream=upstream, options=options, clock=clock, find=self._find, lend=self._lend,
             stopping=lambda: self.stopping, turns=self.turns, gate=self._gate,
+            silence=Silence(hold_s=options.header_hold, keep_alive_s=options.keep_alive),
         )  # fmt: skip
         self._dialects = Dialects(self._desk)
         self._performance = Performance(None, KEPT_S)
+        self._overflow = Overflow(options.overflow)
         self._captures = Captures(options.capture, archive=archive)
         self._errands = {one: Errand(label=one.value, attempt=partial(self._chat, one)) for one in Endpoint}
         self.metrics = Metrics()
@@ -266,10 +270,7 @@ class App:
         turn.payload = forwarded(body, ask)
         del body  # up to the body limit each, and a request may wait for long
         if ask.way is Way.STREAM:
-            options = self._desk.options
-            turn.stream = Stream(
-                turn.send, hold_s=options.header_hold, keep_alive_s=options.keep_alive, push=scope.get("push")
-            )
+            turn.stream = Stream(turn.send, self._desk.silence, push=scope.get("push"))
             if endpoint is Endpoint.CHAT:
                 turn.stream.voice = partial(as_thought, ask.model or model.id)
 
@@ -317,7 +318,7 @@ class App:
         turn.record.waited(self._desk.clock() - asked_s, lease.load_s)
         try:
             told_aside(turn, model, lease)
-            turn.overflow = visit.overflow(lease.model, self._desk.options)
+            turn.overflow = visit.overflow(lease.model, self._overflow)
             visit.check(lease.model)  # a name may mean one of several models, which one is decided here
             if tidings is not None:
                 await tidings.end(lease.model.id)

@@ -15,6 +15,7 @@ from bercail.ports import Host, Lease, Upstream
 from bercail.web.asgi import Headers, Scope
 from bercail.web.gate import Gate, Visit
 from bercail.web.request import read_body
+from bercail.web.silence import Silence
 from bercail.web.turn import Turn
 
 Use: TypeAlias = Callable[[Lease], Awaitable[None]]
@@ -33,6 +34,7 @@ class Desk:
         stopping: whether the server is.
         turns: requests that are running.
         gate: who let them in, and keeps the books.
+        silence: how long streams may be silent.
     """
 
     host: Host
@@ -44,6 +46,7 @@ class Desk:
     stopping: Callable[[], bool]
     turns: Set[Turn]
     gate: Gate
+    silence: Silence
 
     def sees(self, turn: Turn) -> Host:
         """The host as whoever sent a request may see it."""

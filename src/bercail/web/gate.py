@@ -24,7 +24,6 @@ from bercail.core.chat import ApiError
 from bercail.core.configuration import SESSION_HEADERS, Profiles, SideRule
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.news import Reloaded
-from bercail.core.options import ServerOptions
 from bercail.core.overflow import Overflow, decided
 from bercail.core.route import ServedModel
 from bercail.core.units import Seconds
@@ -76,13 +75,17 @@ class Visit:
         """Whether its texts may be kept where texts are."""
         return self.key is None or self.key.capture
 
-    def overflow(self, model: ServedModel, options: ServerOptions) -> Overflow:
+    def overflow(self, model: ServedModel, otherwise: Overflow) -> Overflow:
         """What becomes of a prompt that is too long: as its key says, else as the model does, else as the server."""
-        return decided(self.key.overflow if self.key else None, model.overflow, Overflow(options.overflow))
+        return decided(self.key.overflow if self.key else None, model.overflow, otherwise)
 
     def sees(self, host: Host) -> Host:
         """The host as this visitor sees it."""
         return host if self.key is None or not self.key.models else _Narrow(host, self.key)
+
+
+_UNASKED = Visit()
+_ENTERED = Visit(entered=True)
 
 
 class Gate:
@@ -154,7 +157,7 @@ class Gate:
         keys = self._keyring.keys() if self._keyring else None
         declared = self._declared
         if not required(self._require, keys, declared=bool(declared)):
-            return Visit()
+            return _UNASKED
         token = _token(scope)
         key = whose(token, keys or {}) or whose_declared(token, declared) if token else None
         if key is None:
@@ -175,7 +178,7 @@ class Gate:
         if visit.key is not None:
             record.key_id = visit.key.id
             self._usages[visit.key.id] = (self._usages.get(visit.key.id) or Usage()).entered()
-        return Visit(key=visit.key, entered=True)
+        return Visit(key=visit.key, entered=True) if visit.key is not None else _ENTERED
 
     def leave(self, visit: Visit | None, record: Record) -> None:
         """A request has ended: charge its key, and keep what is known of it.
@@ -200,11 +203,11 @@ def _lower(names: Sequence[str]) -> tuple[bytes, ...]:
 
 def _session(headers: asgi.Headers, names: Sequence[bytes]) -> str:
     """What names the session of a request, its first ``SESSION_LETTERS``; empty if nothing does."""
-    if not names:
-        return ""
     found = dict(headers)
-    value = next((found[name] for name in names if found.get(name, b"").strip()), b"")
-    return value.decode("latin-1").strip()[:SESSION_LETTERS]
+    for name in names:
+        if name in found and (value := found[name].decode("latin-1").strip()):
+            return value[:SESSION_LETTERS]
+    return ""
 
 
 def _token(scope: asgi.Scope) -> str | None:

@@ -29,7 +29,9 @@ class _Histogram:
 
     def add(self, model: str, value: float) -> None:
         """One observation."""
-        buckets = self._buckets.setdefault(model, [0] * (len(self._bounds) + 1))
+        buckets = self._buckets.get(model)
+        if buckets is None:
+            buckets = self._buckets[model] = [0] * (len(self._bounds) + 1)
         buckets[bisect_left(self._bounds, value)] += 1
         self._sums[model] += value  # type: ignore[assignment] # a counter of fractions
 

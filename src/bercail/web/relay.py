@@ -65,7 +65,7 @@ class Relay:
         self._upstream = upstream
         self._clock = clock
 
-    async def run(self, turn: Turn, lease: Lease, ask: Ask) -> None:
+    def run(self, turn: Turn, lease: Lease, ask: Ask) -> Awaitable[None]:
         """The whole exchange; whatever happens, the engine's connection is closed or given back at the end.
 
         Raises:
@@ -80,7 +80,7 @@ class Relay:
                 take = self._whole
         begun_s = self._clock() if turn.record.arrived_s is None else turn.record.arrived_s
         answer = partial(take, turn, ask, begun_s)
-        await exchange(self._upstream, turn, lease, _OUTGOING[ask.endpoint], answer)
+        return exchange(self._upstream, turn, lease, _OUTGOING[ask.endpoint], answer)
 
     async def _stream(
         self, turn: Turn, ask: Ask, begun_s: Seconds, response: UpstreamResponse, chunks: AsyncIterator[bytes]
@@ -195,22 +195,21 @@ async def _send(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing
     chunks = response.chunks()
     try:
         await take(response, chunks)
-        await _drain(response, chunks)
+        if not response.ended:
+            await _drain(response, chunks)
     finally:
         response.abort()
         if (close := getattr(chunks, "aclose", None)) is not None:  # a generator's, as fakes are
             await close()
 
 
-async def _expect(take: Take, response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
-    """``take`` for an answer that is a result.
+def _expect(take: Take, response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> Awaitable[None]:
+    """``take`` for an answer that is a result; what raises ``ReplyError`` for a refusal."""
+    return take(response, chunks) if response.status == 200 else _raise_refusal(response.status, chunks)
 
-    Raises:
-        ReplyError: it is a refusal.
-    """
-    if response.status != 200:
-        raise await refusal(response.status, chunks)
-    await take(response, chunks)
+
+async def _raise_refusal(status: int, chunks: AsyncIterator[bytes]) -> None:
+    raise await refusal(status, chunks)
 
 
 def forward(sieve: Passes, stream: Stream, record: Record, chunk: bytes) -> bool:
@@ -239,8 +238,6 @@ def _check_size(body: bytes, dimensions: int, model: str) -> None:
 
 async def _drain(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
     """Read the end of a body whose last event was seen, so that its connection can be used again."""
-    if response.ended:
-        return
     limit = asyncio.get_running_loop().call_later(DRAIN_S, response.abort)
     with suppress(EngineError):
         async for _ in chunks:

@@ -125,11 +125,12 @@ class Sieve:
             if self.begun or not events.startswith(b":", cut):
                 events, rest = events[:cut], events[cut:]
         kept: list[bytes] = []
-        for event in split(events):
+        found = split(events)
+        for event in () if self._drop_progress and all(map(is_mere_progress, found)) else found:
             if event.startswith(_ERROR):
-                found = parse(event)
-                if isinstance(found, dict):
-                    return b"".join(kept), found
+                error = parse(event)
+                if isinstance(error, dict):
+                    return b"".join(kept), error
             if event.startswith(b":") and not (self.begun or kept):
                 continue
             if self._drop_progress and _PROGRESS in event:

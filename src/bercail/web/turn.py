@@ -15,6 +15,7 @@ from bercail.web.asgi import CLOSE, Headers, Message, Push, Receive, Send, Watch
 from bercail.web.errors import event, written
 from bercail.web.gate import Visit
 from bercail.web.record import Record
+from bercail.web.silence import Silence
 from bercail.web.sse import PING, comment
 from bercail.web.trim import header, marked
 
@@ -50,9 +51,8 @@ class Stream:
     def __init__(
         self,
         send: Send,
+        silence: Silence,
         *,
-        hold_s: Seconds,
-        keep_alive_s: Seconds,
         ping: bytes = PING,
         headers: Headers = STREAM_HEADERS,
         voice: Callable[[str], bytes] = comment,
@@ -63,14 +63,15 @@ class Stream:
         self.mark: Callable[[bytes], bytes] = _as_it_is
         self._ping_bytes = ping
         self._tidings: Callable[[], bytes] | None = None
-        self._tidings_s: Seconds = keep_alive_s
+        self._tidings_s: Seconds = silence.keep_alive_s
         self._send = send
         self._push = push
-        self._keep_alive_s = keep_alive_s
+        self._keep_alive_s = silence.keep_alive_s
+        self._alarms = silence.alarms
         self._loop = asyncio.get_running_loop()
         self._last_s = self._loop.time()
-        self._held_until_s = self._last_s + hold_s
-        self._timer = self._loop.call_later(hold_s, self._tick)
+        self._held_until_s = self._last_s + silence.hold_s
+        self._alarms.set(self, self._held_until_s)
         self._ping: asyncio.Task[None] | None = None
         self.started = False
 
@@ -104,24 +105,21 @@ class Stream:
 
     def listen(self, tidings: Callable[[], bytes], *, after_s: Seconds, every_s: Seconds) -> None:
         """From now on ask for tidings every ``every_s``, b"" where there are none, and send them."""
-        self._timer.cancel()
         self._tidings, self._tidings_s = tidings, every_s
-        self._timer = self._loop.call_later(after_s, self._tick)
+        self._alarms.set(self, self._loop.time() + after_s)
 
     def heard(self) -> None:
         """No more tidings: silence is filled as before."""
         self._tidings = None
-        self._timer.cancel()
-        due_s = self._last_s + self._keep_alive_s if self.started else self._held_until_s
-        self._timer = self._loop.call_later(max(0.0, due_s - self._loop.time()), self._tick)
+        self._alarms.set(self, self._last_s + self._keep_alive_s if self.started else self._held_until_s)
 
     def close(self) -> None:
         """No more comments."""
-        self._timer.cancel()
+        self._alarms.stop(self)
 
     def abandon(self) -> None:
         """Nothing more at all: nobody reads it."""
-        self._timer.cancel()
+        self._alarms.stop(self)
         if self._ping is not None:
             self._ping.cancel()
 
@@ -129,17 +127,19 @@ class Stream:
         self.started = True
         await self._send({"type": "http.response.start", "status": 200, "headers": self.headers})
 
-    def _tick(self) -> None:
-        rest_s = self._last_s + self._keep_alive_s - self._loop.time()
+    def ring(self) -> None:
+        """Silence has lasted as long as it may, if nothing has been written since this was set."""
+        now_s = self._loop.time()
+        rest_s = self._last_s + self._keep_alive_s - now_s
         if self._tidings is not None:
-            self._timer = self._loop.call_later(self._tidings_s, self._tick)
+            self._alarms.set(self, now_s + self._tidings_s)
             # Who does not read what was said last is told nothing more.
             if self._ping is None and (said := self._tidings() or (b"" if rest_s > 0.001 else self._ping_bytes)):
                 self._ping = self._loop.create_task(self._say(said))
         elif self.started and rest_s > 0.001:
-            self._timer = self._loop.call_later(rest_s, self._tick)
+            self._alarms.set(self, now_s + rest_s)
         else:
-            self._timer = self._loop.call_later(self._keep_alive_s, self._tick)
+            self._alarms.set(self, now_s + self._keep_alive_s)
             if self._ping is None:
                 self._ping = self._loop.create_task(self._say(self._ping_bytes))
 

@@ -99,11 +99,9 @@ class Ollama:
         begun_s = self._desk.clock()
         reply = Reply(model=wish.model or model.id, chat=chat)
         if wish.stream and wish.way is not Way.NONE:
-            options = self._desk.options
             turn.stream = Stream(
                 turn.send,
-                hold_s=options.header_hold,
-                keep_alive_s=options.keep_alive,
+                self._desk.silence,
                 ping=_line(reply.piece(_now())),
                 headers=_LINES,
                 voice=_silent,

@@ -104,14 +104,8 @@ class Passages:
         """Begin a stream, if the client asked for one and the endpoint has any."""
         if not (peek.stream and passage.shape is not None):
             return
-        options = self._desk.options
         turn.stream = Stream(
-            turn.send,
-            hold_s=options.header_hold,
-            keep_alive_s=options.keep_alive,
-            ping=PINGS[passage.form],
-            voice=voice(passage.form),
-            push=push,
+            turn.send, self._desk.silence, ping=PINGS[passage.form], voice=voice(passage.form), push=push
         )
 
     async def speak(self, passage: Passage, turn: Turn, lease: Lease, peek: Peek) -> None:
