@@ -121,9 +121,18 @@ def build_house(
 
 def _ledger(paths: Paths, loaded: Loaded) -> ActivityLedger:
     """The record of requests, where the configuration wants it."""
-    named, kept = loaded.configuration.gateway.store_path, loaded.settings.activity
-    path = Path(named) if named else paths.state / "activity.db"
+    named = loaded.configuration.gateway.store_path
+    return _ledger_at(Path(named) if named else paths.state / "activity.db", loaded.settings)
+
+
+def _ledger_at(path: Path, settings: Settings) -> ActivityLedger:
+    kept = settings.activity
     return ActivityLedger(path, days=kept.days, size=kept.size, warn=_warn, clock=time.time)
+
+
+def with_record(house: House, place: str) -> House:
+    """A house whose record of requests is the one at that path, to be read."""
+    return replace(house, ledger=_ledger_at(Path(place), house.settings))
 
 
 def build_configurations() -> Configurations:

@@ -355,16 +355,16 @@ class FakeRegister:
 
     Attributes:
         running: those of others.
-        announced: where this one said it serves, with its configuration; None once it has withdrawn.
+        announced: where this one said it serves, with its configuration and its record; None once it has withdrawn.
         told: all that was ever announced.
     """
 
     running: tuple[Server, ...] = ()
-    announced: tuple[str, str] | None = None
-    told: list[tuple[str, str]] = field(default_factory=list)
+    announced: tuple[str, str, str] | None = None
+    told: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def announce(self, url: str, config: str) -> None:
-        self.announced = (url, config)
+    def announce(self, url: str, config: str, record: str) -> None:
+        self.announced = (url, config, record)
         self.told.append(self.announced)
 
     def withdraw(self) -> None:
@@ -416,6 +416,7 @@ class FakeLedger:
     charged: tuple[Spent, ...] = ()
     asked: list[tuple[Grouping, float]] = field(default_factory=list)
     is_open: bool = False
+    place: str = "/state/activity.db"
 
     def open(self) -> None:
         if self.refusal is not None:

@@ -1,13 +1,14 @@
 """Which of the servers that run here a command means."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from bercail.core import news
 from bercail.core.errors import BercailError, EngineError, NotFoundError, UsageError
 from bercail.core.server import Server
-from bercail.flows import Seat, Sought, meant, running_at, take_seat, the_one
+from bercail.flows import Seat, Sought, meant, record_of, running_at, take_seat, the_one
 from bercail.flows.hand import Told
 from fakes.house import ClosingUpstream, FakeRegister, Fakes, run
 from fakes.upstream import Scripted
@@ -50,6 +51,30 @@ def test_of_several_servers_one_must_be_named() -> None:
         the_one(fakes(ONE, TWO).house(), Sought())
     assert refused.value.message == "2 servers run here: http://127.0.0.1:8701 (/one.yaml), http://127.0.0.1:8702"
     assert "--port" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("servers", "sought", "place"),
+    [
+        ((), Sought(), ""), ((), Sought(config="/one.yaml"), ""), ((TWO,), Sought(), ""),
+        ((replace(ONE, record="/r"),), Sought(), "/r"), ((replace(ONE, record="/r"),), Sought(config="/b.yaml"), ""),
+        ((replace(ONE, record="/r"), replace(TWO, record="/r")), Sought(), "/r"),
+        ((replace(ONE, record="/r"), TWO), Sought(config="/one.yaml"), "/r"),
+    ],
+)  # fmt: skip
+def test_the_record_is_that_of_the_server_that_runs(servers: tuple[Server, ...], sought: Sought, place: str) -> None:
+    assert record_of(fakes(*servers).house(), sought) == place
+
+
+def test_of_servers_with_records_of_their_own_one_must_be_named() -> None:
+    made = fakes(replace(ONE, record="/r"), TWO)
+    with pytest.raises(UsageError, match="2 servers run here"):
+        record_of(made.house(), Sought())
+    house = made.house()
+    there = replace(house, settings=replace(house.settings, server=replace(house.settings.server, port=8701)))
+    assert record_of(there, Sought(placed=True)) == "/r"
+    with pytest.raises(UsageError, match="no server of this user runs here at port 8123"):
+        record_of(house, Sought(placed=True))
 
 
 def answer(*rows: dict[str, object], name: str = "running") -> Scripted:

@@ -89,12 +89,20 @@ def test_a_server_is_in_the_register_as_long_as_it_serves() -> None:
         request = replace(scene.request(), config="/c.yaml")
         task = asyncio.create_task(up(scene.fakes.house(), request))
         await settle()
-        assert scene.fakes.register.announced == ("http://127.0.0.1:8123", "/c.yaml")
+        assert scene.fakes.register.announced == ("http://127.0.0.1:8123", "/c.yaml", "/state/activity.db")
         scene.stop.set()
         await task
         assert scene.fakes.register.announced is None
 
-    assert play(story, "a").fakes.register.told == [("http://127.0.0.1:8123", "/c.yaml")]
+    assert play(story, "a").fakes.register.told == [("http://127.0.0.1:8123", "/c.yaml", "/state/activity.db")]
+
+
+def test_a_server_that_records_nothing_announces_no_record() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.ledger.refusal = StoreError("full")
+        await serve_and_stop(scene)
+
+    assert play(story, "a").fakes.register.told == [("http://127.0.0.1:8123", "", "")]
 
 
 def test_the_door_is_open_while_the_first_model_loads() -> None:

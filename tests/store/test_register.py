@@ -13,7 +13,7 @@ from bercail.store import Process, Scope, ServerRegister, look, read_scope
 HERE = Scope(host="box", boot="b1", namespace="n1")
 OWNER = Process(pid=100, start_ticks=5, argv0="bercail")
 ASKS = Process(pid=400, start_ticks=99, argv0="bercail")
-SERVED = Server(pid=100, url="http://127.0.0.1:8701", config="/c.yaml")
+SERVED = Server(pid=100, url="http://127.0.0.1:8701", config="/c.yaml", record="/activity.db")
 
 
 def seen(*processes: Process) -> Callable[[int], Process | None]:
@@ -33,14 +33,14 @@ def register(
 
 
 def announced(folder: Path, *, owner: Process = OWNER, scope: Scope = HERE) -> Path:
-    register(folder, owner=owner, scope=scope).announce(SERVED.url, SERVED.config)
+    register(folder, owner=owner, scope=scope).announce(SERVED.url, SERVED.config, SERVED.record)
     return folder / f"{owner.pid}-{owner.start_ticks}.json"
 
 
 def test_a_server_is_found_while_it_serves(tmp_path: Path) -> None:
     port: Register = register(tmp_path / "servers", owner=OWNER)
     assert port.servers() == ()
-    port.announce(SERVED.url, SERVED.config)
+    port.announce(SERVED.url, SERVED.config, SERVED.record)
     announced(tmp_path / "servers", owner=ASKS)
     others = register(tmp_path / "servers")
     assert others.servers() == (SERVED, replace(SERVED, pid=400))
@@ -88,9 +88,17 @@ def test_a_file_that_this_version_does_not_know_is_no_server_and_left_alone(
     assert path.exists()
 
 
+def test_a_server_of_an_earlier_version_tells_no_record(tmp_path: Path) -> None:
+    path = announced(tmp_path)
+    told = json.loads(path.read_text())
+    del told["record"]
+    path.write_text(json.dumps(told))
+    assert register(tmp_path).servers() == (replace(SERVED, record=""),)
+
+
 def test_a_process_that_cannot_be_told_from_later_ones_writes_nothing(tmp_path: Path) -> None:
     nameless = register(tmp_path, owner=None)
-    nameless.announce(SERVED.url, "")
+    nameless.announce(SERVED.url, "", "")
     nameless.withdraw()
     assert not list(tmp_path.iterdir())
 
@@ -99,7 +107,7 @@ def test_a_folder_that_cannot_be_used_is_told_and_stops_nothing(tmp_path: Path) 
     warned: list[str] = []
     (tmp_path / "servers").write_text("")
     one = register(tmp_path / "servers", owner=OWNER, warned=warned)
-    one.announce(SERVED.url, "")
+    one.announce(SERVED.url, "", "")
     one.withdraw()
     assert len(warned) == 2
     assert "with --port alone" in warned[0]
@@ -108,6 +116,6 @@ def test_a_folder_that_cannot_be_used_is_told_and_stops_nothing(tmp_path: Path) 
 
 def test_this_very_process_is_found(tmp_path: Path) -> None:
     me = ServerRegister(tmp_path, owner=look(os.getpid()), scope=read_scope(), look=look, warn=pytest.fail)
-    me.announce("http://127.0.0.1:1", "")
+    me.announce("http://127.0.0.1:1", "", "")
     assert me.servers() == (Server(pid=os.getpid(), url="http://127.0.0.1:1"),)
     assert asdict(me.servers()[0])["config"] == ""

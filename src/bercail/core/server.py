@@ -14,11 +14,13 @@ class Server:
         pid: of its process.
         url: where a program on this machine reaches it.
         config: whole path of the configuration that was named to it; empty if none was.
+        record: whole path of its record of requests; empty if it keeps none.
     """
 
     pid: int
     url: str
     config: str = ""
+    record: str = ""
 
     def __str__(self) -> str:
         return f"{self.url} ({self.config})" if self.config else self.url

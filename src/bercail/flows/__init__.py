@@ -13,12 +13,13 @@ from bercail.flows.machine import Here, around, glance, look, survey
 from bercail.flows.measure import measure
 from bercail.flows.plan import Planned, check, plan
 from bercail.flows.reread import Source
-from bercail.flows.servers import Sought, meant, the_one
+from bercail.flows.servers import Sought, meant, record_of, the_one
 from bercail.flows.up import Request, up
 
 __all__ = [
     "Answer", "Checked", "Here", "Moved", "Order", "Piece", "Planned", "Request", "Revoked", "Seat", "Sought",
     "Source", "around", "ask", "build", "built", "check", "check_configuration", "chosen", "compare", "create",
-    "glance", "inspect", "load", "logs", "look", "meant", "measure", "plan", "profiles", "revoke", "running",
-    "running_at", "search", "survey", "switch", "take_seat", "the_one", "troubles", "unload", "up", "usage", "use",
+    "glance", "inspect", "load", "logs", "look", "meant", "measure", "plan", "profiles", "record_of", "revoke",
+    "running", "running_at", "search", "survey", "switch", "take_seat", "the_one", "troubles", "unload", "up",
+    "usage", "use",
 ]  # fmt: skip

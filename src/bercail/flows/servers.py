@@ -47,6 +47,26 @@ def the_one(house: House, sought: Sought) -> House:
     raise several(house.register.servers())
 
 
+def record_of(house: House, sought: Sought) -> str:
+    """The whole path of the record that the meant server keeps; empty where none runs, or it keeps none.
+
+    Raises:
+        UsageError: several keep records of their own, or none runs at the place that was named.
+    """
+    port = house.settings.server.port
+    servers = [
+        server
+        for server in house.register.servers()
+        if (not sought.config or server.config == sought.config) and (not sought.placed or server.address.port == port)
+    ]
+    if sought.placed and not servers:
+        hint = "`bercail ps` shows those that do; without a place, the record that the settings name is read"
+        raise UsageError(f"no server of this user runs here at port {port}", hint=hint, code="no_server")
+    if len(records := {server.record for server in servers}) > 1:
+        raise several(servers)
+    return next(iter(records), "")
+
+
 def several(servers: Sequence[Server]) -> UsageError:
     """The error for a command that means one of several servers."""
     listed = ", ".join(map(str, servers))

@@ -93,7 +93,8 @@ async def up(house: House, request: Request) -> None:
         if request.stop.is_set():  # while the user was asked: nobody needs a door any more
             return
         url = await house.door.open(supervisor)
-        await asyncio.to_thread(house.register.announce, url, request.config)
+        record = "" if house.ledger.latest() is None else house.ledger.place
+        await asyncio.to_thread(house.register.announce, url, request.config, record)
         tell(news.Listening(url=url))
         for text in _openness(house):
             tell(news.Warned(text=text))

@@ -95,8 +95,14 @@ class Journal(Protocol):
 class Register(Protocol):
     """The servers of ours that this user runs on this machine."""
 
-    def announce(self, url: str, config: str) -> None:
-        """This process serves at ``url``; ``config`` is the whole path of the file that was named to it, or empty."""
+    def announce(self, url: str, config: str, record: str) -> None:
+        """This process serves at ``url``.
+
+        Args:
+            url: where a program on this machine reaches it.
+            config: whole path of the file that was named to it, or empty.
+            record: that of its record of requests; empty if it keeps none.
+        """
         ...
 
     def withdraw(self) -> None:
@@ -144,6 +150,11 @@ class Keyring(Protocol):
 
 class Ledger(Protocol):
     """The record of what requests have taken."""
+
+    @property
+    def place(self) -> str:
+        """Its whole path."""
+        ...
 
     def open(self) -> None:
         """Begin to record.

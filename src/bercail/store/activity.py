@@ -101,6 +101,11 @@ class ActivityLedger:
         self._failing = False
         self._latest = 0
 
+    @property
+    def place(self) -> str:
+        """The whole path of the database."""
+        return str(self._path.absolute())
+
     def open(self) -> None:
         """Begin to write; until then, and after a failure to begin, nothing is kept.
 

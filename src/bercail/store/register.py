@@ -38,13 +38,14 @@ class ServerRegister:
         self._look = look
         self._warn = warn
 
-    def announce(self, url: str, config: str) -> None:
+    def announce(self, url: str, config: str, record: str) -> None:
         """From now on this process serves at ``url``."""
         if self._owner is None:
             return
-        entry = {"scope": asdict(self._scope), "owner": asdict(self._owner), "url": url, "config": config}
+        entry = {"scope": asdict(self._scope), "owner": asdict(self._owner)}
+        told = {"url": url, "config": config, "record": record}
         try:
-            write_json(self._file(self._owner), {"schema": _SCHEMA, **entry})
+            write_json(self._file(self._owner), {"schema": _SCHEMA, **entry, **told})
         except StoreError as error:
             self._warn(f"{error}; `bercail ps` and others find this server with --port alone")
 
@@ -87,7 +88,8 @@ def _server(told: dict[str, object]) -> Server | None:
     owner, url, config = parse_process(told.get("owner")), told.get("url"), told.get("config")
     if told.get("schema") != _SCHEMA or owner is None or not isinstance(url, str) or not isinstance(config, str):
         return None
-    server = Server(pid=owner.pid, url=url, config=config)
+    record = told.get("record")  # which servers of an earlier version do not tell
+    server = Server(pid=owner.pid, url=url, config=config, record=record if isinstance(record, str) else "")
     try:
         _ = server.address
     except ValueError:
