@@ -21,6 +21,7 @@ def a_command(line: str) -> tuple[str, tuple[str, ...]]:
         ("llama-server -m a.gguf", "llama-server", ()),
         ("docker run -v /x image llama-server -m /models/a.gguf", "docker", ()),
         ("sd-server --model /a.gguf", "sd-server", ()),
+        ("""llama-server -m "'/a.gguf'" -mm "'b.gguf'" """, "llama-server", ("'/a.gguf'", "'b.gguf'")),
     ],
 )
 def test_a_command_needs_its_program_and_the_files_of_llama_server(
@@ -30,7 +31,8 @@ def test_a_command_needs_its_program_and_the_files_of_llama_server(
 
 
 @pytest.mark.parametrize(
-    ("path", "files"), [("a.gguf", ("a.gguf",)), ("./folder", ("./folder",)), ("qwen-27b", ()), ("~/a", ("~/a",))]
+    ("path", "files"),
+    [("a.gguf", ("a.gguf",)), ("./folder", ("./folder",)), ("qwen-27b", ()), ("~/a", ("~/a",)), ("\"'a'\"", ("'a'",))],
 )
 def test_a_model_needs_its_file_unless_it_is_an_id(path: str, files: tuple[str, ...]) -> None:
     found = model(f"models: {{m: {{model: {path}}}}}")

@@ -67,6 +67,14 @@ profiles: {w: {pins: {gpt: big, old: }}}
 """
 
 
+def test_a_file_whose_name_holds_its_quotes_is_told_as_that() -> None:
+    checked = check_configuration(
+        FakeFiles(text="models:\n  a: {model: \"'~/a.gguf'\"}\n"), FakeProber(), FakeReader(), "c.yaml"
+    )
+    words = "models.a: there is no file '~/a.gguf': the quotes are part of that name: write it without them"
+    assert checked.missing == (Note(line=2, kind=NoteKind.WARNING, text=words),)
+
+
 def table(sections: tuple[Section, ...], title: str) -> tuple[tuple[str, ...], ...]:
     return next((section.rows for section in sections if section.title == title), ())
 

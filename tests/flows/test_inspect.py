@@ -94,6 +94,11 @@ def test_a_name_that_is_like_none_is_told_which_there_are() -> None:
     assert refused.value.hint == "no model is found (bercail models); or name a file"
 
 
+def test_a_name_in_quotes_is_a_path_that_leads_nowhere() -> None:
+    with pytest.raises(ReadError, match=r"'qwen\.gguf': no such file"):
+        resolve(fakes().reader, "'qwen.gguf'", ())
+
+
 def test_a_path_that_leads_nowhere_stays_a_path() -> None:
     with pytest.raises(ReadError, match="models/qwen: no such file"):
         resolve(fakes().reader, "models/qwen", ())

@@ -73,6 +73,18 @@ def test_settings_come_before_other_tools(tmp_path: Path) -> None:
     assert only(find(tmp_path)).source == "./models"
 
 
+def test_folders_of_the_settings_that_cannot_be_searched_are_told(tmp_path: Path) -> None:
+    put(tmp_path / "mine" / "one.gguf")
+    gone, quoted, file = str(tmp_path / "gone"), f"'{tmp_path / 'mine'}'", str(tmp_path / "mine" / "one.gguf")
+    findings = find(tmp_path, folders=[gone, quoted, file, str(tmp_path / "mine")])
+    assert ids(findings) == ["one"]
+    assert findings.problems == (
+        f"{gone}: not there",
+        f"{quoted}: not there: the quotes are part of that name: write it without them",
+        f"{file}: not a folder",
+    )
+
+
 def test_links_in_circles_end_and_each_file_counts_once(tmp_path: Path) -> None:
     put(tmp_path / "here" / "d" / "one.gguf")
     (tmp_path / "here" / "d" / "round").symlink_to(tmp_path / "here")

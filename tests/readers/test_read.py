@@ -377,6 +377,16 @@ def test_what_is_no_model_is_not_offered_in_place_of_one(tmp_path: Path, readers
         assert caught.value.hint == hint
 
 
+def test_quotes_that_are_part_of_a_path_are_told(tmp_path: Path, readers: ModelReader) -> None:
+    path = tmp_path / "qwen3-4b.gguf"
+    write_gguf(path, *tiny())
+    for quoted in (f"'{path}'", f'"{path}"'):
+        with pytest.raises(ReadError) as caught:
+            readers.read(quoted)
+        assert caught.value.code == "no_such_file"
+        assert caught.value.hint == "the quotes are part of that name: write it without them"
+
+
 def test_missing_path_names_the_nearest_file(tmp_path: Path, readers: ModelReader) -> None:
     write_gguf(tmp_path / "qwen3-4b.gguf", *tiny())
     with pytest.raises(ReadError) as caught:

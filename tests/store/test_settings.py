@@ -135,6 +135,8 @@ def test_a_missing_file_is_an_error_only_if_it_was_named(tmp_path: Path) -> None
         load_settings(file=named, environment={}, **arguments)  # type: ignore[arg-type] # values of several types
     with pytest.raises(SettingsError, match="does not exist"):
         load_settings(file=None, environment={"BERCAIL_CONFIG": str(named)}, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="the quotes are part of that name"):
+        load_settings(file=Path(f"'{named}'"), environment={}, **arguments)  # type: ignore[arg-type]
 
 
 def test_the_named_file_is_read_instead_of_the_default(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from posixpath import basename
 
 from bercail.core.command import CommandSpec
 from bercail.core.declared import Declared, ModelFile
+from bercail.core.quotes import in_quotes
 
 SERVERS = ("llama-server", "bercail-llama-server")
 _FILES = (
@@ -24,8 +25,9 @@ def files_of(model: Declared) -> tuple[str, ...]:
     """The files of this machine that it names, as far as that can be told, each once."""
     if isinstance(model.source, ModelFile):
         path = model.source.path
-        return (path,) if "/" in path or path.endswith(".gguf") else ()
-    return tuple(dict.fromkeys(path for path in _arguments(model.source.argv) if path.startswith("/")))
+        return (path,) if "/" in path or path.endswith(".gguf") or in_quotes(path) else ()
+    named = _arguments(model.source.argv)
+    return tuple(dict.fromkeys(path for path in named if path.startswith("/") or in_quotes(path)))
 
 
 def _arguments(argv: tuple[str, ...]) -> Iterator[str]:

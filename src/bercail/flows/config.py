@@ -13,6 +13,7 @@ from bercail.core.later import set_for_later
 from bercail.core.legal import beyond_its_own
 from bercail.core.needed import files_of, program_of
 from bercail.core.options import Settings
+from bercail.core.quotes import told
 from bercail.core.tree import Note, NoteKind
 from bercail.flows.inspect import resolve
 from bercail.ports import Configurations, ModelReader, Prober
@@ -81,7 +82,8 @@ def _missing(files: Configurations, model: Declared, file: str) -> Iterator[Note
         yield _warning(model, f"there is no program {program}")
     for path in files_of(model):
         if not files.has_file(path, file):
-            yield _warning(model, f"there is no file {path}")
+            why = told(path)
+            yield _warning(model, f"there is no file {path}: {why}" if why else f"there is no file {path}")
 
 
 def _refused(reader: ModelReader, model: Declared, settings: Settings) -> Iterator[Note]:

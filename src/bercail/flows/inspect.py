@@ -14,6 +14,7 @@ from bercail.core.declared import ModelFile
 from bercail.core.errors import BercailError, NotFoundError, ReadError, RefusedError, UsageError
 from bercail.core.machine import Machine
 from bercail.core.model import Findings, FoundModel, Model, Role, on_the_web
+from bercail.core.quotes import in_quotes
 from bercail.core.route import offered
 from bercail.ports import House, ModelReader
 
@@ -200,7 +201,7 @@ def _refuse_name(reader: ModelReader, name: str, findings: Findings, known: Coll
         elsewhere = bool(_ELSEWHERE.fullmatch(name)) and not looks_like_path(name)
         if error.code == "no_such_file" and elsewhere:
             error.hint = f"{error.hint}; {_NOT_FETCHED}"
-        if error.code != "no_such_file" or looks_like_path(name) or "/" in name:
+        if error.code != "no_such_file" or looks_like_path(name) or "/" in name or in_quotes(name):
             raise
         there = f"there {'is' if len(known) == 1 else 'are'} {listed(known)}" if known else "no model is found"
         hint = f"{there} (bercail models); or name a file"

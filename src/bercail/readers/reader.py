@@ -6,8 +6,9 @@ from pathlib import Path
 
 from bercail.core.errors import ReadError
 from bercail.core.model import DEMO_ID, Findings, Format, FoundModel, Model, on_the_web
+from bercail.core.quotes import told
 from bercail.readers import exported, places, remote
-from bercail.readers.folders import Folder, Listing, is_folder, models_in, search, walk
+from bercail.readers.folders import Folder, Listing, is_folder, models_in, search, unusable, walk
 from bercail.readers.gguf import describe, source, vocabulary
 from bercail.readers.gguf.split import part_of, part_path
 from bercail.readers.naming import Candidate, unique
@@ -46,7 +47,7 @@ class Readers:
         if paths:
             return _findings((path, self._named(path)) for path in paths)
         if folders:
-            places_looked = [(folder, search(self._absolute(folder), "settings")) for folder in folders]
+            places_looked = [(folder, self._below(folder)) for folder in folders]
         else:
             known = places.known(self._environment, self._home, self._cwd)
             places_looked = [(str(place.path), place.look(place.path)) for place in known]
@@ -96,6 +97,14 @@ class Readers:
             return self._home / path[2:]
         # No resolving: a link in a snapshot keeps the name that says what it is.
         return Path(os.path.normpath(self._cwd / path)) if path else self._cwd
+
+    def _below(self, folder: str) -> Listing:
+        """What is in a folder of the settings; one that cannot be searched is a problem, since somebody named it."""
+        listing = search(self._absolute(folder), "settings")
+        if why := unusable(self._absolute(folder)):
+            hint = told(folder)
+            listing.problems.append(f"{folder}: {why}: {hint}" if hint else f"{folder}: {why}")
+        return listing
 
     def _named(self, path: str) -> Listing:
         """What an argument names: something on disk, or the demo by its id."""

@@ -9,6 +9,7 @@ from bercail.core.configuration import Configuration, Loaded
 from bercail.core.errors import SettingsError
 from bercail.core.option import Kind, read_value
 from bercail.core.options import Settings, every_option, unknown_key
+from bercail.core.quotes import told
 from bercail.core.tree import Texts
 
 FILE_NAME = "bercail.yaml"
@@ -144,7 +145,7 @@ def read_text(path: Path, *, must_exist: bool) -> str | None:
     except FileNotFoundError as error:
         if not must_exist:
             return None
-        hint = "check its name; --config and BERCAIL_CONFIG name one, and may be left out"
+        hint = told(str(path), "check its name; --config and BERCAIL_CONFIG name one, and may be left out")
         raise SettingsError(f"the settings file {path} does not exist", hint=hint, code="no_settings_file") from error
     except OSError as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bercail.core.errors import UsageError
+from bercail.core.quotes import told
 
 _MODEL = frozenset(("-m", "--model"))
 _FETCHED = frozenset(("-hf", "-hfr", "--hf-repo", "-mu", "--model-url", "-dr", "--docker-repo"))
@@ -38,5 +39,5 @@ def check_files(arguments: Sequence[str]) -> None:
             if not Path(path).is_file():
                 raise UsageError(
                     f"{flag} {path}: there is no such file",
-                    hint=f"check the path; a relative one counts from {Path.cwd()}",
+                    hint=told(path, f"check the path; a relative one counts from {Path.cwd()}"),
                 )

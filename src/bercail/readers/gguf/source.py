@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bercail.core.alike import alike
 from bercail.core.errors import ReadError
+from bercail.core.quotes import told
 from bercail.readers.gguf.foreign import CONVERT, LOOK_BYTES, explain
 from bercail.readers.gguf.header import MAGIC, Header, parse
 
@@ -154,7 +155,7 @@ def _missing(path: str) -> ReadError:
         stems = {Path(name).stem: name for name in names}
         near = alike(place.stem, stems)
         hint = f"did you mean {stems[near[0]]}?" if near else "check the path"
-    return ReadError("no such file", path=path, hint=hint, code="no_such_file")
+    return ReadError("no such file", path=path, hint=told(path, hint), code="no_such_file")
 
 
 def _link_target(path: str) -> str:
