@@ -72,6 +72,12 @@ def test_an_answer_and_its_head_are_one_write() -> None:
     assert not line.is_closing()
 
 
+def test_a_client_that_knows_no_chunks_reads_a_stream_up_to_the_end_of_the_connection() -> None:
+    line = visit(stream, GET.replace(b"1.1", b"1.0"))
+    assert line.writes == [HEAD + b"connection: close\r\n\r\none", b"two", b"three"]
+    assert line.is_closing()
+
+
 def test_a_stream_has_its_head_with_its_first_piece_and_its_end_with_the_last() -> None:
     assert visit(stream, GET).writes == [
         HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\none\r\n", b"3\r\ntwo\r\n", b"5\r\nthree\r\n0\r\n\r\n",

@@ -68,12 +68,13 @@ class Call:
     """
 
     __slots__ = (
-        "_body", "_chunked", "_continues", "_head", "_is_head", "_left", "_line", "_loop", "_news", "_on_end", "_stays",
-        "_waiter", "_whole", "complete", "gone", "started", "task",
-        "waiting_bytes",
+        "_body", "_chunked", "_continues", "_head", "_is_head", "_knows_chunks", "_left", "_line", "_loop", "_news",
+        "_on_end", "_stays", "_waiter", "_whole", "complete", "gone", "started", "task", "waiting_bytes",
     )  # fmt: skip
 
-    def __init__(self, line: Line, loop: asyncio.AbstractEventLoop, *, head: bool, stays: bool, waits: bool) -> None:
+    def __init__(
+        self, line: Line, loop: asyncio.AbstractEventLoop, *, head: bool, stays: bool, waits: bool, chunks: bool
+    ) -> None:
         """Make it; nothing of its body has come.
 
         Args:
@@ -82,6 +83,7 @@ class Call:
             head: its method is HEAD, so its answer has no body.
             stays: the connection may be used for another one.
             waits: its client sends the body when told to go on.
+            chunks: its client knows chunks; for others an answer of no known length ends with the connection.
         """
         self.gone = self.started = self.complete = False
         self.task: asyncio.Task[None] | None = None
@@ -90,13 +92,14 @@ class Call:
         self._is_head = head
         self._stays = stays
         self._continues = waits
+        self._knows_chunks = chunks
         self.waiting_bytes: Bytes = 0
         self._body: list[bytes] = []
         self._whole = self._news = self._chunked = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_end: Callable[[], None] | None = None
         self._head = b""
-        self._left = 0
+        self._left: Bytes | None = 0
 
     async def run(self, app: Application, scope: Scope) -> None:
         """Have ``app`` answer; what it leaves half done is broken off, so that no client takes it for whole."""
@@ -214,7 +217,7 @@ class Call:
             lines.append(_CLOSE)
         self._stays = self._stays and not closes
         if not (self._is_head or status in _BODILESS):
-            self._chunked, self._left = length is None, length or 0
+            self._chunked, self._left = length is None and self._knows_chunks, length
         if self._chunked:
             lines.append(_CHUNKED)
         lines.append(b"\r\n")
@@ -229,7 +232,7 @@ class Call:
             piece = framed if more else framed + _LAST_CHUNK
         elif self._is_head:
             piece = b""
-        else:
+        elif self._left is not None:
             self._left -= len(piece)
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("an answer is not as long as its head says")

@@ -209,8 +209,9 @@ class _Connection(asyncio.Protocol):
         headers, self._headers = self._headers, []  # trailers would join those that were judged
         self.begun, self._loose_bytes, self._is_partial = False, 0, False
         method = parser.get_method().decode("ascii")
-        stays = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-        call = Call(self, self._loop, head=method == "HEAD", stays=stays, waits=self._waits)
+        chunks = parser.get_http_version() != "1.0"
+        stays = chunks and parser.should_keep_alive()
+        call = Call(self, self._loop, head=method == "HEAD", stays=stays, waits=self._waits, chunks=chunks)
         path, raw_path, query = _parts(self._url)
         scope: Scope = {
             "type": "http", "method": method, "path": path, "raw_path": raw_path, "query_string": query,
