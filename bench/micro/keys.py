@@ -47,7 +47,7 @@ def one(gate: Gate, asked: Scope) -> None:
     record = Record(endpoint="chat/completions", model="tiny", status=200, arrived_s=0.0)
     visit = gate.enter(asked, record)
     record.prefill_tokens, record.cached_tokens, record.decode_tokens = 2, 0, 3
-    gate.leave(visit, record)
+    gate.leave(visit, record, [])
 
 
 def round_us(gate: Gate, asked: Scope, requests: int, settle_s: float) -> tuple[float, float]:

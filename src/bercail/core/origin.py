@@ -15,7 +15,6 @@ _ADDRESS = re.compile(rb"\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]")
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(\s*,\s*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _MAX_AGE_S = b"600"
-_TELLING = frozenset((b"host", b"origin", b"sec-fetch-site"))
 _USUAL = frozenset((b"localhost", b"host.docker.internal", b"gateway.docker.internal", b"host.containers.internal"))
 """Names of this machine; containers on it ask by the last three."""
 
@@ -81,7 +80,7 @@ def turned_away(headers: Sequence[tuple[bytes, bytes]], guests: Guests, *, page:
         guests: who may.
         page: a page is asked for, which does nothing by itself: a link from anywhere may lead to it.
     """
-    told = {name: value for name, value in headers if name in _TELLING}
+    told = dict(headers)
     host, origin = told.get(b"host"), told.get(b"origin")
     if host is not None and not guests.known(host):
         name = _shown(host).partition(":")[0]

@@ -22,6 +22,8 @@ IDLE_S = 4.0
 """Engines built on cpp-httplib close a connection after 5 idle seconds; ours are given up before."""
 IDLE_CONNECTIONS = 64
 _JOIN_BYTES = 64 * KIB
+_FRAMES = frozenset((b"content-length", b"transfer-encoding"))
+"""Either says where a body ends; without them it is where the connection does."""
 
 
 class _StaleError(Exception):
@@ -90,9 +92,12 @@ class Response:
 
     async def pour(self, take: Callable[[bytes], bool]) -> None:
         """Hand the body to ``take`` as it comes, until it refuses a piece or the body ends."""
+        if self._pieces:
+            if not take(self._queued()):
+                return
+            self._empty()
         self._take = take
         try:
-            self.offer()
             while self._is_poured():
                 await self._change()
         finally:
@@ -118,19 +123,13 @@ class Response:
             self._connection.resume()
 
     def add(self, data: bytes) -> None:
-        """A piece of the body has come."""
+        """What one read has brought of the body: whoever takes it gets it now, whoever waits for it is woken."""
+        if self._take is not None and self._take(data):
+            return
+        self._take = None
         self._pieces.append(data)
         self.queued_bytes += len(data)
-
-    def offer(self) -> None:
-        """All pieces of one read have come: whoever takes them gets them now, whoever waits for them is woken."""
-        if not self._pieces:
-            return
-        if self._take is not None and self._take(self._queued()):
-            self._empty()
-        else:
-            self._take = None
-            self._wake()
+        self._wake()
 
     def end(self, error: EngineError | None = None) -> None:
         """The body has ended, well or with ``error``; the first end counts."""
@@ -153,11 +152,12 @@ class _Connection(asyncio.Protocol):
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append  # told by the parser, many times in a read
         self._parser: _Parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Response] | None = None
         self._response: Response | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._framed = False
         self._until_close = False
         self._heard = False
         self._paused = False
@@ -200,16 +200,24 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._hand_on()
             self._fail(f"the engine at {self._name} answered something that is not HTTP: {error}")
             self.abort()
             return
+        self._hand_on()
         response = self._response
-        if response is None:
-            return
-        response.offer()
-        if response.queued_bytes > HIGH_WATER_BYTES and not self._paused:
+        if response is not None and response.queued_bytes > HIGH_WATER_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+
+    def _hand_on(self) -> None:
+        """Give the answer what this read has brought of its body, all at once."""
+        if not self._pieces:
+            return
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        if self._response is not None:
+            self._response.add(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.usable = False
@@ -226,13 +234,9 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = []
-        self._framed = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        self._headers.append((name, value))
-        if name == b"content-length" or name == b"transfer-encoding":
-            self._framed = True
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -241,16 +245,13 @@ class _Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             self.abort()  # an answer nobody asked for, or one that came after the asker had gone
             return
-        self._until_close = not self._framed and status not in (204, 304)
+        self._until_close = _FRAMES.isdisjoint(dict(self._headers)) and status not in (204, 304)
         self._response = Response(self, status, self._headers)
         self._answer.set_result(self._response)
         self._answer = None
 
-    def on_body(self, data: bytes) -> None:
-        if self._response is not None:
-            self._response.add(data)
-
     def on_message_complete(self) -> None:
+        self._hand_on()
         response = self._response
         if response is None:
             return

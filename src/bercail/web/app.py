@@ -20,7 +20,7 @@ from bercail.core.route import ServedModel
 from bercail.core.sample import KEPT_S
 from bercail.core.units import Seconds
 from bercail.ports import Archive, Host, Lease, Log, Upstream
-from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer, content_type, refuse
+from bercail.web.asgi import CLOSE, JSON, Receive, Scope, Send, answer, refuse
 from bercail.web.aside import look_aside, told_aside
 from bercail.web.captures import Captures
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
@@ -223,11 +223,10 @@ class App:
                 turn.record.aborted = True
                 turn.record.status = turn.record.status or CLIENT_GONE
             turn.record.settle()
-            turn.record.content_type = content_type(turn.answer_headers)
             self.metrics.add(turn.record)
             if take is not None:
                 self._captures.end(take, turn.record, keep=bool(turn.visit and turn.visit.may_be_captured))
-            self._gate.leave(turn.visit, turn.record)
+            self._gate.leave(turn.visit, turn.record, turn.answer_headers)
 
     def _asked(self, scope: Scope) -> Asked:
         client = scope.get("client")

@@ -6,11 +6,11 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from bercail.core.chat import ApiError
 from bercail.core.units import Bytes
-from bercail.web.asgi import Headers, Message, Receive, Scope, Send, answer
+from bercail.web.asgi import CLOSE, Headers, Message, Receive, Scope, Send, answer
 from bercail.web.errors import written
 
 _log = logging.getLogger(__name__)
@@ -21,8 +21,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES = {
     status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii") for status in range(100, 600)
 }
-_CLOSE = b"connection: close\r\n"
-_CHUNKED = b"transfer-encoding: chunked\r\n"
+_CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (204, 304)
@@ -67,10 +66,14 @@ class Call:
         waiting_bytes: of its body, that nobody has taken yet.
     """
 
-    __slots__ = (
-        "_body", "_chunked", "_continues", "_head", "_is_head", "_knows_chunks", "_left", "_line", "_loop", "_news",
-        "_on_end", "_stays", "_waiter", "_whole", "complete", "gone", "started", "task", "waiting_bytes",
-    )  # fmt: skip
+    gone = started = complete = False
+    task: asyncio.Task[None] | None = None
+    waiting_bytes: Bytes = 0
+    _whole = _news = _chunked = False
+    _waiter: asyncio.Future[None] | None = None
+    _on_end: Callable[[], None] | None = None
+    _head = b""
+    _left: Bytes | None = 0
 
     def __init__(
         self, line: Line, loop: asyncio.AbstractEventLoop, *, head: bool, stays: bool, waits: bool, chunks: bool
@@ -85,21 +88,13 @@ class Call:
             waits: its client sends the body when told to go on.
             chunks: its client knows chunks; for others an answer of no known length ends with the connection.
         """
-        self.gone = self.started = self.complete = False
-        self.task: asyncio.Task[None] | None = None
         self._line = line
         self._loop = loop
         self._is_head = head
         self._stays = stays
         self._continues = waits
         self._knows_chunks = chunks
-        self.waiting_bytes: Bytes = 0
         self._body: list[bytes] = []
-        self._whole = self._news = self._chunked = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._on_end: Callable[[], None] | None = None
-        self._head = b""
-        self._left: Bytes | None = 0
 
     async def run(self, app: Application, scope: Scope) -> None:
         """Have ``app`` answer; what it leaves half done is broken off, so that no client takes it for whole."""
@@ -206,22 +201,17 @@ class Call:
         if self.started:
             raise RuntimeError("an answer begins once")
         self.started, self._continues = True, False
-        lines, length, closes = [STATUS_LINES[status]], None, False
-        for name, value in headers:
-            lines.append(_rendered(name, value))
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"connection":
-                closes = closes or value == b"close"
-        if not (self._stays or closes):
-            lines.append(_CLOSE)
-        self._stays = self._stays and not closes
-        if not (self._is_head or status in _BODILESS):
-            self._chunked, self._left = length is None and self._knows_chunks, length
-        if self._chunked:
-            lines.append(_CHUNKED)
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+        head = _rendered(status, tuple(headers))
+        if head.closes:
+            self._stays = False
+        elif not self._stays:
+            head = _rendered(status, (*headers, CLOSE))
+        if self._is_head or status in _BODILESS:
+            self._head = head.text + b"\r\n"
+        elif head.length is None and self._knows_chunks:
+            self._chunked, self._head = True, head.text + _CHUNKED
+        else:
+            self._left, self._head = head.length, head.text + b"\r\n"
 
     def _write(self, piece: bytes, *, more: bool) -> None:
         if self.complete or not self.started:
@@ -257,13 +247,28 @@ _BROKEN = ApiError(
 )
 
 
-@lru_cache(maxsize=1024)  # a server says the same few headers all day
-def _rendered(name: bytes, value: bytes) -> bytes:
-    """A header as it is written.
+class _Head(NamedTuple):
+    """The head of an answer without its last line; its length if it says one, and whether its connection ends."""
+
+    text: bytes
+    length: Bytes | None
+    closes: bool
+
+
+@lru_cache(maxsize=1024)  # a server says the same few heads all day
+def _rendered(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> _Head:
+    """The head of an answer.
 
     Raises:
-        RuntimeError: it would break out of its line.
+        RuntimeError: a header would break out of its line.
     """
-    if not name or _NO_NAME.search(name) or _NO_VALUE.search(value):
-        raise RuntimeError(f"{name!r}: {value!r} is no header")
-    return b"%b: %b\r\n" % (name.lower(), value)
+    lines = [STATUS_LINES[status]]
+    said: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if not name or _NO_NAME.search(name) or _NO_VALUE.search(value):
+            raise RuntimeError(f"{name!r}: {value!r} is no header")
+        lines.append(b"%b: %b\r\n" % (name.lower(), value))
+        said[name.lower()] = value
+    length = said.get(b"content-length")
+    closes = said.get(b"connection", b"").lower() == b"close"
+    return _Head(b"".join(lines), None if length is None else int(length), closes)

@@ -180,13 +180,14 @@ class Gate:
             self._usages[visit.key.id] = (self._usages.get(visit.key.id) or Usage()).entered()
         return Visit(key=visit.key, entered=True) if visit.key is not None else _ENTERED
 
-    def leave(self, visit: Visit | None, record: Record) -> None:
+    def leave(self, visit: Visit | None, record: Record, headers: asgi.Headers) -> None:
         """A request has ended: charge its key, and keep what is known of it.
 
         Args:
             visit: None if it never came in; of those nothing is kept, for anybody could fill the record with them,
                 nor of visits that only looked.
             record: of the request.
+            headers: of its answer.
         """
         if visit is None or not visit.entered:
             return
@@ -194,6 +195,7 @@ class Gate:
             usage = self._usages[visit.key.id]
             self._usages[visit.key.id] = usage.left(record.charged_tokens, self._clock())
         if self.ledger is not None:
+            record.content_type = asgi.content_type(headers)
             self.ledger.note(record.entry(self.wall(), self._clock()))
 
 

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
+from operator import attrgetter
 
 from bercail.core.route import Phase, ServedModel
 from bercail.core.units import Seconds
@@ -56,8 +57,8 @@ class Metrics:
         self.running: Counter[str] = Counter()
         self.queued: Counter[str] = Counter()
         self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._sums: dict[str, Counter[str]] = {name: Counter() for name in _SUMS}
-        self._seconds: dict[str, dict[str, Seconds]] = {name: {} for name in _SECONDS}
+        self._totals: dict[str, dict[str, float]] = {name: {} for name in (*_SUMS, *_SECONDS)}
+        self._added = [self._totals[name] for name in _TOLD]
         self._ttft = _Histogram("time_to_first_token_seconds", _TTFT, TTFT_BOUNDS_S)
         self._decode = _Histogram("decode_tokens_per_second", _DECODE, DECODE_BOUNDS)
 
@@ -65,17 +66,12 @@ class Metrics:
         """Count a request that has ended."""
         model = record.model or NO_MODEL
         self._requests[model, record.endpoint, record.status] += 1
-        sums = self._sums
-        sums["request_bytes"][model] += record.request_bytes
-        sums["response_bytes"][model] += record.response_bytes
         if record.aborted:
-            sums["requests_aborted"][model] += 1
-        for name in ("prefill_tokens", "cached_tokens", "decode_tokens", "trimmed_tokens"):
-            if (tokens := getattr(record, name)) is not None:
-                sums[name][model] += tokens
-        for name, totals in self._seconds.items():
-            if (seconds := getattr(record, name)) is not None:
-                totals[model] = totals.get(model, 0.0) + seconds
+            aborted = self._totals["requests_aborted"]
+            aborted[model] = aborted.get(model, 0) + 1
+        for totals, value in zip(self._added, _told(record), strict=True):
+            if value is not None:
+                totals[model] = totals.get(model, 0) + value
         if record.ttft_s is not None:
             self._ttft.add(model, record.ttft_s)
         if record.decode_tokens_per_s is not None:
@@ -95,9 +91,9 @@ class Metrics:
             gone = sorted(model for model in counts if counts[model] and model not in ids)
             lines += _by_model(name, "gauge", words, [(model, counts[model]) for model in (*ids, *gone)])
         for name, words in _SUMS.items():
-            lines += _by_model(f"{name}_total", "counter", words, sorted(self._sums[name].items()))
+            lines += _by_model(f"{name}_total", "counter", words, sorted(self._totals[name].items()))
         for name, (title, words) in _SECONDS.items():
-            rows = [(model, f"{seconds:.6f}") for model, seconds in sorted(self._seconds[name].items())]
+            rows = [(model, f"{seconds:.6f}") for model, seconds in sorted(self._totals[name].items())]
             lines += _by_model(title, "counter", words, rows)
         lines += self._ttft.lines()
         lines += self._decode.lines()
@@ -120,6 +116,9 @@ _SECONDS = {
     "queue_s": ("queue_seconds_total", "Seconds that requests waited for their turn, loading not counted."),
     "load_s": ("load_wait_seconds_total", "Seconds that requests waited while their model was loading."),
 }
+_TOLD = tuple(name for name in (*_SUMS, *_SECONDS) if name != "requests_aborted")
+"""What a record tells by the same name."""
+_told = attrgetter(*_TOLD)
 
 
 def _state_lines(models: tuple[ServedModel, ...]) -> list[str]:
@@ -139,7 +138,7 @@ def _state_lines(models: tuple[ServedModel, ...]) -> list[str]:
     return lines + _by_model("model_swaps_total", "counter", "Times that a model made room for another.", swaps)
 
 
-def _by_model(name: str, kind: str, words: str, rows: Sequence[tuple[str, int | str]]) -> list[str]:
+def _by_model(name: str, kind: str, words: str, rows: Sequence[tuple[str, float | str]]) -> list[str]:
     return [*_head(name, kind, words), *(f'bercail_{name}{{model="{_label(model)}"}} {value}' for model, value in rows)]
 
 

@@ -6,10 +6,7 @@ from bercail.web.asgi import Headers, Message, Send
 
 def readable(send: Send, headers: Headers, method: str, guests: Guests) -> Send:
     """``send``, with the headers that a browser wants to see if a page asks that may read the answer."""
-    for name, _ in headers:
-        if name == b"origin":
-            break
-    else:
+    if b"origin" not in dict(headers):
         return send
     added = reading_headers(headers, guests, preflight=method == "OPTIONS")
     if not added:

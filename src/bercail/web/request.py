@@ -9,7 +9,7 @@ import msgspec
 
 from bercail.core.chat import ApiError, Ask, Endpoint, Json
 from bercail.core.units import Bytes, Seconds
-from bercail.web.asgi import Scope
+from bercail.web.asgi import Headers, Scope
 from bercail.web.errors import ReplyError
 from bercail.web.turn import Turn
 
@@ -193,11 +193,13 @@ async def read_body(scope: Scope, turn: Turn, limit_bytes: Bytes) -> bytes:
         ReplyError: it is longer than ``limit_bytes``, or encoded.
         ClientGoneError: the client left before the end.
     """
-    _check_headers(scope["headers"], limit_bytes)
+    _check_encoding(scope["headers"])
     whole = scope["whole"]() if "whole" in scope else None
     if whole is None:
+        _check_length(scope["headers"], limit_bytes)
         return await _awaited(turn, limit_bytes)
     if len(whole) > limit_bytes:
+        turn.unread = False
         raise ReplyError(_too_long(limit_bytes))
     return whole
 
@@ -231,10 +233,15 @@ _SLOW = ApiError(
 )
 
 
-def _check_headers(headers: list[tuple[bytes, bytes]], limit_bytes: Bytes) -> None:
+def _check_length(headers: Headers, limit_bytes: Bytes) -> None:
+    """Refuse before it is read what says of itself that it is too long."""
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
             raise ReplyError(_too_long(limit_bytes))
+
+
+def _check_encoding(headers: Headers) -> None:
+    for name, value in headers:
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             message = f"content-encoding {value.decode('latin-1')} is not supported; send the body as it is"
             raise ReplyError(ApiError(status=415, message=message, code="unsupported_encoding"))

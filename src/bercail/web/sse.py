@@ -61,7 +61,7 @@ def split(events: bytes) -> list[bytes]:
     """Whole events one by one, without the empty line at their end."""
     if b"\r" in events:
         events = events.replace(b"\r\n", b"\n")
-    return [event for event in events.split(b"\n\n") if event]
+    return list(filter(None, events.split(b"\n\n")))
 
 
 def parse(event: bytes) -> Parsed:

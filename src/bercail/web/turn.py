@@ -48,6 +48,11 @@ class Stream:
         mark: what is done to events before they are sent.
     """
 
+    started = False
+    _ping: asyncio.Task[None] | None = None
+    _tidings: Callable[[], bytes] | None = None
+    _tidings_s: Seconds = 0.0
+
     def __init__(
         self,
         send: Send,
@@ -62,8 +67,6 @@ class Stream:
         self.voice = voice
         self.mark: Callable[[bytes], bytes] = _as_it_is
         self._ping_bytes = ping
-        self._tidings: Callable[[], bytes] | None = None
-        self._tidings_s: Seconds = silence.keep_alive_s
         self._send = send
         self._push = push
         self._keep_alive_s = silence.keep_alive_s
@@ -72,8 +75,6 @@ class Stream:
         self._last_s = self._loop.time()
         self._held_until_s = self._last_s + silence.hold_s
         self._alarms.set(self, self._held_until_s)
-        self._ping: asyncio.Task[None] | None = None
-        self.started = False
 
     async def write(self, events: bytes) -> None:
         """Send whole events, with the headers before the first."""
@@ -174,6 +175,18 @@ class Turn:
         asked: how it came; None if nobody but itself gets to know.
     """
 
+    visit: Visit | None = None
+    payload = b""
+    overflow = Overflow.ERROR
+    stream: Stream | None = None
+    begun = gone = False
+    cut: ApiError | None = None
+    unread = True
+    substitutes: tuple[str, ...] = ()
+    asked: Asked | None = None
+    _ending = False
+    _watcher: asyncio.Task[None] | None = None
+
     def __init__(self, receive: Receive, send: Send, record: Record, form: Form = Form.OPENAI) -> None:
         task = asyncio.current_task()
         if task is None:
@@ -181,24 +194,12 @@ class Turn:
         self.task = task
         self.receive = receive
         self.record = record
-        self.visit: Visit | None = None
-        self.payload = b""
         self.form = form
-        self.overflow = Overflow.ERROR
-        self.stream: Stream | None = None
-        self.begun = False
-        self.gone = False
-        self.cut: ApiError | None = None
-        self.unread = True
-        self.substitutes: tuple[str, ...] = ()
         self.headers: Headers = []
         self.farewell: Callable[[ApiError], bytes] = _no_farewell
-        self.asked: Asked | None = None
         self.send = send
         self._answered: Headers = []
         self._mark: Callable[[bytes], bytes] = _as_it_is
-        self._ending = False
-        self._watcher: asyncio.Task[None] | None = None
 
     def watch(self, watch: Watch | None) -> None:
         """The body has been read: from now on the end of the connection cancels this request's task.
