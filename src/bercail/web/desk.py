@@ -14,7 +14,7 @@ from bercail.core.units import Seconds
 from bercail.ports import Host, Lease, Upstream
 from bercail.web.asgi import Headers, Scope
 from bercail.web.gate import Gate, Visit
-from bercail.web.request import read_body
+from bercail.web.request import body_at_once, read_body
 from bercail.web.silence import Silence
 from bercail.web.turn import Turn
 
@@ -97,7 +97,9 @@ async def take_body(turn: Turn, scope: Scope, desk: Desk) -> bytes:
         ReplyError: it is too long, or encoded.
         ClientGoneError: the client left before the end.
     """
-    body = await read_body(scope, turn, desk.options.body_limit)
+    body = body_at_once(scope, turn, desk.options.body_limit)
+    if body is None:
+        body = await read_body(scope, turn, desk.options.body_limit)
     turn.watch(scope.get("watch"))
     turn.record.arrived_s = desk.clock()
     turn.record.request_bytes = len(body)

@@ -212,7 +212,7 @@ def _is_last(chunk: Mapping[str, object]) -> bool:
 
 def _count(counts: Mapping[str, object], name: str) -> Tokens | None:
     found = counts.get(name)
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+    return found if type(found) is int and found >= 0 else None  # a bool is none
 
 
 def _rate(timings: Mapping[str, object], name: str, tokens: Tokens) -> float | None:

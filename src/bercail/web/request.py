@@ -186,26 +186,28 @@ def _invalid(words: str) -> ApiError:
     return _wrong_type(param, kinds, _KINDS.get(found[2], found[2]))
 
 
-async def read_body(scope: Scope, turn: Turn, limit_bytes: Bytes) -> bytes:
-    """The whole body; one that is too slow stops the turn.
+def body_at_once(scope: Scope, turn: Turn, limit_bytes: Bytes) -> bytes | None:
+    """The whole body if it has come; None if it has to be waited for.
 
     Raises:
         ReplyError: it is longer than ``limit_bytes``, or encoded.
-        ClientGoneError: the client left before the end.
     """
     _check_encoding(scope["headers"])
     whole = scope["whole"]() if "whole" in scope else None
-    if whole is None:
-        _check_length(scope["headers"], limit_bytes)
-        return await _awaited(turn, limit_bytes)
-    if len(whole) > limit_bytes:
+    if whole is not None and len(whole) > limit_bytes:
         turn.unread = False
         raise ReplyError(_too_long(limit_bytes))
     return whole
 
 
-async def _awaited(turn: Turn, limit_bytes: Bytes) -> bytes:
-    """A body that has not come whole."""
+async def read_body(scope: Scope, turn: Turn, limit_bytes: Bytes) -> bytes:
+    """The whole body; one that is too slow stops the turn.
+
+    Raises:
+        ReplyError: it is longer than ``limit_bytes``.
+        ClientGoneError: the client left before the end.
+    """
+    _check_length(scope["headers"], limit_bytes)
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + TOTAL_S
     length, parts, more = 0, list[bytes](), True

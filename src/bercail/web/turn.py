@@ -81,7 +81,7 @@ class Stream:
         if self._ping is not None:
             await self._ping
         if not self.started:
-            await self._start()
+            await self._send(self._head())
         self._last_s = self._loop.time()
         await self._send({"type": "http.response.body", "body": self.mark(events), "more_body": True})
 
@@ -101,7 +101,7 @@ class Stream:
         if self._ping is not None:
             await self._ping
         if not self.started:
-            await self._start()
+            await self._send(self._head())
         await self._send({"type": "http.response.body", "body": self.mark(events), "more_body": False})
 
     def listen(self, tidings: Callable[[], bytes], *, after_s: Seconds, every_s: Seconds) -> None:
@@ -124,9 +124,10 @@ class Stream:
         if self._ping is not None:
             self._ping.cancel()
 
-    async def _start(self) -> None:
+    def _head(self) -> Message:
+        """What it begins with, which is to be sent now."""
         self.started = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        return {"type": "http.response.start", "status": 200, "headers": self.headers}
 
     def ring(self) -> None:
         """Silence has lasted as long as it may, if nothing has been written since this was set."""
@@ -148,7 +149,7 @@ class Stream:
         """Only whole events are ever written, so a comment never falls into one."""
         try:
             if not self.started:
-                await self._start()
+                await self._send(self._head())
             self._last_s = self._loop.time()
             await self._send({"type": "http.response.body", "body": said, "more_body": True})
         finally:
