@@ -91,7 +91,6 @@ def test_every_key_at_the_top() -> None:
         log_level="warn",
         log_time="rfc3339",
         log_output="both",
-        requests_kept=50,
         capture_mb=0,
         store_path="/tmp/activity.db",
         session_headers=("X-Mine", "Other"),
@@ -101,7 +100,7 @@ def test_every_key_at_the_top() -> None:
     declared = found.models[0]
     assert (declared.ttl_s, declared.loading_state) == (600.0, True)
     assert (declared.source.ready_s, declared.source.stop_s) == (300.0, 20.0)  # type: ignore[union-attr] # a command
-    assert (found.start_port, found.preload, found.notes) == (6000, ("m",), ())
+    assert (found.start_port, found.preload, [note.line for note in found.notes]) == (6000, ("m",), [6])
 
 
 def test_keys_without_a_value_have_their_default() -> None:
@@ -444,6 +443,9 @@ profiles:
         ]),
         (SWAP + "groups: {g: {members: [m], preload: true}}", [(3, "unknown key 'preload' in groups.g is ignored")]),
         (SWAP + "logRequests: true", [(3, "logRequests has no effect, as in llama-swap")]),
+        (SWAP + "metricsMaxInMemory: 5", [
+            (3, "metricsMaxInMemory has no effect: activity.days and activity.size bound the record of requests"),
+        ]),
         (SWAP + "healthCheckTimeout: 5", [(3, "healthCheckTimeout is 15, as in llama-swap: 5 is less than it takes")]),
         (SWAP.replace("}", ", healthCheckTimeout: 5}"), [
             (2, "models.m.healthCheckTimeout counts here; llama-swap takes the general one"),

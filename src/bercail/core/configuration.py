@@ -194,7 +194,6 @@ class Gateway:
         log_level: debug, info, warn or error.
         log_time: how log lines tell the time; empty if they do not.
         log_output: proxy, upstream, both or none.
-        requests_kept: how many are remembered.
         capture_mb: megabytes of requests and answers remembered; None where it does not say.
         store_path: file that keeps the activity; empty is none.
         session_headers: request headers that name a session.
@@ -209,7 +208,6 @@ class Gateway:
     log_level: str = "info"
     log_time: str = ""
     log_output: str = "proxy"
-    requests_kept: int = 1000
     capture_mb: int | None = None
     store_path: str = ""
     session_headers: tuple[str, ...] = SESSION_HEADERS

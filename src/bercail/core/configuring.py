@@ -272,8 +272,7 @@ def _gateway(top: Table, general: General, reading: Reading) -> Gateway:
     kept = open_table(top.node("store"), config_keys.STORE, reading, "store")
     if kept.fields.get("path") is not None and not kept.text("path").strip():
         raise reading.error(kept.line("path"), "store.path is empty", "name a file, or leave store out")
-    if top.has("logRequests"):
-        reading.note(top.line("logRequests"), NoteKind.IGNORED, "logRequests has no effect, as in llama-swap")
+    _idle_keys(top, reading)
     return Gateway(
         api_keys=_api_keys(top, reading),
         loading_state=general.loading_state,
@@ -282,8 +281,7 @@ def _gateway(top: Table, general: General, reading: Reading) -> Gateway:
         log_level=_word(top, "logLevel", LEVELS, default.log_level, reading),
         log_time=_word(top, "logTimeFormat", TIMES, default.log_time, reading),
         log_output=top.text("logToStdout") or default.log_output,
-        requests_kept=_positive(top.count("metricsMaxInMemory", 0)) or default.requests_kept,
-        capture_mb=_positive(top.count("captureBuffer", 0)) if top.has("captureBuffer") else None,
+        capture_mb=max(top.count("captureBuffer", 0), 0) if top.has("captureBuffer") else None,
         store_path=kept.text("path"),
         session_headers=_session_headers(top, reading),
         samples=not performance.flag("disabled", default=False),
@@ -291,8 +289,15 @@ def _gateway(top: Table, general: General, reading: Reading) -> Gateway:
     )
 
 
-def _positive(count: int) -> int:
-    return max(count, 0)
+def _idle_keys(top: Table, reading: Reading) -> None:
+    if top.has("logRequests"):
+        reading.note(top.line("logRequests"), NoteKind.IGNORED, "logRequests has no effect, as in llama-swap")
+    if top.has("metricsMaxInMemory"):
+        top.count("metricsMaxInMemory", 0)
+        words = (
+            "metricsMaxInMemory has no effect: activity.days and activity.size bound the record of requests"
+        )
+        reading.note(top.line("metricsMaxInMemory"), NoteKind.IGNORED, words)
 
 
 def _word(top: Table, name: str, words: tuple[str, ...], default: str, reading: Reading) -> str:
