@@ -71,6 +71,11 @@ class Ticket:
     model: ServedModel
     load_s: float = 0.0
 
+    @property
+    def sent_name(self) -> str:
+        """None of its own."""
+        return ""
+
     def release(self) -> None:
         """Nothing to give back."""
 

@@ -14,6 +14,7 @@ from bercail.core.passing import (
     request_headers,
     response_headers,
     wants_websocket,
+    with_field,
 )
 
 KNOWN = ("m", "org/m", "org/m/x", "é")
@@ -153,6 +154,13 @@ def test_the_model_of_a_form_is_found_before_and_after_its_files() -> None:
     assert form_field(form(model, model), TYPE, b"model") == "tiny"
     plain = form(model, end=b"--q--", mark=b"q")
     assert form_field(plain, b"Multipart/Form-Data; charset=x; Boundary=q", b"model") == "tiny"
+
+
+def test_a_field_of_a_form_is_replaced_wherever_it_stands_and_nothing_else() -> None:
+    file, model = (b'name="file"; filename="a.wav"', b"tiny"), (b'name="model"', b"tiny")
+    other = (b'name="model"', b"a/longer-name")
+    assert with_field(form(model, file, model), TYPE, b"model", other[1]) == form(other, file, other)
+    assert with_field(form(file), TYPE, b"model", b"x") == form(file)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ class FakeLease:
     def load_s(self) -> float:
         return self._host.load_s
 
+    @property
+    def sent_name(self) -> str:
+        return self._host.sent_name
+
     def release(self) -> None:
         if not self._released:
             self._released = True
@@ -80,6 +84,7 @@ class FakeHost:
         rules: its rules for side requests.
         substituted: the substitutes of every call for a lease.
         wait: how it stands with a request that waits at the gate.
+        sent_name: what servers call the model of a lease.
     """
 
     known: Sequence[ServedModel] = field(default_factory=lambda: (served(),))
@@ -101,6 +106,7 @@ class FakeHost:
     rules: tuple[SideRule, ...] = ()
     substituted: list[tuple[str, ...]] = field(default_factory=list)
     others: Profiles = field(default_factory=Profiles)
+    sent_name: str = ""
     wait: Wait = Wait(model="", phase=Phase.LOADING, position=1)  # noqa: RUF009 - a frozen value
 
     async def load(self, model_id: str) -> None:

@@ -221,7 +221,7 @@ def test_a_command_is_run_and_its_server_asked_plainly() -> None:
         )
         assert (model.started_by, model.ttl_s) == ("sd-server --port 5801", 30.0)
         assert model.address.startswith("http://127.0.0.1:")
-        assert lease.rewrite(b"{}") == b"{}"
+        assert (lease.rewrite(b"{}"), lease.sent_name) == (b"{}", "")
         assert scene.supervisor.find("images").requests == 1
 
     scene = play(story, declared)
@@ -263,6 +263,7 @@ def test_servers_elsewhere_are_served_by_both_of_their_names() -> None:
         assert scene.supervisor.find("box/big").aliases == ("big",)
         lease = await scene.supervisor.lease("big")
         assert lease.rewrite(b'{"model":"big"}') == b'{"model":"big"}'
+        assert lease.sent_name == "big"
         (spec,) = scene.fakes.commands.starts
         assert (spec.argv, spec.url) == ((), "https://box.example")
 

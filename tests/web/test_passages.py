@@ -318,6 +318,17 @@ FORM = (
 KIND = (b"content-type", b"multipart/form-data; boundary=b")
 
 
+def test_a_form_names_the_model_as_its_server_does() -> None:
+    one = bench(b'{"text":"hi"}', capabilities=(Capability.AUDIO,))
+    one.host.sent_name = "whisper-large"
+
+    async def scene(one: Bench) -> None:
+        await one.client().start("/v1/audio/transcriptions", FORM, headers=(KIND,)).end()
+
+    one.play(scene)
+    assert one.upstream.asked[0].body == FORM.replace(b"tiny", b"whisper-large")
+
+
 def test_a_form_passes_as_it_is_to_the_model_that_it_names() -> None:
     one = bench(b'{"text":"hi"}', capabilities=(Capability.AUDIO,))
 
@@ -451,7 +462,11 @@ def test_servers_of_pictures_and_sound_are_asked_by_the_paths_that_they_know(pat
 @pytest.mark.parametrize("path", ["/v1/audio/voices", "/sdapi/v1/loras", "/lora-adapters"])
 def test_what_they_have_to_choose_from_is_looked_at_and_loads_nothing(path: str) -> None:
     one = bench(b"[1]", engine="command", plain=True, format=None, capabilities=())
-    assert one.get(f"{path}?model=tiny").json == [1]
+    assert one.get(f"{path}?lang=a%26b&model=tiny").json == [1]
+    assert one.upstream.asked[0].target == f"{path}?lang=a%26b&model=tiny"
+    one.host.sent_name = "inner"
+    assert one.get(f"{path}?model=tiny").status == 200
+    assert one.upstream.asked[1].target == f"{path}?model=inner"
     out = Bench(FakeHost(known=[served(phase=Phase.UNLOADED)]))
     assert out.get(f"{path}?model=tiny").status == 409
     assert out.host.granted == 0

@@ -294,9 +294,7 @@ def _idle_keys(top: Table, reading: Reading) -> None:
         reading.note(top.line("logRequests"), NoteKind.IGNORED, "logRequests has no effect, as in llama-swap")
     if top.has("metricsMaxInMemory"):
         top.count("metricsMaxInMemory", 0)
-        words = (
-            "metricsMaxInMemory has no effect: activity.days and activity.size bound the record of requests"
-        )
+        words = "metricsMaxInMemory has no effect: activity.days and activity.size bound the record of requests"
         reading.note(top.line("metricsMaxInMemory"), NoteKind.IGNORED, words)
 
 

@@ -140,11 +140,30 @@ def form_field(body: bytes, content_type: bytes, wanted: bytes) -> str:
     Raises:
         UsageError: it is no such form, or names the field twice with different values.
     """
+    values = {body[start:end].decode("utf-8", "replace") for start, end in _places(body, content_type, wanted)}
+    if len(values) > 1:
+        raise UsageError(f"the form names {wanted.decode()} twice, with different values", hint="name it once")
+    return next(iter(values), "")
+
+
+def with_field(body: bytes, content_type: bytes, wanted: bytes, value: bytes) -> bytes:
+    """A form whose plain fields of that name hold ``value``.
+
+    Raises:
+        UsageError: it is no such form.
+    """
+    for start, end in reversed(_places(body, content_type, wanted)):
+        body = b"".join((body[:start], value, body[end:]))
+    return body
+
+
+def _places(body: bytes, content_type: bytes, wanted: bytes) -> list[tuple[int, int]]:
+    """Where the plain fields of that name begin and end."""
     found = _BOUNDARY.search(content_type)
     if not content_type.lower().lstrip().startswith(b"multipart/form-data") or found is None:
         raise UsageError("the body must be a form with files", hint="send it as multipart/form-data")
     mark = b"--" + (found[1] or found[2])
-    values: set[str] = set()
+    places: list[tuple[int, int]] = []
     at = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
     for _ in range(PARTS):
         start = at + len(mark) + 2
@@ -154,10 +173,8 @@ def form_field(body: bytes, content_type: bytes, wanted: bytes) -> str:
             break
         name = _NAME.search(body, start, head_end)
         if name is not None and name[1] == wanted and _FILE.search(body, start, head_end) is None:
-            values.add(body[head_end + 4 : end].decode("utf-8", "replace"))
+            places.append((head_end + 4, end))
         at = end + 2
     if not body.startswith(mark + b"--", at):
         raise UsageError("the form is damaged or has too many parts", hint=f"send at most {PARTS} parts, whole")
-    if len(values) > 1:
-        raise UsageError(f"the form names {wanted.decode()} twice, with different values", hint="name it once")
-    return next(iter(values), "")
+    return places

@@ -45,6 +45,11 @@ class ResidentLease:
             return body
         return rewritten(body, self._declared, self._asked)
 
+    @property
+    def sent_name(self) -> str:
+        """The name that its server has for the model, where a configuration says one; else empty."""
+        return self._declared.upstream_name if self._declared else ""
+
     def release(self) -> None:
         """Give it back; a second call does nothing."""
         if self._give_back is not None:

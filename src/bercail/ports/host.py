@@ -34,6 +34,11 @@ class Lease(Protocol):
         """A JSON object for it, with what a configuration changes in it."""
         ...
 
+    @property
+    def sent_name(self) -> str:
+        """The name that its server has for the model, where a configuration says one; else empty."""
+        ...
+
     def release(self) -> None:
         """Give it back; a second call does nothing."""
         ...

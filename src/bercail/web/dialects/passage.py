@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TypeAlias
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from msgspec import json
@@ -13,7 +13,7 @@ from bercail.core.anthropic import BILLING, without_billing
 from bercail.core.chat import ApiError, engine_refusal, splice
 from bercail.core.dialect import PASSAGES, STATES, Form, Passage, Shape, absent, missing
 from bercail.core.folds import fold_of
-from bercail.core.passing import form_field
+from bercail.core.passing import form_field, with_field
 from bercail.core.route import ServedModel
 from bercail.ports import Lease, UpstreamResponse
 from bercail.web.asgi import JSON, Push, Scope
@@ -117,6 +117,8 @@ class Passages:
         folded = _is_folded(passage, peek)
         turn.payload = _payload(passage, turn.payload, peek, folded=folded, plain=lease.model.plain)
         headers = [(b"content-type", peek.kind)] if passage.multipart else [JSON]
+        if passage.multipart and lease.sent_name:
+            turn.payload = with_field(turn.payload, peek.kind, b"model", lease.sent_name.encode())
         outgoing = Outgoing(target=passage.target, headers=headers, as_is=passage.multipart)
         take = self._taker(passage, turn, peek, folded=folded)
         await exchange(
@@ -142,8 +144,9 @@ class Passages:
     async def _look(self, target: str, turn: Turn, scope: Scope) -> None:
         """The state of a loaded model; never loads one."""
         await take_body(turn, scope, self._desk)
-        names = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("model", [""])
-        model = self._desk.find(turn, names[0])
+        query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        name = next((value for word, value in query if word == "model"), "")
+        model = self._desk.find(turn, name)
         turn.record.model = model.id
         lease = await lease_at_once(self._desk.host, model, turn.visit)
         if lease is None:
@@ -151,7 +154,11 @@ class Passages:
             raise ReplyError(ApiError(status=409, message=words, param="model", code="model_not_loaded"))
         try:
             take = self._taker(Passage(label="", target=target), turn, Peek(), folded=False)
-            outgoing = Outgoing(target=target, method="GET", as_is=True)
+            rest = [(word, value) for word, value in query if word != "model"]
+            if lease.model.plain and (sent := lease.sent_name or name):  # it may have several models of its own
+                rest.append(("model", sent))
+            place = f"{target}?{urlencode(rest)}" if rest else target
+            outgoing = Outgoing(target=place, method="GET", as_is=True)
             await exchange(
                 self._desk.upstream, turn, lease, outgoing, present(target, lease.model, take), refused=False
             )
