@@ -333,6 +333,17 @@ peers:
 """
 
 
+def test_a_rule_is_for_models_that_are_here() -> None:
+    text = """
+        models: {a: {cmd: "s ${PORT}"}, b: {cmd: "s ${PORT}"}}
+        peers: {far: {proxy: http://h, models: [x]}}
+    """
+    found = configuration(text)
+    assert found.leaving("a", frozenset({"b", "far/x"})) == {"b"}
+    assert found.leaving("far/x", frozenset({"a"})) == frozenset()
+    assert configuration("server: {}\n").leaving("a", frozenset({"b"})) == frozenset()
+
+
 def test_peers() -> None:
     found = configuration(FAR)
     assert found.peers == (

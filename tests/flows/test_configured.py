@@ -295,6 +295,18 @@ def test_a_rule_says_who_leaves_for_whom() -> None:
     play(story, *(a_command(name) for name in "xyz"), rule=rule)
 
 
+def test_models_elsewhere_and_those_here_leave_each_other_alone() -> None:
+    peer = Peer(id="box", line=1, url="https://box.example", models=("big",))
+
+    async def story(scene: Scene) -> None:
+        for name in ("x", "box/big", "x", "box/big"):
+            (await scene.supervisor.lease(name)).release()
+        assert [scene.supervisor.find(name).phase for name in ("x", "box/big")] == [Phase.LOADED, Phase.LOADED]
+        assert [spec.model_id for spec in scene.fakes.commands.starts] == ["x", "box/big"]
+
+    play(story, a_command("x"), peers=(peer,), rule=Groups(groups=()))
+
+
 def test_a_selector_stands_for_the_one_that_is_warm() -> None:
     selector = Selector(id="any", line=1, strategy=Strategy.WARM, targets=("x", "y"))
 

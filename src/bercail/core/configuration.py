@@ -259,6 +259,16 @@ class Configuration:
                 seen.add(name)
                 yield name, target
 
+    def leaving(self, target: str, running: frozenset[str]) -> frozenset[str]:
+        """Those of ``running`` that the rule sends out of memory for ``target``; all are ids.
+
+        Models of peers take nothing here: they leave for nobody, and nobody leaves for them.
+        """
+        elsewhere = {f"{peer.id}/{model}" for peer in self.peers for model in peer.models}
+        if self.rule is None or target in elsewhere:
+            return frozenset()
+        return frozenset(self.rule.eviction_for(target, running - elsewhere))
+
     def patterns(self) -> Mapping[str, str]:
         """Aliases that stand for many names, none of which leads anywhere else, and the id that each leads to."""
         return {alias: model.id for model in self.models for alias in model.aliases if is_pattern(alias)}

@@ -5,18 +5,17 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from bercail.core import events, news
 from bercail.core.alike import names_there
 from bercail.core.altered import altered
-from bercail.core.configuration import Configuration, Loaded, Profiles, Rule, Selector, SideRule
+from bercail.core.configuration import Configuration, Loaded, Profiles, Selector, SideRule
 from bercail.core.declared import Keep as Keeping
 from bercail.core.errors import BercailError, BusyError, NotFoundError, StoppingError, UsageError
 from bercail.core.later import later
 from bercail.core.legal import beyond_its_own
 from bercail.core.model import Findings
-from bercail.core.need import Policy, nobody_leaves, policy_of
+from bercail.core.need import Policy, policy_of
 from bercail.core.pattern import meant_by
 from bercail.core.report import nowhere_lines
 from bercail.core.route import Phase, ServedModel
@@ -301,10 +300,8 @@ class Supervisor:
     def _introduce(self, configuration: Configuration, reload: frozenset[str]) -> None:
         """Tell the schedule of models whose needs are known, and of the rule that holds beside memory."""
         needs = {name: entry.need() for name, entry in self._roster.entries.items() if entry.is_known}
-        rule = configuration.rule
-        leaves = nobody_leaves if rule is None else partial(_leaving, rule)
-        if needs or rule is not None or self._floor.state.terms.needs:
-            terms = replace(self._floor.state.terms, needs=needs, leaves=leaves)
+        if needs or configuration.rule is not None or self._floor.state.terms.needs:
+            terms = replace(self._floor.state.terms, needs=needs, leaves=configuration.leaving)
             self._floor.feed(events.TermsChanged(terms=terms, reload=reload & needs.keys()))
 
     async def read_headers(self) -> None:
@@ -372,7 +369,3 @@ class Supervisor:
 
     def _stand(self, entry: Entry) -> Stand:
         return self._floor.seat(entry).stand
-
-
-def _leaving(rule: Rule, target: str, running: frozenset[str]) -> frozenset[str]:
-    return frozenset(rule.eviction_for(target, running))
