@@ -68,6 +68,7 @@ def test_as_many_as_are_wanted_are_offered_the_nearest_first() -> None:
 def test_a_hint_names_what_may_have_been_meant_and_all_that_there_is() -> None:
     assert names_there("storis", ("stories", "b")) == "did you mean stories? there are: stories, b"
     assert names_there("gpt-4", ("stories", "b")) == "there are: stories, b"
+    assert names_there("gpt-4", ()) == "there are: none that are listed"
 
 
 def test_what_only_punctuation_makes_is_compared_as_it_is() -> None:

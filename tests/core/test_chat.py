@@ -190,6 +190,14 @@ def test_an_error_of_ours_carries_its_hint_and_the_last_lines_of_the_log() -> No
     assert "log_tail" not in str(error_from(RefusedError("too big"), 503).body())
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(422, "invalid_request_error"), (409, "invalid_request_error"), (500, "server_error"), (504, "server_error")],
+)
+def test_only_what_the_server_fails_at_is_called_an_error_of_the_server(status: int, kind: str) -> None:
+    assert error_from(RefusedError("no"), status).kind == kind
+
+
 def test_an_api_error_has_openais_members_even_if_they_are_unknown() -> None:
     assert ApiError(status=400, message="m").body() == {
         "error": {"message": "m", "type": "invalid_request_error", "param": None, "code": None}

@@ -295,6 +295,20 @@ def test_a_rule_says_who_leaves_for_whom() -> None:
     play(story, *(a_command(name) for name in "xyz"), rule=rule)
 
 
+def test_a_name_that_is_not_listed_is_not_told_to_whoever_asks_for_another() -> None:
+    async def story(scene: Scene) -> None:
+        with pytest.raises(NotFoundError) as refused:
+            scene.supervisor.find("secre")
+        assert refused.value.hint == "there are: x, any"
+        assert scene.supervisor.find("secret").id == "secret"
+
+    hidden = Selector(id="own", line=1, strategy=Strategy.PIN, targets=("x",), unlisted=True)
+    play(
+        story, a_command("x"), a_command("secret", unlisted=True),
+        selectors=(hidden, replace(hidden, id="any", unlisted=False)),
+    )  # fmt: skip
+
+
 def test_models_elsewhere_and_those_here_leave_each_other_alone() -> None:
     peer = Peer(id="box", line=1, url="https://box.example", models=("big",))
 

@@ -29,7 +29,7 @@ def alike(name: str, known: Iterable[str], *, most: int = 1) -> tuple[str, ...]:
 def names_there(name: str, known: Sequence[str]) -> str:
     """All names that there are, as a hint to an unknown one, with the one that may have been meant before them."""
     near = alike(name, known)
-    return (f"did you mean {near[0]}? " if near else "") + f"there are: {', '.join(known)}"
+    return (f"did you mean {near[0]}? " if near else "") + f"there are: {', '.join(known) or 'none that are listed'}"
 
 
 def _rank(name: str, known: str) -> tuple[int, int] | None:

@@ -141,6 +141,9 @@ KINDS: Mapping[int, str] = {
     429: "rate_limit_error", 501: "not_supported_error", 503: "unavailable_error",
 }  # fmt: skip
 
+FAULT = 500
+"""From this status on it is the server that failed, not the request."""
+
 
 def error_from(
     error: BercailError,
@@ -155,7 +158,7 @@ def error_from(
     return ApiError(
         status=status,
         message=f"{error.message}: {error.hint}" if error.hint else error.message,
-        kind=KINDS.get(status, "server_error"),
+        kind=KINDS.get(status, "server_error" if status >= FAULT else "invalid_request_error"),
         param=param,
         code=error.code,
         extra={"log_tail": list(tail)} if tail else {},

@@ -34,6 +34,11 @@ class Roster:
     problems: tuple[str, ...] = ()
     patterns: Mapping[str, str] = field(default_factory=dict)
 
+    def shown(self) -> tuple[str, ...]:
+        """Ids and selectors that whoever asks for another name is told; none that are not to be listed."""
+        ids = (name for name, entry in self.entries.items() if not (entry.declared and entry.declared.unlisted))
+        return (*ids, *(name for name, one in self.selectors.items() if not one.unlisted))
+
 
 def muster(
     house: House, findings: Findings, configuration: Configuration, before: Mapping[str, tuple[int, ...]] | None = None

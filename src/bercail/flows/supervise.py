@@ -337,7 +337,7 @@ class Supervisor:
             return self._entries[name]
         if (owner := meant_by(model_id, self._roster.patterns)) is not None:
             return self._entries[owner]
-        names = (*listed, *self._roster.selectors)
+        names = self._roster.shown()
         if model_id:
             raise NotFoundError(f"no model {model_id!r}", hint=names_there(model_id, names))
         loaded = [name for name in listed if self._entries[name].resident is not None]

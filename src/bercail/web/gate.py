@@ -267,7 +267,7 @@ class _Narrow:
         try:
             found = self._host.find(model_id)
         except NotFoundError as error:
-            names = [model.id for model in self.models()]
+            names = [model.id for model in self.models() if not model.unlisted]
             hint = names_there(model_id, names) if names else "there are: none for this API key"
             raise NotFoundError(error.message, hint=hint, code=error.code) from error
         if refused := model_refusal(self._key, found.id):

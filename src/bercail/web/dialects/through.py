@@ -173,7 +173,7 @@ async def _hand_on(
 
 
 def _nobody(host: Host) -> Answer:
-    names = ", ".join(model.id for model in host.models()) or "none"
+    names = ", ".join(model.id for model in host.models() if not model.unlisted) or "none"
     words = f"no model here begins this path; there are: {names}"
     return _answered(ApiError(status=404, message=words, code="model_not_found"))
 
