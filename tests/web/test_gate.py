@@ -213,7 +213,7 @@ def test_scopes_open_what_they_say() -> None:
 
 
 def test_a_key_of_some_models_sees_and_uses_no_other() -> None:
-    bench = Bench(host=FakeHost(known=[served("qwen-1"), served("secret")]))
+    bench = Bench(host=FakeHost(known=[served("qwen-1"), served("qwen-own", unlisted=True), served("secret")]))
     token = bench.key(models=("qwen*",))
     assert [row["id"] for row in bench.get("/v1/models", bearer(token)).json["data"]] == ["qwen-1"]
     assert bench.get("/v1/models/qwen-1", bearer(token)).status == 200
@@ -222,6 +222,7 @@ def test_a_key_of_some_models_sees_and_uses_no_other() -> None:
     client = bench.ask(CHAT, bearer(token), model="else")
     assert client.status == 404
     assert "secret" not in client.body.decode()
+    assert "qwen-own" not in client.body.decode(), "it is not to be listed"
     metrics = bench.get("/metrics", bearer(token))
     assert (metrics.status, metrics.error["code"]) == (403, "model_forbidden")
     assert "secret" not in metrics.body.decode()

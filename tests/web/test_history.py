@@ -105,6 +105,12 @@ def test_what_a_request_was_is_recorded_with_what_became_of_it() -> None:
     ]
 
 
+def test_of_a_long_path_the_beginning_is_recorded() -> None:
+    bench = Bench()
+    bench.ask(f"/upstream/tiny/{'x' * 9000}")
+    assert bench.ledger.entries[0].path == f"/upstream/tiny/{'x' * 9000}"[:256]
+
+
 def test_these_paths_are_only_looked_at() -> None:
     client = Bench().ask(ACTIVITY, method="POST")
     assert (client.status, client.headers["allow"]) == (405, "GET, HEAD")

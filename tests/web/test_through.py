@@ -46,6 +46,12 @@ def test_everything_is_handed_on_as_it_came(path: str, target: str, method: str)
     one.play(scene)
 
 
+def test_a_path_that_no_model_begins_is_told_of_those_that_are_listed() -> None:
+    client = Bench(FakeHost(known=[served("tiny"), served("own", unlisted=True)])).get("/upstream/tony/x")
+    assert (client.status, client.error["code"]) == (404, "model_not_found")
+    assert client.error["message"].endswith("there are: tiny")
+
+
 @pytest.mark.parametrize("name", ["ti", "or%2Fg", "big/one"])
 def test_aliases_and_the_names_of_a_profile_begin_a_path_too(name: str) -> None:
     host = FakeHost(known=[served("tiny", aliases=("ti", "or/g"))])

@@ -27,7 +27,7 @@ class Entry:
         total_s: from the end of the request to the end of its answer.
         capture_id: of its texts where the owner has them kept; they are not here.
         session: as its client names it; empty if it names none.
-        path: of the request.
+        path: of the request, its first letters.
         content_type: of the answer; empty if there was none.
         error: stable word for why it failed; empty if it did not, or an engine alone told why.
         drafted_tokens, accepted_tokens: guessed ahead; of these, right.

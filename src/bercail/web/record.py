@@ -12,6 +12,9 @@ from bercail.web.sse import parse, split
 TAIL_BYTES: Bytes = 4096
 """How much of both ends of a whole answer is searched for its counts."""
 
+PATH_LETTERS = 256
+"""Of a path so much is kept; those of engines may be as long as a request's head."""
+
 # Inside a JSON string the quotes are escaped, so these bytes appear only as names of members.
 _TIMINGS = b'"timings"'
 _PROGRESS = b'"prompt_progress"'
@@ -172,7 +175,7 @@ class Record(Struct, kw_only=True):  # a dataclass would take five times as long
             ended_s=wall_s, endpoint=self.endpoint, model=self.model, key_id=self.key_id, status=self.status,
             aborted=self.aborted, prompt_tokens=self.prefill_tokens, cached_tokens=self.cached_tokens,
             generated_tokens=self.decode_tokens, trimmed_tokens=self.trimmed_tokens, capture_id=self.capture_id,
-            session=self.session, path=self.path, content_type=self.content_type, error=self.error,
+            session=self.session, path=self.path[:PATH_LETTERS], content_type=self.content_type, error=self.error,
             drafted_tokens=self.drafted_tokens, accepted_tokens=self.accepted_tokens,
             queue_s=self.queue_s, load_s=self.load_s, ttft_s=self.ttft_s,
             prefill_tokens_per_s=self.prefill_tokens_per_s, decode_tokens_per_s=self.decode_tokens_per_s,
