@@ -50,10 +50,11 @@ class Gathering:
 
     def _add(self, events: bytes) -> None:
         record = self._record
-        if record.ttft_s is None:
+        awaited = record.ttft_s is None
+        if awaited:
             record.read_progress(events)
         for event in split(events):
-            if event.startswith(_OPENING) or is_mere_progress(event):
+            if event.startswith(_OPENING) or (awaited and is_mere_progress(event)):
                 continue
             found = parse(event)
             if isinstance(found, dict):
@@ -61,5 +62,5 @@ class Gathering:
                     raise ReplyError(engine_refusal(200, found))
                 self._fold.add(found)
             record.pieces += 1
-        if record.ttft_s is None and self._fold.begun:
+        if awaited and self._fold.begun:
             self._first()
