@@ -29,7 +29,7 @@ from fakes.models import a_build, a_found, a_machine, a_model
 from fakes.upstream import FakeUpstream, Scripted
 
 T = TypeVar("T")
-SAFETY_S = 5.0
+SAFETY_S = 60.0
 
 
 class _Inline(ThreadPoolExecutor):

@@ -430,11 +430,53 @@ def test_a_start_that_nobody_wants_any_more_is_ended() -> None:
         assert engine.cancelled == 1
         assert scene.supervisor.find("m").phase is Phase.UNLOADED
         engine.gate = None
-        loading.cancel()
-        await settle()
+        with pytest.raises(BusyError, match="m was let go of before it was ready"):
+            await loading
         await scene.supervisor.load("m")
 
     play(story, a_command("m"))
+
+
+def test_an_unload_by_hand_is_over_though_somebody_has_the_model_loaded_again_at_once() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.load("m")
+        gate = scene.fakes.commands.engine.stop_gate = asyncio.Event()
+        leaving = asyncio.create_task(scene.supervisor.unload("m"))
+        await settle()
+        again = asyncio.create_task(scene.supervisor.lease("m"))
+        await settle()
+        assert not leaving.done()
+        gate.set()
+        await leaving
+        (await again).release()
+
+    play(story, a_command("m"))
+
+
+def test_a_load_by_hand_of_a_model_that_leaves_at_once_is_over() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.supervisor.load("m")
+        await settle()
+        assert scene.supervisor.find("m").phase is Phase.UNLOADED
+
+    play(story, a_command("m", ttl_s=0.0))
+
+
+def test_a_load_by_hand_waits_for_room_whatever_went_wrong_before() -> None:
+    async def story(scene: Scene) -> None:
+        scene.fakes.prober.machine = a_machine(400 * MIB)
+        scene.fakes.engine.outcomes = [EngineError("no such file")]
+        with pytest.raises(EngineError, match="no such file"):
+            await scene.supervisor.load("m")
+        held = await scene.supervisor.lease("other")
+        loading = asyncio.create_task(scene.supervisor.load("m"))
+        await settle()
+        assert not loading.done()
+        held.release()
+        await scene.fakes.clock.advance(60)
+        await loading
+
+    play(story, a_file("m"), a_file("other", "b"))
 
 
 def test_a_load_by_hand_that_fails_says_why() -> None:

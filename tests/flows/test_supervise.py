@@ -1034,6 +1034,25 @@ def test_an_engine_that_is_let_go_of_while_its_contexts_come_back_is_ended() -> 
     play(story, "a")
 
 
+def test_a_model_is_told_to_be_ready_when_it_can_be_asked() -> None:
+    async def story(scene: Scene) -> None:
+        gate = asyncio.Event()
+        scene.fakes.shelf.place = "/contexts/"
+        scene.fakes.shelf.has = lambda name: True  # type: ignore[method-assign] # a context of every slot
+        scene.fakes.upstream.answers = [Scripted(before_headers=gate, pieces=[b'{"n_restored":9}'])]
+        task = scene.ask("a")
+        await settle()
+        assert scene.fakes.engine.alive
+        assert not scene.heard(news.Ready)
+        gate.set()
+        while not scene.heard(news.Ready):  # noqa: ASYNC110 - each turn of the loop is looked at
+            await asyncio.sleep(0)
+        assert scene.phase("a") is Phase.LOADED
+        await task
+
+    play(story, "a")
+
+
 @pytest.mark.parametrize("later", range(16))
 def test_a_start_that_succeeds_at_the_last_moment_is_ended_all_the_same(later: int) -> None:
     """However many turns of the loop lie between its success and the wish that it were gone."""

@@ -212,9 +212,10 @@ async def bring_up(house: House, entry: Entry, tell: Callable[[news.News], None]
         if outcome is not None and (refused := _learn(house, prepared, outcome, tell)):
             raise refused
         held = await asyncio.to_thread(process.resident_bytes)  # the kernel walks all its pages for that
+        await bring_back(house, prepared, process.address, tell)
+        # Last, with nothing awaited from here to where it is let serve: whoever is told finds it so.
         chat = not prepared.chat_refusal
         tell(news.Ready(plan=prepared.plan, seconds=now_s - started_s, resident_bytes=held, chat=chat))
-        await bring_back(house, prepared, process.address, tell)
         return Resident(
             plan=prepared.plan,
             offer=prepared.engine.offer,

@@ -35,6 +35,7 @@ from bercail.ports import House, Watch
 _ALIVE = frozenset((Stand.READY, Stand.DRAINING))
 _KEPT = frozenset((Keeping.PINNED, Keeping.WARM))
 _COMING = frozenset((Stand.CALLED, Stand.STARTING))
+_GOING = frozenset((Stand.DRAINING, Stand.STOPPING))
 
 
 class Supervisor:
@@ -159,31 +160,42 @@ class Supervisor:
         """Bring a model in without a request, where those that are idle make room; returns when it is ready.
 
         Raises:
-            BusyError: there is no room that could be made now.
+            BusyError: there is no room that could be made now, or it was let go of meanwhile.
             BercailError: it cannot be loaded; see ``lease``.
         """
         entry = self._entry(model_id)
         self._refuse_if_stopping()
         await self._planner.plan(self._house, entry)
-        entry.declined = ""
+        entry.declined, before, loads = "", entry.failure, entry.loads
         self._floor.feed(events.Preload(model=entry.id))
-        while self._stand(entry) is not Stand.READY:
-            if entry.failure is not None and self._stand(entry) is Stand.OUT:
-                raise entry.failure
+        # It may have been ready and have left again between two looks.
+        while self._stand(entry) is not Stand.READY and entry.loads == loads:
+            failure = entry.failure
+            if failure is not None and failure is not before and self._stand(entry) is Stand.OUT:
+                raise failure
             if entry.declined:
                 raise BusyError(entry.declined)
+            if not self._is_awaited(entry):
+                raise BusyError(f"{entry.id} was let go of before it was ready")
             await self._floor.changed.wait()
             self._refuse_if_stopping()
 
+    def _is_awaited(self, entry: Entry) -> bool:
+        """Whether a model that is not in memory is on its way, or is to be."""
+        seat = self._floor.seat(entry)
+        return seat.stand is not Stand.OUT or bool(seat.line) or seat.past.wanted
+
     async def unload(self, model_id: str) -> None:
         """Let a model finish what it serves and leave memory; returns when it has. Those who wait for it are refused.
+
+        Whoever asks for it while it leaves has it loaded anew, which is not waited for.
 
         Raises:
             NotFoundError: there is none.
         """
         entry = self._entry(model_id)
         self._floor.feed(events.Unload(model=entry.id))
-        while self._stand(entry) is not Stand.OUT and not self._floor.stopping:
+        while self._stand(entry) in _GOING and not self._floor.stopping:
             await self._floor.changed.wait()
 
     def stay(self, model_id: str, stay_s: Seconds) -> str:
