@@ -36,7 +36,7 @@ class Street:
 
     def client(self) -> Any:
         """The official client; its overloads want more types than a test has."""
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=10)
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
 
     async def left(self) -> None:
         """The engine has seen its client leave, and the lease is back."""
@@ -45,7 +45,7 @@ class Street:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Poll: what is waited for happens at the far end of a socket."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - nothing at that end sets an event
             await asyncio.sleep(0.005)
 

@@ -64,6 +64,15 @@ class Scripted:
             self.waiting.cancel()
             raise
 
+    def let_go(self, within_s: float) -> None:
+        """At once what would come of it: the rest comes in time, or it is given up."""
+        rest = self.pieces[self.told :]
+        waits = sum(piece for piece in rest if isinstance(piece, float))
+        if waits > within_s or any(isinstance(piece, asyncio.Event | EngineError) for piece in rest):
+            self.abort()
+        else:
+            self.ended = True
+
     def abort(self) -> None:
         if not self.ended:
             self.aborted = True

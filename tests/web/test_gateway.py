@@ -19,7 +19,7 @@ from bercail.web import Gateway
 from fakes.host import FakeHost
 from fakes.street import MESSAGES, asked, send, street, until
 
-SLOW = Behaviour(tokens=2000, delay_s=0.01, prefill_s=0.05)
+SLOW = Behaviour(tokens=20_000, delay_s=0.01, prefill_s=0.05)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -208,7 +208,7 @@ def test_what_is_no_http_gets_an_error_in_the_usual_shape(play: Play) -> None:
 
 def test_closing_lets_running_requests_finish_and_refuses_new_ones(play: Play) -> None:
     async def scene() -> None:
-        async with street(Behaviour(tokens=10, delay_s=0.02)) as way:
+        async with street(Behaviour(tokens=40, delay_s=0.05)) as way:  # time enough to come too late meanwhile
             reader, writer = await send(way, asked(stream=True))
             await reader.readuntil(b"Once")
             closing = asyncio.create_task(way.gateway.close(10))

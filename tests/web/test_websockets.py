@@ -55,7 +55,7 @@ class Scene:
         return self.lines[-1]
 
     async def idle(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.host.out:  # noqa: ASYNC110 - nothing at the far end of a socket sets an event
                 await asyncio.sleep(0.005)
 
@@ -100,7 +100,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 def play(request: pytest.FixtureRequest) -> Callable[[Coroutine[None, None, None]], None]:
     def run(story: Coroutine[None, None, None]) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await story
 
         with asyncio.Runner(loop_factory=request.param) as runner:
@@ -266,11 +266,11 @@ def test_a_client_that_leaves_while_it_waits_leaves_the_line(play: Play) -> None
         async with scene(echo, host) as it:
             line = await it.call()
             asked = asyncio.create_task(line.ask("/upstream/tiny/ws"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not host.waiting:  # noqa: ASYNC110 - nothing at the far end of a socket sets an event
                     await asyncio.sleep(0.005)
             line.writer.transport.abort()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while host.waiting:  # noqa: ASYNC110 - likewise
                     await asyncio.sleep(0.005)
             with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):

@@ -41,7 +41,7 @@ class _Parser(Protocol):
 class Response:
     """An answer whose headers have arrived; implements ``ports.UpstreamResponse``."""
 
-    __slots__ = ("_connection", "_error", "_pieces", "_take", "_waiter", "headers", "queued_bytes", "status")
+    __slots__ = ("_connection", "_error", "_limit", "_pieces", "_take", "_waiter", "headers", "queued_bytes", "status")
 
     def __init__(self, connection: "_Connection", status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
@@ -52,15 +52,18 @@ class Response:
         self._pieces: list[bytes] = []
         self._take: Callable[[bytes], bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def ended(self) -> bool:
-        """The body has come whole, and was taken."""
-        return self._connection is None and self._error is None and not self._pieces
+        self._limit: asyncio.TimerHandle | None = None
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, queued pieces joined."""
         return self
+
+    def let_go(self, within_s: Seconds) -> None:
+        """Forget what is left of the body; a connection on which it has not ended in time is closed."""
+        if self._connection is not None:
+            self._empty()
+            self._take = _forget
+            self._limit = asyncio.get_running_loop().call_later(within_s, self.abort)
 
     def abort(self) -> None:
         """Close the connection now; harmless when the body has ended."""
@@ -137,11 +140,18 @@ class Response:
             return
         self._connection = None
         self._error = error
+        if self._limit is not None:
+            self._limit.cancel()
         self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _forget(_: bytes) -> bool:
+    """Takes a piece that nobody wants."""
+    return True
 
 
 class _Connection(asyncio.Protocol):

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from bercail.core.launch import Address
+from bercail.core.units import Seconds
 
 
 class UpstreamResponse(Protocol):
@@ -17,11 +18,6 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Names in lower case."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more comes out of ``chunks``; False where that is not known."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -40,6 +36,10 @@ class UpstreamResponse(Protocol):
         Args:
             take: whether a piece, or several joined, was taken; raises nothing.
         """
+        ...
+
+    def let_go(self, within_s: Seconds) -> None:
+        """What is left of the body is not wanted; if it comes within that time, the connection can be used again."""
         ...
 
     def abort(self) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -26,8 +25,9 @@ from bercail.web.turn import Stream, Turn
 
 _HEADERS: Headers = [JSON]
 _REFUSAL_BYTES: Bytes = 64 * 1024
-DRAIN_S: Seconds = 1.0
-FAILURE_POLLS = 10
+REST_S: Seconds = 1.0
+"""How long the connection of an answer whose last event was seen may take to end it."""
+FAILURE_POLLS = 50
 FAILURE_POLL_S: Seconds = 0.02
 
 
@@ -182,7 +182,7 @@ async def exchange(
             await turn.tell_trimmed(trimmed)
             await _send(upstream, turn, lease, outgoing, take, keep=False)
     except EngineError as error:
-        raise ReplyError(api_error(await _explained(error, lease), started=True)) from error
+        raise ReplyError(api_error(await explained(error, lease), started=True)) from error
 
 
 async def _send(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing, take: Take, *, keep: bool) -> None:
@@ -195,10 +195,12 @@ async def _send(upstream: Upstream, turn: Turn, lease: Lease, outgoing: Outgoing
     chunks = response.chunks()
     try:
         await take(response, chunks)
-        if not response.ended:
-            await _drain(response, chunks)
-    finally:
+        # Not waited for: the client has its answer, and what it asks next finds this request in the books.
+        response.let_go(REST_S)
+    except BaseException:
         response.abort()
+        raise
+    finally:
         if (close := getattr(chunks, "aclose", None)) is not None:  # a generator's, as fakes are
             await close()
 
@@ -236,15 +238,6 @@ def _check_size(body: bytes, dimensions: int, model: str) -> None:
         raise ReplyError(error)
 
 
-async def _drain(response: UpstreamResponse, chunks: AsyncIterator[bytes]) -> None:
-    """Read the end of a body whose last event was seen, so that its connection can be used again."""
-    limit = asyncio.get_running_loop().call_later(DRAIN_S, response.abort)
-    with suppress(EngineError):
-        async for _ in chunks:
-            pass
-    limit.cancel()
-
-
 async def refusal(status: int, chunks: AsyncIterator[bytes]) -> ReplyError:
     """What the engine answered instead of a result."""
     body = b""
@@ -264,8 +257,11 @@ def incomplete() -> EngineError:
     return EngineError("the engine ended its answer before it was complete", code="engine_cut")
 
 
-async def _explained(error: EngineError, lease: Lease) -> EngineError:
+async def explained(error: EngineError, lease: Lease) -> EngineError:
     """The reason why an engine broke off: its death is noticed a moment after its connections break."""
+    site = lease.address.site
+    if site is not None and not site.ours:
+        return error  # nobody sees a server elsewhere die
     for _ in range(FAILURE_POLLS):
         failure = lease.failure()
         if failure is not None:

@@ -24,7 +24,7 @@ from bercail.web.asgi import Scope
 from bercail.web.desk import Answer, Desk, Errand, Notice, Use, lease_at_once, notice, take_body
 from bercail.web.errors import ReplyError, api_error, written
 from bercail.web.record import Ends
-from bercail.web.relay import Outgoing, exchange
+from bercail.web.relay import Outgoing, exchange, explained
 from bercail.web.turn import Turn
 from bercail.web.wire import Wire, join
 
@@ -92,7 +92,7 @@ class Through:
             try:
                 tunnel = await self._desk.upstream.tunnel(lease.address, _target(place, scope), headers)
             except EngineError as error:
-                raise ReplyError(api_error(lease.failure() or error, started=True)) from error
+                raise ReplyError(api_error(await explained(error, lease), started=True)) from error
             try:
                 await _join(turn, scope, tunnel)
             finally:
