@@ -54,6 +54,7 @@ from bercail.store import (
     Paths,
     ServerRegister,
     find_paths,
+    is_alive,
     load_settings,
     look,
     make_private,
@@ -267,7 +268,8 @@ def _archive(options: ServerOptions) -> FolderArchive | None:
 
 
 def _end(child: Child) -> bool:
-    return end_orphan(child.process.pid, child.stop_argv, lambda: look(child.process.pid) == child.process)
+    # Its program may be another by now than the one that was written down: it begins as one of ours and becomes theirs.
+    return end_orphan(child.process.pid, child.stop_argv, lambda: is_alive(child.process, look(child.process.pid)))
 
 
 def _log(gateway: Declared) -> MemoryLog:

@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from bercail.engines import end_orphan
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -28,7 +30,7 @@ def test_a_process_left_behind_is_killed_with_its_group(tmp_path: Path) -> None:
         member = int(leader.stdout.readline())
         assert end_orphan(leader.pid, (), lambda: is_there(leader))
         assert leader.wait() == -signal.SIGKILL
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 60.0
     while is_running(member) and time.monotonic() < deadline:
         time.sleep(0.01)  # the kernel ends a group one after the other
     assert not is_running(member)
@@ -49,11 +51,20 @@ def test_its_own_stop_command_runs_first_and_must_succeed(tmp_path: Path) -> Non
         assert not end_orphan(process.pid, ("no-such-program-here",), lambda: is_there(process))
         assert is_there(process)
         gone = (sys.executable, "-c", "import sys; sys.exit('Error response from daemon: No such container: x')")
-        assert end_orphan(process.pid, gone, lambda: False)
+        assert end_orphan(process.pid, gone, lambda: is_there(process))
+        assert process.wait() == -signal.SIGKILL
     with subprocess.Popen(SLEEPER) as process:
         stopping = (sys.executable, "-c", f"open({str(mark)!r}, 'w').close()")
         assert end_orphan(process.pid, stopping, lambda: is_there(process))
         assert mark.exists()
+
+
+def test_another_process_that_has_its_number_now_is_let_live() -> None:
+    with subprocess.Popen(SLEEPER) as process:
+        assert end_orphan(process.pid, ("true",), lambda: False)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.kill()
 
 
 def test_one_that_is_gone_already_counts_as_ended() -> None:

@@ -21,15 +21,16 @@ def end_orphan(pid: int, stop_argv: Sequence[str], is_there: Callable[[], bool])
     """End a process that is not our child, with its group if it leads one; True if it is gone.
 
     Args:
-        pid: its number; the caller has made sure that it is still the process that was meant.
+        pid: its number.
         stop_argv: run first, without a shell; empty if signals are enough.
-        is_there: whether the very process still runs.
+        is_there: whether the very process still runs; another that has its number now is let live.
     """
     if stop_argv and not _run(stop_argv):
         return False
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        leads = os.getpgid(pid) == pid
-        (os.killpg if leads else os.kill)(pid, signal.SIGKILL)
+    if is_there():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            leads = os.getpgid(pid) == pid
+            (os.killpg if leads else os.kill)(pid, signal.SIGKILL)
     deadline = time.monotonic() + LAST_WAIT_S
     while is_there():
         if time.monotonic() > deadline:

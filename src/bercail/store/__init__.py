@@ -4,7 +4,7 @@ from bercail.store.activity import ActivityLedger
 from bercail.store.archive import FolderArchive
 from bercail.store.cache import FileCache
 from bercail.store.configuration import ConfigurationFiles
-from bercail.store.journal import Child, ChildJournal, Process, Scope
+from bercail.store.journal import Child, ChildJournal, Process, Scope, is_alive
 from bercail.store.keys import FileKeyring
 from bercail.store.log import MemoryLog
 from bercail.store.paths import Paths, find_paths, make_private
@@ -30,6 +30,7 @@ __all__ = [
     "Scope",
     "ServerRegister",
     "find_paths",
+    "is_alive",
     "load_settings",
     "look",
     "make_private",
