@@ -1,7 +1,9 @@
 import resource
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -55,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 
 def until(condition: Callable[[], object]) -> None:
     """Poll: the writer has a thread of its own."""
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
@@ -242,6 +244,21 @@ def test_another_server_may_write_at_the_same_time(path: Path) -> None:
     two.ledger.close()
     assert one.count() == 400
     assert not one.warnings + two.warnings
+
+
+def test_servers_that_begin_at_the_same_moment_make_one_database(tmp_path: Path) -> None:
+    for number in range(10):
+        desks = [Desk(tmp_path / str(number) / "activity.db") for _ in range(4)]
+        together = threading.Barrier(len(desks))
+
+        def begin(desk: Desk, together: threading.Barrier = together) -> None:
+            together.wait()
+            desk.keep(an_entry())
+
+        with ThreadPoolExecutor(len(desks)) as threads:
+            list(threads.map(begin, desks))
+        assert desks[0].count() == len(desks)
+        assert not [text for desk in desks for text in desk.warnings]
 
 
 def test_an_entry_is_in_the_database_soon_without_a_close(path: Path) -> None:

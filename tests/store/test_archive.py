@@ -115,7 +115,7 @@ def test_nothing_is_kept_before_it_begins_or_after_its_end(folder: Path) -> None
 
 def until(condition: Callable[[], object]) -> None:
     """Poll: the writer has a thread of its own."""
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)

@@ -14,7 +14,7 @@ from bercail.core.activity import Entry, Grouping, Spent, Total
 from bercail.core.errors import StoreError
 from bercail.core.history import Page, Tally, Wish
 from bercail.core.units import Bytes, Seconds, format_bytes
-from bercail.store.files import make_folder, translate
+from bercail.store.files import alone, make_folder, translate
 from bercail.store.history import COLUMNS, EMPTY, read_page, read_tally
 
 T = TypeVar("T")
@@ -229,11 +229,20 @@ class ActivityLedger:
         Raises:
             StoreError: it cannot be used.
         """
-        try:
-            return self._current()
-        except sqlite3.DatabaseError as error:
-            if not _is_damaged(error):
-                raise StoreError(f"{self._path} cannot be used: {error}") from error
+        with alone(self._path):  # two servers that begin at once would both make it, or both move it aside
+            try:
+                return self._current()
+            except sqlite3.DatabaseError as error:
+                if not _is_damaged(error):
+                    raise StoreError(f"{self._path} cannot be used: {error}") from error
+            return self._anew()
+
+    def _anew(self) -> sqlite3.Connection:
+        """A new database in the place of a damaged one.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
         aside = _free_name(self._path)
         try:
             self._path.replace(aside)

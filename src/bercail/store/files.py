@@ -1,14 +1,18 @@
-"""Small JSON files, written whole or not at all."""
+"""Small JSON files, written whole or not at all, and by one at a time."""
 
 import errno
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bercail.core.errors import StoreError
+
+if sys.platform != "win32":
+    import fcntl
 
 _LONGEST_BYTES = 1024 * 1024
 
@@ -110,3 +114,23 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise translate(error, f"{path} cannot be deleted") from error
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold others off who would change the file at the same time.
+
+    Raises:
+        StoreError: the file beside it that says so cannot be written.
+    """
+    try:
+        make_folder(path.parent)
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise translate(error, f"{path} cannot be changed") from error
+    try:
+        if sys.platform != "win32":
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -2,10 +2,8 @@
 
 import os
 import stat
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -18,10 +16,7 @@ from bercail.core.alike import alike
 from bercail.core.errors import NotFoundError, StoreError
 from bercail.core.overflow import Overflow
 from bercail.core.units import Seconds
-from bercail.store.files import make_folder, read_json, translate, write_json
-
-if sys.platform != "win32":
-    import fcntl
+from bercail.store.files import alone, read_json, write_json
 
 _SCHEMA = "bercail.keys/1"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -113,7 +108,7 @@ class FileKeyring:
         Raises:
             StoreError: the file cannot be read or written.
         """
-        with _alone(self._path):
+        with alone(self._path):
             keys = dict(read_keys(self._path) or {})
             if key.id in keys:
                 raise StoreError(f"there is an API key {key.id} already", hint="try again, for ids are drawn by chance")
@@ -127,7 +122,7 @@ class FileKeyring:
             NotFoundError: there is no such key.
             StoreError: the file cannot be read or written.
         """
-        with _alone(self._path):
+        with alone(self._path):
             keys = dict(read_keys(self._path) or {})
             if key_id not in keys:
                 raise NotFoundError(
@@ -196,19 +191,3 @@ def _row_of(key: Key) -> dict[str, object]:
     members = {name: getattr(key.limits if hasattr(key.limits, name) else key, name) for name in _Row.__struct_fields__}
     made: dict[str, object] = msgspec.to_builtins(members)
     return made
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold others off who would change the file at the same time."""
-    try:
-        make_folder(path.parent)
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise translate(error, f"{path} cannot be changed") from error
-    try:
-        if sys.platform != "win32":
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
