@@ -276,7 +276,7 @@ def test_prompt_over_the_context_is_refused_with_its_numbers(bench: Bench) -> No
 def test_stopped_engine_leaves_neither_process_nor_socket(bench: Bench) -> None:
     async def story() -> int:
         process = await bench.engine.start(bench.spec(), bench.progress.append)
-        end = await process.stop(2.0)
+        end = await process.stop(120.0)
         assert end.code == 0
         assert await process.wait() == end
         return process.pid
@@ -297,20 +297,24 @@ def test_stopping_twice_is_harmless(bench: Bench) -> None:
 def test_it_says_that_it_is_well_until_it_ends(bench: Bench) -> None:
     async def story() -> None:
         process = await bench.engine.start(bench.spec(), bench.progress.append)
-        assert await process.pulse(10.0) == Pulse()
+        assert await process.pulse(60.0) == Pulse()
         await bench.kill(process)
         await process.wait()
-        assert (await process.pulse(10.0)).words
+        assert (await process.pulse(60.0)).words
 
     asyncio.run(story())
 
 
 def test_killed_engine_is_seen_to_end_by_that_signal(bench: Bench) -> None:
+    """Nothing of it is left when that is heard."""
+    left: list[Path] = []
+
     async def story() -> None:
         process = await bench.engine.start(bench.spec(), bench.progress.append)
         waiting = asyncio.create_task(process.wait())
+        waiting.add_done_callback(lambda _: left.extend(bench.runtime.iterdir()))
         await bench.kill(process)
-        end = await asyncio.wait_for(waiting, 10)
+        end = await asyncio.wait_for(waiting, 60)
         assert end.code == -signal.SIGKILL
         assert end.log_tail
         upstream = HttpUpstream()
@@ -318,7 +322,7 @@ def test_killed_engine_is_seen_to_end_by_that_signal(bench: Bench) -> None:
             await ask(upstream, process, "GET", "/health")
 
     asyncio.run(story())
-    assert list(bench.runtime.iterdir()) == []
+    assert left == list(bench.runtime.iterdir()) == []
 
 
 def test_bad_model_is_an_error_that_names_it_says_why_and_shows_the_log(bench: Bench) -> None:
@@ -463,8 +467,7 @@ def test_requests_at_once_are_worked_on_at_once(bench: Bench) -> None:
         return order
 
     # A busy machine may let one of them come too late; an engine that takes one after the other never passes.
-    firsts = [{event.split()[1] for event in asyncio.run(story())[:2]} for _ in range(3)]
-    assert {"begins"} in firsts
+    assert any({event.split()[1] for event in asyncio.run(story())[:2]} == {"begins"} for _ in range(10))
 
 
 @pytest.mark.parametrize("phase", ["reading", "generating", "waiting"])
@@ -500,7 +503,7 @@ def test_a_client_that_leaves_frees_its_slot(bench: Bench, phase: str) -> None:
             else:
                 for _ in range(SETTINGS.slots + 1):
                     (await begun(generating=phase == "generating")).abort()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 status, answer = await ask(upstream, process, "POST", "/v1/completions", short)
             assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 3)
 
@@ -536,8 +539,8 @@ def test_template_verdicts(bench: Bench) -> None:
     fine = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
 
     async def story() -> None:
-        assert (await bench.engine.try_template(fine, 20.0)).usable
-        verdict = await bench.engine.try_template("{{ raise_exception('no such thing') }}", 20.0)
+        assert (await bench.engine.try_template(fine, 120.0)).usable
+        verdict = await bench.engine.try_template("{{ raise_exception('no such thing') }}", 120.0)
         assert verdict.why
         assert not verdict.usable or (not verdict.lasting and verdict.why.startswith("not tried"))
 

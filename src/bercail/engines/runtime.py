@@ -22,7 +22,7 @@ SOCKET_PATH_BYTES = 104
 _PREFIX = "bercail-engine-"
 _SOCKET = "llama.sock"
 _YOUNG_S = 60.0
-_LAST_WORDS_S = 2.0
+_LAST_WORDS_S = 5.0
 _LARGEST_ANSWER_BYTES = 4 * MIB
 
 

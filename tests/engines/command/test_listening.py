@@ -64,6 +64,17 @@ def test_any_port_will_do_if_none_is_preferred() -> None:
     assert free_port(None) > 1023
 
 
+def test_a_port_that_was_promised_is_not_given_to_another() -> None:
+    asked: list[int] = []
+
+    class Promised(set[int]):
+        def __contains__(self, port: object) -> bool:
+            asked.append(int(str(port)))
+            return len(asked) == 1
+
+    assert free_port(None, Promised()) == asked[1]
+
+
 def test_no_port_left_is_an_error() -> None:
     with pytest.raises(EngineError, match="no port from 65535 on is free"):
         free_port(65_535, held={65_535})

@@ -16,7 +16,7 @@ _KNOCK_S: Seconds = 2.0
 
 
 def free_port(preferred: int | None, held: Collection[int] = ()) -> int:
-    """``preferred`` if nobody listens there on loopback, else the next one that is free; None takes any.
+    """``preferred`` if nobody listens there on loopback, else the next one that is free; None takes any that is.
 
     Args:
         preferred: asked for.
@@ -26,7 +26,9 @@ def free_port(preferred: int | None, held: Collection[int] = ()) -> int:
         EngineError: none is left.
     """
     if preferred is None:
-        return _any_port()
+        while (port := _any_port()) in held:
+            pass  # the system does not know of promises
+        return port
     for port in range(preferred, _LAST_PORT + 1):
         if port not in held and _is_free(port):
             return port

@@ -73,10 +73,12 @@ class FakeProcess:
         return None
 
     async def _end(self, code: int) -> None:
-        if not self._ended.done():
+        if self._ended.done():
+            return
+        await self.server.close()
+        shutil.rmtree(self._runtime, ignore_errors=True)
+        if not self._ended.done():  # somebody else may have ended it meanwhile
             self._ended.set_result(Exit(code=code, log_tail=self.log_tail()))
-            await self.server.close()
-            shutil.rmtree(self._runtime, ignore_errors=True)
 
 
 class FakeEngine:
