@@ -103,7 +103,10 @@ class Server:
     def wait_for(self, event: str, count: int = 1) -> dict[str, Any]:
         """The news of that kind, the ``count``-th of them."""
         found = wait_until(lambda: self._news_of(event, count) or (self.process.poll() is not None and "ended"))
-        assert found != "ended", f"ended before {event}: {self.errors} {self.news[-3:]}"
+        if found == "ended":
+            self.ended()
+            found = self._news_of(event, count)
+        assert found, f"ended before {event}: {self.errors} {self.news[-3:]}"
         assert isinstance(found, dict)
         return found
 
@@ -130,13 +133,18 @@ class Server:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children]
 
+    def ended(self) -> int:
+        """Exit status, once it has ended and all that it said has been read."""
+        status = self.process.wait(PATIENCE_S)
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+        return status
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop and wait; exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        status = self.process.wait(PATIENCE_S)
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+        status = self.ended()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -76,6 +76,10 @@ def runs(pid: int) -> bool:
         return False
 
 
+CONTAINER = ("sh", "-c", 'echo $$ >"$0.new" && mv "$0.new" "$0" && exec "$@"')
+"""Its process id stands in its file, whole, before it can answer anybody."""
+
+
 def docker(words: list[str]) -> None:
     place = Path(os.environ["STUB_LOG"]).parent
     if words[0] == "stop":
@@ -89,10 +93,8 @@ def docker(words: list[str]) -> None:
     if (place / name).exists():
         sys.exit(f"docker: Error response from daemon: Conflict. The container name /{name} is already in use.")
     flag = "--model" if "--model" in words else "--diffusion-model"
-    container = subprocess.Popen(
-        [sys.executable, __file__, "serve", port, word_after(words, flag)], start_new_session=True
-    )
-    (place / name).write_text(str(container.pid))
+    serving = (sys.executable, __file__, "serve", port, word_after(words, flag))
+    container = subprocess.Popen([*CONTAINER, str(place / name), *serving], start_new_session=True)
     container.wait()
 
 

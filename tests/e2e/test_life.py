@@ -71,6 +71,7 @@ def test_where_there_is_room_for_one_the_first_request_for_another_model_swaps(u
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert len(server.engines()) == 1
     assert ask(server, "one", tokens=16)[1]["choices"][0]["message"]["content"].strip() == "I am one"
+    server.wait_for("unloaded", 2)
     assert [item["model"] for item in server.news if item["event"] == "unloaded"] == ["one", "two"]
 
 
@@ -89,10 +90,10 @@ def test_what_a_model_has_read_survives_its_swap(up: Up, tiny: Path, tmp_path: P
     again = server.request("POST", "/v1/completions", question)[1]
     assert again["timings"]["cache_n"] > 590
     assert again["choices"][0]["text"] == first["choices"][0]["text"]
-    kept = [item for item in server.news if item["event"] == "context_kept"]
-    assert kept[0]["model"] == "tiny"
-    (restored,) = [item for item in server.news if item["event"] == "context_restored"]
-    assert (restored["model"], restored["tokens"]) == ("tiny", kept[0]["tokens"])
+    kept, restored = server.wait_for("context_kept"), server.wait_for("context_restored")
+    assert kept["model"] == "tiny"
+    assert (restored["model"], restored["tokens"]) == ("tiny", kept["tokens"])
+    assert sum(item["event"] == "context_restored" for item in server.news) == 1
     (folder,) = (tmp_path / "state").rglob("contexts")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
@@ -102,7 +103,7 @@ def test_what_a_model_has_read_survives_its_swap(up: Up, tiny: Path, tmp_path: P
 def test_a_named_folder_without_a_model_is_refused_and_not_answered_with_the_demo(up: Up, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     server = up(tmp_path / "none")
-    assert server.process.wait(60) == 1
+    assert server.ended() == 1
     assert any("a folder without a GGUF file" in line for line in server.errors)
 
 

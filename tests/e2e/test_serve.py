@@ -191,6 +191,7 @@ def test_our_own_configuration_serves_files_beside_commands_and_is_read_anew(ser
     reloaded = server.wait_for("reloaded")
     assert (reloaded["changed"], reloaded["added"], reloaded["gone"]) == (["echo"], [], [])
     assert wait_until(lambda: said(server, "echo") == "two")
+    server.wait_for("unloaded")
     assert [item["model"] for item in server.news if item["event"] == "unloaded"] == ["echo"], "the other stayed"
 
 

@@ -7,7 +7,10 @@ def connections(pid: int) -> list[str]:
     """Its sockets of the Internet: what the kernel lists for it that is of TCP or UDP."""
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(entry.readlink())
+        try:
+            target = str(entry.readlink())
+        except FileNotFoundError:  # closed since it was listed
+            continue
         if target.startswith("socket:["):
             inodes.add(target[8:-1])
     found = []

@@ -16,7 +16,7 @@ from bercail.engines.fake import Failure
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 - the fake has no event for it
             await asyncio.sleep(0)
 

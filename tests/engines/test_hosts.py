@@ -44,6 +44,9 @@ http.server.HTTPServer(("127.0.0.1", port), Health).serve_forever()
 """
 
 
+SLEEPS = "import time; time.sleep(600)"
+
+
 def a_program(folder: Path, text: str) -> Path:
     path = folder / "llama-server"
     path.write_text(f"#!{sys.executable}\n{text}")
@@ -51,13 +54,14 @@ def a_program(folder: Path, text: str) -> Path:
     return path
 
 
-def start(program: Path, notes: list[str]) -> tuple[tuple[str, ...], int]:
+def start(program: Path, notes: list[str], ask_s: float = 60.0) -> tuple[tuple[str, ...], int]:
     """What an older server was started with, and how it ended when it was asked to."""
 
     async def story() -> tuple[tuple[str, ...], int]:
-        process = await LlamaCpp(Server.found(program, {}, notes.append, ask_s=1.0)).start(SPEC, lambda _: None)
+        server = Server.found(program, {}, notes.append, ask_s=ask_s)
+        process = await LlamaCpp(server).start(SPEC, lambda _: None)
         log = process.log_tail()
-        return log, (await process.stop(10)).code
+        return log, (await process.stop(60)).code
 
     return asyncio.run(story())
 
@@ -74,16 +78,16 @@ def test_an_older_server_is_asked_what_it_knows_and_when_it_is_ready(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "words", "ask_s"),
     [
-        ("print('a calculator')", "tells of no --model"),
-        (SERVER.replace("--cache-type-v", "--other"), "knows no --cache-type-v f16"),
-        ("import time; time.sleep(60)", "does not end within 1 s"),
+        ("print('a calculator')", "tells of no --model", 60.0),
+        (SERVER.replace("--cache-type-v", "--other"), "knows no --cache-type-v f16", 60.0),
+        (SLEEPS, "does not end within 1 s", 1.0),
     ],
 )
-def test_what_cannot_serve_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_what_cannot_serve_is_refused(tmp_path: Path, text: str, words: str, ask_s: float) -> None:
     with pytest.raises(EngineError, match=words):
-        start(a_program(tmp_path, text), [])
+        start(a_program(tmp_path, text), [], ask_s)
 
 
 def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
@@ -101,10 +105,11 @@ print(f"  CUDA0: {order} {relict} (24135 MiB, 23871 MiB free)")
 
 
 def look(folder: Path, text: str, target: Target = Target.CUDA, environment: dict[str, str] | None = None) -> Offer:
-    """What a build whose server is ``text`` says of its GPUs."""
+    """What a build whose server is ``text`` says of its GPUs; it is asked for long only where it answers."""
     a_program(folder, text)
     build = a_build(f"b1-{target}", recipe=Recipe(target=target, portable=True), folder=str(folder))
-    return asyncio.run(LlamaCpp(Server.built(build, environment or {}, ask_s=1.0)).look())
+    ask_s = 1.0 if text == SLEEPS else 60.0
+    return asyncio.run(LlamaCpp(Server.built(build, environment or {}, ask_s=ask_s)).look())
 
 
 def test_a_build_is_asked_for_its_gpus_in_the_environment_that_it_runs_in(tmp_path: Path) -> None:
@@ -133,7 +138,7 @@ def test_a_build_for_the_cpu_is_not_asked(tmp_path: Path) -> None:
         ("import sys; print('no libcuda.so.1', file=sys.stderr); sys.exit(127)",
          "lists no GPUs: it ended with status 127 and said: no libcuda.so.1"),
         ("raise SystemExit(3)", "lists no GPUs: it ended with status 3 and said: nothing"),
-        ("import time; time.sleep(60)", "could not be asked for its GPUs: "),
+        (SLEEPS, "could not be asked for its GPUs: "),
         ("print('Available devices:'); print('  CUDA0: X (0 MiB, 0 MiB free)')",
          "is not told how much memory CUDA0 (X) has"),
     ],
@@ -150,11 +155,11 @@ def test_a_build_that_is_gone_is_told_of(tmp_path: Path) -> None:
 
 
 def test_a_server_that_was_found_may_know_of_gpus_or_not(tmp_path: Path) -> None:
-    seeing = Server.found(a_program(tmp_path, LISTING), {}, print, ask_s=1.0)
+    seeing = Server.found(a_program(tmp_path, LISTING), {}, print, ask_s=60.0)
     assert [gpu.device for gpu in asyncio.run(seeing.look()).gpus] == ["CUDA0"]
-    old = Server.found(a_program(tmp_path, "print('unknown argument')"), {}, print, ask_s=1.0)
+    old = Server.found(a_program(tmp_path, "print('unknown argument')"), {}, print, ask_s=60.0)
     assert asyncio.run(old.look()) == old.offer
-    none = Server.found(a_program(tmp_path, "print('Available devices:')"), {}, print, ask_s=1.0)
+    none = Server.found(a_program(tmp_path, "print('Available devices:')"), {}, print, ask_s=60.0)
     assert asyncio.run(none.look()).trouble == ""
 
 

@@ -222,14 +222,20 @@ def test_requests_are_read_while_it_works(monkeypatch: pytest.MonkeyPatch) -> No
         steps_s.append(time.perf_counter() - begun_s)
 
     library._step_once = watched
-    hearer = Hearer()
-    library.begin([5, 6, 7] * 600, 2, Question(prompt="a", ignore_eos=True), hearer)
-    last_s = time.perf_counter()
-    over = threading.Thread(target=hearer.whole)
-    over.start()
-    while over.is_alive():
-        time.sleep(0.001)
-        now_s = time.perf_counter()
-        gaps_s.append(now_s - last_s)
-        last_s = now_s
-    assert max(gaps_s) < max(steps_s) / 2
+
+    def goes_on(first: int) -> bool:
+        hearer = Hearer()
+        steps_s[:], gaps_s[:] = [0.0], [0.0]
+        library.begin([first, 6, 7] * 600, 2, Question(prompt="a", ignore_eos=True), hearer)
+        last_s = time.perf_counter()
+        over = threading.Thread(target=hearer.whole)
+        over.start()
+        while over.is_alive():
+            time.sleep(0.001)
+            now_s = time.perf_counter()
+            gaps_s.append(now_s - last_s)
+            last_s = now_s
+        return max(gaps_s) < max(steps_s) / 2
+
+    # A busy machine may keep any thread from running for a while; one that a step holds up never passes.
+    assert any(goes_on(first) for first in range(10, 15))

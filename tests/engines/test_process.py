@@ -34,19 +34,19 @@ def command(code: str, **more: object) -> Command:
 async def spawn_up(code: str, **more: object) -> ChildProcess:
     up = asyncio.Event()
     child = await ChildProcess.spawn(command(code, **more), lambda line: up.set())
-    await asyncio.wait_for(up.wait(), 20)
+    await asyncio.wait_for(up.wait(), 60)
     return child
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
-    [(POLITE, 0), (DEAF, -signal.SIGTERM), (STUBBORN, -signal.SIGKILL)],
+    ("code", "grace_s", "expected"),
+    [(POLITE, 120, 0), (DEAF, 6, -signal.SIGTERM), (STUBBORN, 0.4, -signal.SIGKILL)],
     ids=["by its farewell", "by SIGTERM", "by SIGKILL"],
 )
-def test_stop_ends_every_child_one_way_or_another(code: str, expected: int) -> None:
+def test_stop_ends_every_child_one_way_or_another(code: str, grace_s: float, expected: int) -> None:
     async def story() -> Exit:
         child = await spawn_up(code)
-        return await child.stop(0.4 if expected else 20)
+        return await child.stop(grace_s)
 
     assert asyncio.run(story()).code == expected
 
@@ -61,13 +61,13 @@ def test_kill_takes_the_whole_group() -> None:
     async def story() -> int:
         said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         child = await ChildProcess.spawn(command(code), said.set_result)
-        grandchild = int(await asyncio.wait_for(said, 20))
+        grandchild = int(await asyncio.wait_for(said, 60))
         watch = os.pidfd_open(grandchild)
         child.kill()
         await child.wait()
         gone = asyncio.Event()
         asyncio.get_running_loop().add_reader(watch, gone.set)
-        await asyncio.wait_for(gone.wait(), 10)
+        await asyncio.wait_for(gone.wait(), 60)
         asyncio.get_running_loop().remove_reader(watch)
         os.close(watch)
         return child.pid
@@ -82,7 +82,7 @@ def test_orphaned_grandchild_does_not_hide_the_end() -> None:
 
     async def story() -> Exit:
         child = await ChildProcess.spawn(command(code), lambda line: None)
-        return await asyncio.wait_for(child.wait(), 20)
+        return await asyncio.wait_for(child.wait(), 60)
 
     assert asyncio.run(story()).code == 0
 

@@ -29,7 +29,7 @@ FAKE = (sys.executable, "-m", "bercail.engines.fake", "--port", PORT)
 
 def a_spec(*words: str, **more: object) -> CommandSpec:
     plain: dict[str, object] = {
-        "model_id": "m", "argv": (sys.executable, str(PROGRAM), PORT, *words), "ready_s": 30.0, "stop_s": 5.0,
+        "model_id": "m", "argv": (sys.executable, str(PROGRAM), PORT, *words), "ready_s": 120.0, "stop_s": 60.0,
     }  # fmt: skip
     return CommandSpec(**{**plain, **more})  # type: ignore[arg-type] # a test names what it changes
 
@@ -101,7 +101,7 @@ def test_a_program_is_ready_when_its_check_gives_200() -> None:
     async def story(process: Program) -> None:
         port = process.address.port
         assert await get(process) == f"|/who||localhost:{port}"
-        assert await process.pulse(5.0) == Pulse()
+        assert await process.pulse(60.0) == Pulse()
         assert process.resident_bytes()
         assert process.landed() == ()
         assert said(process.log_tail(), "pid").startswith(f"{process.pid} ")
@@ -173,11 +173,11 @@ def test_without_a_check_it_is_ready_as_soon_as_it_runs() -> None:
 def test_health_is_asked_anew() -> None:
     async def whole() -> list[Pulse]:
         process = await start(a_spec())
-        seen = [await process.pulse(5.0)]
+        seen = [await process.pulse(60.0)]
         os.kill(process.pid, signal.SIGSTOP)
         seen.append(await process.pulse(0.1))
         os.kill(process.pid, signal.SIGCONT)
-        seen.append(await process.pulse(20.0))
+        seen.append(await process.pulse(60.0))
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
         seen.append(await process.pulse(0.1))
@@ -237,18 +237,16 @@ def test_a_program_that_ends_is_an_error_with_its_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "more", "expected"),
+    ("word", "expected"),
     [
-        (("status=404",), {}, "GET /health gives 404"),
-        (("busy=999",), {}, "GET /health gives 503"),
-        (("hang=1",), {"ready_s": 4.0}, "no answer to GET /health within 2 s"),
-        (("bind=0",), {"ready_s": 1.0}, "does not answer: Connection refused"),
+        ("status=404", "GET /health gives 404"),
+        ("busy=999", "GET /health gives 503"),
+        ("hang=1", "no answer to GET /health within 2 s"),
+        ("bind=0", "does not answer: Connection refused"),
     ],
 )
-def test_a_program_that_is_never_ready_is_ended_and_told(
-    words: tuple[str, ...], more: dict[str, object], expected: str
-) -> None:
-    error = failure(a_spec(*words, **{"ready_s": 3.0, **more}))
+def test_a_program_that_is_never_ready_is_ended_and_told(word: str, expected: str) -> None:
+    error = failure(a_spec(word, ready_s=8.0))  # until then it has to begin, also on a busy machine
     assert error.code == "engine_timeout"
     assert expected in error.message
     assert error.log_tail
@@ -327,12 +325,16 @@ def test_a_port_is_free_again_after_a_failed_start() -> None:
 # The end
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), -signal.SIGTERM), (("stubborn=1",), -signal.SIGKILL)])
-def test_a_program_without_a_stop_command_is_terminated_then_killed(words: tuple[str, ...], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("words", "stop_s", "expected"), [((), 60.0, -signal.SIGTERM), (("stubborn=1",), 0.5, -signal.SIGKILL)]
+)
+def test_a_program_without_a_stop_command_is_terminated_then_killed(
+    words: tuple[str, ...], stop_s: float, expected: int
+) -> None:
     async def story(process: Program) -> None:
         pass
 
-    assert with_program(a_spec(*words, stop_s=0.5), story).code == expected
+    assert with_program(a_spec(*words, stop_s=stop_s), story).code == expected
 
 
 def test_its_whole_group_goes_with_it() -> None:
@@ -350,7 +352,7 @@ def test_its_whole_group_goes_with_it() -> None:
 def has_ended(watch: int) -> bool:
     poll = select.poll()
     poll.register(watch, select.POLLIN)
-    ended = bool(poll.poll(10_000))
+    ended = bool(poll.poll(60_000))
     os.close(watch)
     return ended
 
@@ -383,12 +385,12 @@ def test_a_stop_command_that_fails_is_told_and_the_program_is_terminated(stop: t
     notes: list[str] = []
 
     async def whole() -> Exit:
-        process = await start(a_spec(stop_argv=stop, stop_s=20.0), Commands(os.environ, note=notes.append))
+        process = await start(a_spec(stop_argv=stop, stop_s=200.0), Commands(os.environ, note=notes.append))
         return await process.stop(5.0)
 
     begun_s = time.monotonic()
     assert asyncio.run(whole()).code == -signal.SIGTERM
-    assert time.monotonic() - begun_s < 15.0
+    assert time.monotonic() - begun_s < 150.0, "it was terminated at once"
     (note,) = notes
     assert note.startswith("m: its stop command (")
     assert words in note
@@ -490,7 +492,7 @@ def test_whoever_watches_over_a_program_goes_with_it() -> None:
         while session(process.pid):  # noqa: ASYNC110 - the kernel ends a group one after the other
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(whole(), 30))
+    asyncio.run(asyncio.wait_for(whole(), 120))
 
 
 def test_life_is_the_same_on_uvloop() -> None:
@@ -501,7 +503,7 @@ def test_life_is_the_same_on_uvloop() -> None:
         assert (await get(first)).startswith("|/who")
         assert "one" in first.log_tail()
         os.kill(second.pid, signal.SIGKILL)
-        return (await first.stop(5.0)).code, (await asyncio.wait_for(second.wait(), 10)).code
+        return (await first.stop(5.0)).code, (await asyncio.wait_for(second.wait(), 60)).code
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(story()) == (-signal.SIGTERM, -signal.SIGKILL)

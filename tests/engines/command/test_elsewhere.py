@@ -63,7 +63,7 @@ async def ask(upstream: HttpUpstream, address: Address, headers: list[tuple[byte
 
 def tell(story: Callable[[], Awaitable[None]], *, uvloop: bool = False) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await story()
 
     if not uvloop:
@@ -255,10 +255,10 @@ def test_it_is_asked_whether_it_is_well(check_path: str, status: int, words: str
             server.status = status
             spec = elsewhere(url=f"http://127.0.0.1:{server.port}/api", check_path=check_path)
             process = await Commands({}).start(spec, lambda _: None)
-            assert await process.pulse(5.0) == Pulse(words=words)
+            assert await process.pulse(60.0) == Pulse(words=words)
         assert isinstance(process, Elsewhere)
         gone = Elsewhere(spec, parse_url("http://no-such-host.invalid"), None)
-        assert "no-such-host" in (await gone.pulse(5.0)).words
+        assert "no-such-host" in (await gone.pulse(60.0)).words
 
     tell(story)
 
