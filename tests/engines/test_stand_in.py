@@ -156,7 +156,7 @@ def test_what_is_wrong_is_told_in_the_words_of_llama_cpp(arguments: tuple[str, .
 def test_what_is_wrong_is_told_before_anything_is_loaded(arguments: tuple[str, ...], words: str) -> None:
     program = Path(sys.executable).with_name("bercail-llama-server")
     with served(str(program), "--model", str(demo_path()), *arguments) as process:
-        _, log = process.communicate(timeout=60)
+        _, log = process.communicate(timeout=240)
     assert process.returncode == 2
     assert words in log
 

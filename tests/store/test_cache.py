@@ -105,7 +105,7 @@ def test_a_file_in_the_way_is_a_store_error(tmp_path: Path) -> None:
 def test_a_full_disk_and_a_closed_folder_are_told_apart(tmp_path: Path, trouble: str) -> None:
     tmp_path.chmod(0o500 if trouble == "no_permission" else 0o700)
     command = [sys.executable, "-c", CHILD, str(tmp_path), trouble]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, env={**os.environ})
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True, env={**os.environ})
     code, _, hint = ended.stdout.partition("|")
     assert code == trouble
     assert hint
