@@ -1,6 +1,7 @@
 """Every route there is, and those that one may have been meant for that is not."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from bercail.core.alike import alike
 from bercail.core.chat import ApiError, Endpoint
@@ -24,6 +25,7 @@ _MOST_NEAR = 3
 _MOST_LETTERS = 200
 
 
+@lru_cache(maxsize=64)  # to look for what is near takes most of a millisecond, and programs ask again and again
 def unknown_route(path: str) -> ApiError:
     """The answer to a path that is nobody's: the nearest there are, and where all of them stand."""
     near = " or ".join(_nearest(path, LISTED))
