@@ -1,6 +1,7 @@
 """A request on a connection is told to the application, and its answer written, as HTTP has them."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from bercail.web.asgi import Headers, Receive, Scope, Send, answer
 from bercail.web.connection import KEEP_ALIVE_S, Lobby
 from fakes.line import FakeLine
 from fakes.loop import run
+from fakes.memory import uncollected
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -311,3 +313,18 @@ def test_a_connection_that_idles_for_long_is_closed() -> None:
         there.lobby.close()
 
     run(scene)
+
+
+def test_a_connection_that_left_http_is_let_go_of_without_the_collector() -> None:
+    async def app(scope: Scope, _: Receive, __: Send) -> None:
+        scope["take"]()
+
+    async def scene() -> weakref.ref[object]:
+        there = Visit(app)
+        await there.send(GET)
+        assert not there.line.is_closing()
+        there.lobby.close()
+        return weakref.ref(there.connection)
+
+    with uncollected():
+        assert run(scene)() is None

@@ -282,6 +282,7 @@ class _Connection(asyncio.Protocol):
     def _hand_over(self) -> asyncio.Transport:
         """Let go of the connection: whoever takes it speaks no HTTP, and ends it."""
         self._lobby.connections.discard(self)
+        self._parser, self._is_lost = None, True  # nothing is told here of its end
         if self._active is not None:
             self._active.hand_over()
         return self.transport
