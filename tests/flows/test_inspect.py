@@ -69,6 +69,14 @@ def test_several_models_are_named_so_that_one_can_be_chosen() -> None:
     assert (caught.value.message, caught.value.hint) == ("/m holds 2 models", "name one of them: a, b")
 
 
+def test_of_many_models_the_first_are_named() -> None:
+    made = fakes()
+    made.reader.by_path["/m"] = Findings(models=tuple(a_found(f"m{number}") for number in range(40)), looked=())
+    with pytest.raises(NotFoundError, match="/m holds 40 models") as caught:
+        resolve(made.reader, "/m", ())
+    assert caught.value.hint.endswith("m10, m11, ... (40 in all)")
+
+
 def test_a_file_that_cannot_be_read_is_refused_with_its_own_words() -> None:
     made = fakes()
     made.reader.refusals["/m/a.gguf"] = ReadError("cut", path="/m/a.gguf")

@@ -16,6 +16,7 @@ _COLUMNS = {
     "model": "model", "state": "state", "engine": "engine", "requests": "requests", "waiting": "waiting",
     "slots": "slots", "context_length": "context", "cores": "cores", "numa": "node",
 }  # fmt: skip
+_SELDOM = ("cores", "numa")
 
 
 @click.command("ps")
@@ -37,17 +38,15 @@ def command(*, as_json: bool, config: str | None, **parameters: object) -> None:
         if one.error is not None:
             say(f"{one.place}: {one.error}", Style.WARNING)
         elif one.rows:
-            show_sections(_sections(one.rows, where))
+            show_sections(sections(one.rows, where))
         else:
             say(f"nothing is loaded{where}; the first request for a model loads it")
 
 
-def _sections(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Section, ...]:
+def sections(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Section, ...]:
     """What is in memory, and why those that are kept to some cores have these."""
-    whole = Section(title=f"In memory{where}", rows=tuple(map(_row, rows)), header=tuple(_COLUMNS.values()))
+    names = [name for name in _COLUMNS if name not in _SELDOM or any(row.get(name) is not None for row in rows)]
+    cells = tuple(tuple("-" if row.get(name) is None else str(row[name]) for name in names) for row in rows)
+    whole = Section(title=f"In memory{where}", rows=cells, header=tuple(_COLUMNS[name] for name in names))
     kept = tuple((str(row["model"]), str(row["cores_because"])) for row in rows if row.get("cores"))
     return (whole, Section(title="Why these cores", rows=kept, header=("model", "because"))) if kept else (whole,)
-
-
-def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple("-" if row.get(name) is None else str(row[name]) for name in _COLUMNS)

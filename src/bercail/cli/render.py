@@ -5,8 +5,11 @@ Lines are written plainly; ``rich`` is imported where a table or a bar is drawn,
 
 import json
 import os
+import re
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TextIO
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDEST = 140
+_GAP = 2
+_LONGEST_WORD = 24
 
 
 class Style(StrEnum):
@@ -33,8 +38,25 @@ class Style(StrEnum):
 
 
 def say(text: str, style: Style = Style.PLAIN) -> None:
-    """A line on stderr."""
-    _write(sys.stderr, text, style)
+    """A line on stderr; in a terminal that is too narrow for it, lines that break between words."""
+    _write(sys.stderr, wrapped(text, shutil.get_terminal_size().columns) if sys.stderr.isatty() else text, style)
+
+
+def wrapped(text: str, columns: int) -> str:
+    """A text in lines of at most so many columns, words whole; what follows a label stands below its text."""
+    return "\n".join(_broken(line, columns) for line in text.split("\n"))
+
+
+def _broken(line: str, columns: int) -> str:
+    label = re.match(r"(\S+ {2,}| *)", line)
+    indent = " " * label.end() if label else ""
+    if len(line) <= columns or len(indent) * 2 > columns:
+        return line
+    words = line[len(indent) :]
+    lead = line[: len(indent)]
+    return textwrap.fill(
+        words, columns, initial_indent=lead, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def show(text: str) -> None:
@@ -65,7 +87,7 @@ def show_sections(sections: Iterable[Section]) -> None:
         console.print(section.title, style="bold", markup=False)
         if section.bar:
             console.print(_bar(section.bar))
-        console.print(_table(section))
+        console.print(_table(section, console.width))
 
 
 def plain_lines(section: Section) -> Iterator[str]:
@@ -105,15 +127,64 @@ def _bar(letters: str) -> "Text":
     return bar
 
 
-def _table(section: Section) -> "Table":
+def column_widths(rows: Sequence[Sequence[str]], room: int) -> tuple[int, ...] | None:
+    """How many columns of the terminal each column of a table gets, so that words stay whole.
+
+    Only words of more than 24 letters, such as paths, are broken; none in the first column, which holds names to copy.
+
+    Args:
+        rows: the cells, the header's among them.
+        room: columns of the terminal.
+
+    Returns:
+        None if no such widths are within the room.
+    """
+    from rich.cells import cell_len
+
+    columns = tuple(zip(*rows, strict=True))
+    least = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in columns]
+    least = [least[0], *(min(width, _LONGEST_WORD) for width in least[1:])]
+    widths = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    spare = room - _GAP * (len(columns) - 1)
+    if sum(least) > spare:
+        return None
+    while sum(widths) > spare:
+        widest = max((at for at, width in enumerate(widths) if width > least[at]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return tuple(widths)
+
+
+def _table(section: Section, room: int) -> "Table":
+    header = section.header or tuple("" for _ in section.rows[0])
+    widths = column_widths((header, *section.rows), room)
+    if widths is None and section.header:
+        return _records(section)
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=bool(section.header), box=None, pad_edge=False, padding=(0, 2), header_style="dim")
-    for title in section.header or tuple("" for _ in section.rows[0]):
-        table.add_column(title, overflow="fold")
+    table = Table(
+        show_header=bool(section.header), box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim"
+    )
+    for title, width in zip(header, widths or [None] * len(header), strict=True):
+        table.add_column(title, overflow="fold", width=width)
     for row in section.rows:
         table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _records(section: Section) -> "Table":
+    """A table that is too wide for the terminal: each row as lines of a title and its cell."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, row in enumerate(section.rows):
+        if number:
+            table.add_row("", "")
+        for title, cell in zip(section.header, row, strict=True):
+            table.add_row(title, Text(cell))
     return table
 
 

@@ -185,7 +185,7 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
         if near := alike(name, known):
             raise NotFoundError(f"no model {name!r}", hint=f"did you mean {near[0]}?")
         _refuse_name(reader, name, findings, known)
-    names = ", ".join(found.id for found in findings.models)
+    names = listed([found.id for found in findings.models])
     raise NotFoundError(f"{name} holds {len(findings.models)} models", hint=f"name one of them: {names}")
 
 
