@@ -10,15 +10,18 @@ _SHARPNESS = 6.0
 
 
 def write_parrot(
-    path: Path, sentence: str, *, template: str, context_tokens: int = 2048, endless: bool = False
-) -> Path:
+    path: Path, sentence: str, *, template: str, context_tokens: int = 2048, endless: bool = False,
+    marks: tuple[str, ...] = (),
+) -> Path:  # fmt: skip
     """A llama of one idle layer whose output follows from the last token alone: the sentence, after it the end.
 
     Every token points along the first axis; the sentence, a single token, mostly along the second. The output matrix
     answers the first axis with the sentence and the second with the end of the text, or with the sentence once more if
-    it is to be ``endless``.
+    it is to be ``endless``. ``marks`` are further tokens of its own, such as those of gaps.
     """
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), sentence.replace(" ", "\u2581")]
+    own = range(len(tokens), len(tokens) + len(marks))
+    tokens += marks
     tokens += [f"filler{number}" for number in range(-len(tokens) % 32)]
     said = 259
     plain, spoken = _row({0: 1.0}), _row({0: 1.0, 1: 10.0})
@@ -35,6 +38,7 @@ def write_parrot(
         *(TensorSpec(f"blk.0.{name}.weight", (_WIDTH,), "f32", ones) for name in ("attn_norm", "ffn_norm")),
         *(TensorSpec(f"blk.0.{name}.weight", (_WIDTH, width), "f32") for name, width in layer.items()),
     ]
+    kinds = [2, 3, 3, *([6] * 256), *(3 if index in own else 1 for index in range(259, len(tokens)))]
     metadata: dict[str, Value] = {
         "general.architecture": "llama", "general.name": "parrot", "llama.block_count": 1,
         "llama.context_length": context_tokens, "llama.embedding_length": _WIDTH, "llama.feed_forward_length": 32,
@@ -42,7 +46,7 @@ def write_parrot(
         "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.scores": Typed("array[float32]", [0.0] * len(tokens)),
-        "tokenizer.ggml.token_type": [2, 3, 3, *([6] * 256), *([1] * (len(tokens) - 259))],
+        "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.chat_template": template,
     }  # fmt: skip
     return write_gguf(path, metadata, tensors)
