@@ -46,6 +46,28 @@ def test_everything_is_handed_on_as_it_came(path: str, target: str, method: str)
     one.play(scene)
 
 
+def comfyui(phase: Phase = Phase.LOADED) -> Bench:
+    return Bench(FakeHost(known=[served("comfyui_auto", phase=phase)]), FakeUpstream(Scripted(pieces=[b"x"])))
+
+
+def test_comfyui_has_a_path_of_its_own() -> None:
+    one = comfyui()
+    assert one.get("/comfyui/api/a%2Fb?c=d").body == b"x"
+    assert one.upstream.asked[0].target == "/api/a%2Fb?c=d"
+    for method, status in (("GET", 301), ("POST", 308)):
+        client = one.get("/comfyui?a=b", method)
+        assert (client.status, client.headers["location"]) == (status, "/comfyui/?a=b")
+    assert Bench().get("/comfyui/").status == 404
+    assert Bench().get("/comfyuix").status == 404
+
+
+def test_only_its_page_loads_comfyui() -> None:
+    one = comfyui(Phase.UNLOADED)
+    for path in ("/comfyui/api/queue", "/comfyui/ws"):
+        assert (one.get(path).status, one.host.granted) == (409, 0)
+    assert (one.get("/comfyui/").status, one.host.granted) == (200, 1)
+
+
 def test_a_path_that_no_model_begins_is_told_of_those_that_are_listed() -> None:
     client = Bench(FakeHost(known=[served("tiny"), served("own", unlisted=True)])).get("/upstream/tony/x")
     assert (client.status, client.error["code"]) == (404, "model_not_found")

@@ -20,6 +20,8 @@ _CROSS_ORIGIN = b"access-control-"
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(rb"[\x00-\x20\x7f-\xff]")
 UPSTREAM = b"/upstream/"
+COMFYUI, COMFYUI_MODEL = b"/comfyui", "comfyui_auto"
+"""Where the page of ComfyUI is, as in llama-swap, and the id of the model behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +31,12 @@ class Place:
     Attributes:
         model: the id of a model of ours.
         rest: what follows it, raw, from its slash; empty where there is none.
+        page_loads: the model is loaded for its page alone, which is at the slash.
     """
 
     model: str
     rest: bytes
+    page_loads: bool = False
 
     def matches(self, expressions: Sequence[re.Pattern[str]]) -> bool:
         """Whether the path, decoded, holds what one of these expressions means: then no model is loaded for it."""

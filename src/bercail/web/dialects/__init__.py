@@ -36,6 +36,7 @@ ROUTES = (
     "GET /logs/stream",
     *(f"{'|'.join(methods)} {path}" for path, methods in OLLAMA.items()),
     "ANY /upstream/{model}/...",
+    "ANY /comfyui/{path}",
 )
 
 
@@ -79,7 +80,7 @@ class Dialects:
             scope: the request.
             path: decoded, without a slash at its end.
         """
-        if path.startswith("/upstream/"):
+        if path.startswith(("/upstream/", "/comfyui/")) or path == "/comfyui":
             return self._through.look_up(scope)
         for teller in (*self._tellers, *self._following):
             if methods := teller.methods(path):

@@ -9,6 +9,8 @@ from bercail.core.configuration import ASSETS
 from bercail.core.dialect import Form
 from bercail.core.errors import EngineError, UsageError
 from bercail.core.passing import (
+    COMFYUI,
+    COMFYUI_MODEL,
     UPSTREAM,
     Place,
     place_in,
@@ -46,6 +48,8 @@ class Through:
     def look_up(self, scope: Scope) -> Errand | Notice:
         """An errand, or why there is none."""
         raw = scope.get("raw_path", b"")
+        if raw == COMFYUI or raw.startswith(COMFYUI + b"/"):
+            return self._errand(scope, _page_of_comfyui(self._desk.host, raw))
         host = self._desk.host
         names = {name: model.id for model in host.models() for name in (model.id, *model.aliases)}
         patterns = {name: owner for name, owner in names.items() if is_pattern(name)}
@@ -54,8 +58,12 @@ class Through:
             place = place_in(raw, known, patterns) if raw.startswith(UPSTREAM) else None
         except UsageError as error:
             return notice(_answered(api_error(error, started=False)))
+        return self._errand(scope, place)
+
+    def _errand(self, scope: Scope, place: Place | None) -> Errand | Notice:
         if place is None:
             return Notice(tell=_nobody)
+        raw = scope.get("raw_path", b"")
         if scope["method"] in _REFUSED:
             words = f"{scope['method']} is not handed on"
             return notice(_answered(ApiError(status=405, message=words, code="method_not_allowed")))
@@ -107,7 +115,7 @@ class Through:
 
     async def _with_lease(self, place: Place, turn: Turn, model: ServedModel, use: Use) -> None:
         """Use the model; for a path of its page's files only if it is there."""
-        if not place.matches(self.assets):
+        if not place.matches(self.assets) and (place.rest == b"/" or not place.page_loads):
             await self._desk.lend(turn, model, use)
             return
         lease = await lease_at_once(self._desk.host, model, turn.visit)
@@ -117,6 +125,11 @@ class Through:
             await use(lease)
         finally:
             lease.release()
+
+
+def _page_of_comfyui(host: Host, raw: bytes) -> Place | None:
+    here = any(model.id == COMFYUI_MODEL for model in host.models())
+    return Place(model=COMFYUI_MODEL, rest=raw.removeprefix(COMFYUI), page_loads=True) if here else None
 
 
 def _absent(words: str) -> ReplyError:
