@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import sys
+import termios
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,7 @@ def in_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, name: str) -> t
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
     shown, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
     stream = open(terminal, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - the caller closes it
     monkeypatch.setattr(sys, name, stream)
     return shown, stream

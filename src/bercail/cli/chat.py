@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+import termios
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 
 import click
 
@@ -23,6 +25,7 @@ from bercail.ports import House
 from bercail.wiring import build_house, new_loop
 
 _PROMPT = "> "
+DROPPED = "\x03"
 _HELP = "/clear starts afresh; /quit, /exit, /bye, quit, exit or Ctrl-D leave; Ctrl-C stops an answer"
 
 
@@ -80,8 +83,10 @@ class _Conversation:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         try:
-            while (line := await asyncio.to_thread(_read_line)) is not None:
-                if not await self._obey(line.strip()):
+            while (line := await asyncio.to_thread(read_line)) is not None:
+                if DROPPED in line:
+                    say(_HELP)
+                elif not await self._obey(line.strip()):
                     break
         finally:
             loop.remove_signal_handler(signal.SIGINT)
@@ -136,17 +141,60 @@ def leaves(text: str) -> bool:
     return text in ("/quit", "/exit", "/bye", "quit", "exit")
 
 
-def _read_line() -> str | None:
-    """A line from the user, or None at the end of input; with editing and history in a terminal."""
+def read_line() -> str | None:
+    """What the user enters, or None at the end of input; in a terminal with editing and history.
+
+    There, pasted lines are one entry, and what Ctrl-C was pressed in holds ``DROPPED``.
+    """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return sys.stdin.readline() or None
-    with suppress(ImportError):
-        import readline  # noqa: F401 - its import is what gives input() editing and history
+    editing = _bind_keys()
     try:
-        return input(_PROMPT)
+        with _interrupt_as_key() if editing else nullcontext():
+            line = input(_PROMPT)
     except EOFError:
         sys.stdout.write("\n")
         return None
+    if editing and DROPPED in line:
+        _forget_last()
+    return line
+
+
+def _bind_keys() -> bool:
+    """Whether GNU readline edits lines; then Ctrl-C is a key that enters itself, and what is pasted one text."""
+    try:
+        import readline
+    except ImportError:
+        return False
+    if "libedit" in (readline.__doc__ or ""):
+        return False
+    readline.parse_and_bind("set enable-bracketed-paste on")
+    readline.parse_and_bind(r'"\C-c": "\C-v\C-c\C-m"')
+    return True
+
+
+@contextmanager
+def _interrupt_as_key() -> Iterator[None]:
+    """Ctrl-C reaches readline instead of being a signal.
+
+    Lines are read in a thread, where no signal interrupts readline: it would keep what was typed, and put it before the
+    next line unseen.
+    """
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    changed = termios.tcgetattr(terminal)
+    changed[6][termios.VINTR] = bytes((os.fpathconf(terminal, "PC_VDISABLE"),))
+    termios.tcsetattr(terminal, termios.TCSANOW, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)
+
+
+def _forget_last() -> None:
+    import readline
+
+    readline.remove_history_item(readline.get_current_history_length() - 1)
 
 
 def _write(piece: Piece) -> None:

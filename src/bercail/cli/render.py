@@ -6,7 +6,6 @@ Lines are written plainly; ``rich`` is imported where a table or a bar is drawn,
 import json
 import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +38,9 @@ class Style(StrEnum):
 
 def say(text: str, style: Style = Style.PLAIN) -> None:
     """A line on stderr; in a terminal that is too narrow for it, lines that break between words."""
-    _write(sys.stderr, wrapped(text, shutil.get_terminal_size().columns) if sys.stderr.isatty() else text, style)
+    # asked of this stream, since stdout may be a pipe; 0 is a terminal that does not know its width
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    _write(sys.stderr, wrapped(text, columns) if columns else text, style)
 
 
 def wrapped(text: str, columns: int) -> str:
