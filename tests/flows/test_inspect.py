@@ -215,3 +215,11 @@ def test_a_model_is_said_to_offer_what_a_server_would_offer_of_it(
     made.settings = Settings(engine=EngineOptions(**wish))  # type: ignore[arg-type] # a table
     made.reader.models["/m/a.gguf"] = replace(a_model("a"), **changes)  # type: ignore[arg-type] # likewise
     assert [one.value for one in run(lambda: inspect(made.house(), "a")).capabilities] == capabilities
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in() -> None:
+    made = fakes()
+    for attempt in (lambda: resolve(made.reader, "", ()), lambda: search(made.house(), ("a", " "))):
+        with pytest.raises(UsageError, match="the name of a model is empty"):
+            attempt()
+    assert made.reader.searches == []

@@ -19,6 +19,7 @@ from bercail.core.errors import (
     ReadError,
     SettingsError,
     StoreError,
+    UsageError,
 )
 from bercail.core.model import Findings, FoundModel
 from bercail.core.options import ServerOptions, Settings
@@ -82,6 +83,14 @@ def test_every_step_is_told_in_its_order() -> None:
     ]  # fmt: skip
     assert scene.fakes.door.closed_within_s == [30.0]
     assert scene.fakes.upstream.closed
+
+
+def test_an_empty_name_is_refused_before_anything_is_looked_for() -> None:
+    async def story(scene: Scene) -> None:
+        with pytest.raises(UsageError, match="the name of a model is empty"):
+            await scene.start("")
+
+    assert play(story, "a").told == []
 
 
 def test_a_server_is_in_the_register_as_long_as_it_serves() -> None:

@@ -102,7 +102,12 @@ def _as_served(meant: Meant, model: Model) -> Model:
 
 
 def search(house: House, paths: Sequence[str]) -> Findings:
-    """The models at ``paths``, or where settings or other tools keep them, each with what is wrong with its header."""
+    """The models at ``paths``, or where settings or other tools keep them, each with what is wrong with its header.
+
+    Raises:
+        UsageError: a path is empty.
+    """
+    refuse_empty(paths)
     found = house.reader.find(paths, house.settings.library.folders)
     return replace(found, models=tuple(replace(model, damage=_damage(house.reader, model)) for model in found.models))
 
@@ -168,9 +173,10 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
 
     Raises:
         NotFoundError: none or several.
-        UsageError: it is an address with a slash too few.
+        UsageError: it is empty, or an address with a slash too few.
         ReadError: ``name`` is a path and cannot be used.
     """
+    refuse_empty((name,))
     if _MISTYPED.match(name):
         raise UsageError(f"{name} is no address of a file", hint="an address begins with https:// or http://")
     known: dict[str, FoundModel] = {}
@@ -187,6 +193,16 @@ def resolve(reader: ModelReader, name: str, folders: tuple[str, ...]) -> FoundMo
         _refuse_name(reader, name, findings, known)
     names = listed([found.id for found in findings.models])
     raise NotFoundError(f"{name} holds {len(findings.models)} models", hint=f"name one of them: {names}")
+
+
+def refuse_empty(names: Sequence[str]) -> None:
+    """A name without a letter would mean the folder that one is in, which nobody asked for.
+
+    Raises:
+        UsageError: one of them is empty.
+    """
+    if not all(name.strip() for name in names):
+        raise UsageError("the name of a model is empty", hint="name a file, a folder or an id; a variable may be unset")
 
 
 def _refuse_name(reader: ModelReader, name: str, findings: Findings, known: Collection[str]) -> NoReturn:

@@ -17,7 +17,7 @@ from bercail.core.need import policy_of
 from bercail.core.news_report import level_of, log_lines
 from bercail.core.route import Phase, nothing_served
 from bercail.core.units import format_bytes
-from bercail.flows.inspect import resolve
+from bercail.flows.inspect import refuse_empty, resolve
 from bercail.flows.machine import survey
 from bercail.flows.prepare import read
 from bercail.flows.reread import Source, watch
@@ -57,9 +57,11 @@ async def up(house: House, request: Request) -> None:
     Raises:
         ListenError: the address cannot be used.
         StoreError: the API keys cannot be read.
+        UsageError: a name is empty.
         NotFoundError: a folder was named that holds no model, or a model that is not here.
         ReadError, RefusedError, EngineError: the only model there is cannot be served.
     """
+    refuse_empty(request.paths)
     request = replace(request, tell=partial(_tell, house, request.tell))
     tell = request.tell
     house.door.check()  # told before the machine is measured and models are looked for
