@@ -102,7 +102,7 @@ def test_generate_is_a_question_a_text_or_a_gap() -> None:
     raw = read_generate({"prompt": "x", "raw": True, "format": ""})
     assert (raw.way, raw.body) == (Way.TEXT, {"model": "", "prompt": "x"})
     gap = read_generate({"model": "m", "prompt": "a", "suffix": "b"})
-    assert (gap.way, gap.body) == (Way.INFILL, {"model": "m", "input_prefix": "a", "input_suffix": "b"})
+    assert (gap.way, gap.gap, gap.body) == (Way.TEXT, True, {"model": "m", "prompt": "a", "suffix": "b"})
     assert read_generate({"name": "m"}).way is Way.NONE
     assert read_generate({"name": "m"}).model == "m"
 
@@ -269,17 +269,6 @@ def test_a_text_comes_as_a_response() -> None:
     assert [piece["response"] for piece in pieces] == ["a"]
     assert reply.begun
     assert whole(pieces, reply.end(AT, 0))["response"] == "a"
-
-
-@pytest.mark.parametrize(("kind", "reason"), [("limit", "length"), ("eos", "stop")])
-def test_a_filled_gap_comes_as_a_response(kind: str, reason: str) -> None:
-    reply = Reply(model="tiny", chat=False)
-    end = {"content": "", "stop": True, "stop_type": kind, "tokens_evaluated": 4, "timings": TIMINGS}
-    pieces = take(reply, {"content": "", "stop": False}, {"content": "a", "stop": False}, end)
-    assert [piece["response"] for piece in pieces] == ["a"]
-    assert reply.done
-    last = reply.end(AT, 1)
-    assert (last["done_reason"], last["prompt_eval_count"], last["eval_count"]) == (reason, 4, 3)
 
 
 def test_a_sign_of_life_says_nothing_and_counts_as_no_beginning() -> None:

@@ -9,6 +9,9 @@ _WIDTH = 32
 _SHARPNESS = 6.0
 
 
+_GAPS = tuple(f"tokenizer.ggml.fim_{part}_token_id" for part in ("pre", "suf", "mid"))
+
+
 def write_parrot(
     path: Path, sentence: str, *, template: str, context_tokens: int = 2048, endless: bool = False,
     marks: tuple[str, ...] = (),
@@ -17,7 +20,7 @@ def write_parrot(
 
     Every token points along the first axis; the sentence, a single token, mostly along the second. The output matrix
     answers the first axis with the sentence and the second with the end of the text, or with the sentence once more if
-    it is to be ``endless``. ``marks`` are further tokens of its own, such as those of gaps.
+    it is to be ``endless``. ``marks`` are further tokens of its own: those of gaps, before, after and in them.
     """
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), sentence.replace(" ", "\u2581")]
     own = range(len(tokens), len(tokens) + len(marks))
@@ -49,6 +52,7 @@ def write_parrot(
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.chat_template": template,
     }  # fmt: skip
+    metadata |= dict(zip(_GAPS, own, strict=False))
     return write_gguf(path, metadata, tensors)
 
 

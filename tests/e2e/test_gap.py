@@ -1,4 +1,4 @@
-"""A suffix in ``/v1/completions``, on a real engine that would pass over it."""
+"""A suffix in ``/v1/completions`` and ``/api/generate``, on a real engine that would pass over it or cut it."""
 
 import signal
 from collections.abc import Iterator
@@ -31,6 +31,16 @@ def test_the_model_gets_both_sides_between_its_marks(server: Server) -> None:
     assert (status, answer["choices"][0]["text"].strip()) == (200, "a middle")
     # Its tokens are bytes: the beginning, three marks, a space before each side, letters, and what looks like a mark.
     assert answer["usage"]["prompt_tokens"] == 1 + 3 + 2 * len("\u2581".encode()) + len("ab") + len("c<fim_middle>")
+
+
+def test_ollamas_clients_get_the_same(server: Server) -> None:
+    gap = {"model": "parrot", "prompt": "ab", "suffix": "c", "options": {"num_predict": 4, "temperature": 0}}
+    status, answer = server.request("POST", "/api/generate", gap | {"stream": False})
+    assert (status, answer["response"].strip(), answer["done_reason"]) == (200, "a middle", "stop")
+    assert answer["prompt_eval_count"] == 1 + 3 + 2 * len("\u2581".encode()) + len("abc")
+    status, answer = server.request("POST", "/api/generate", gap | {"prompt": "a" * 400, "suffix": "b" * 400})
+    assert status == 400
+    assert "800" in answer["error"] or "context" in answer["error"]
 
 
 def test_more_than_the_context_holds_is_refused_and_nothing_cut(server: Server) -> None:

@@ -18,8 +18,8 @@ CHAT, GENERATE = "/api/chat", "/api/generate"
 HELLO: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
 
 
-def bench(script: Scripted, **model: Any) -> Bench:
-    return Bench(FakeHost(known=[served(**model)]), FakeUpstream(script))
+def bench(*scripts: Scripted, **model: Any) -> Bench:
+    return Bench(FakeHost(known=[served(**model)]), FakeUpstream(*scripts))
 
 
 def lines(body: bytes) -> list[dict[str, Any]]:
@@ -57,11 +57,16 @@ def test_a_text_and_a_gap_go_to_their_endpoints() -> None:
     one = bench(text)
     assert one.post(GENERATE, {"prompt": "x", "raw": True, "stream": False}).json["response"] == "a"
     assert one.upstream.asked[0].target == "/v1/completions"
-    gap = Scripted(pieces=[b'data: {"content":"a","stop":false}\n\n', b'data: {"content":"","stop":true}\n\n'])
-    one = bench(gap, capabilities=(Capability.INFILL,))
-    assert [line["response"] for line in lines(one.post(GENERATE, {"prompt": "x", "suffix": "y"}).body)] == ["a", ""]
-    assert one.upstream.asked[0].target == "/infill"
-    assert bench(gap).post(GENERATE, {"prompt": "x", "suffix": "y"}).error == '"tiny" does not support insert'
+    gap = {"prompt": "x", "suffix": "y"}
+    read = (Scripted(pieces=[json.dumps({"tokens": found}).encode()]) for found in ([7, 8, 9], [1, 7, 8, 9], [2], [3]))
+    one = bench(*read, text, capabilities=(Capability.INFILL,))
+    assert [line["response"] for line in lines(one.post(GENERATE, gap).body)] == ["a", ""]
+    asked = one.upstream.asked[-1]
+    assert (asked.target, json.loads(asked.body)["prompt"]) == ("/v1/completions", [1, 7, 2, 8, 3, 9])
+    assert bench(text).post(GENERATE, gap).error == '"tiny" does not support insert'
+    elsewhere = bench(text, capabilities=(Capability.INFILL,), engine="openvino").post(GENERATE, gap)
+    assert elsewhere.status == 501
+    assert "llama.cpp does" in elsewhere.error
 
 
 def test_what_is_not_done_as_asked_is_told_in_a_header_and_once_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

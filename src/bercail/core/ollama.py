@@ -16,11 +16,10 @@ from bercail.core.units import Seconds
 
 
 class Way(StrEnum):
-    """Which endpoint of the engine answers; the value is its path below ``/v1/``, or its own."""
+    """Which endpoint of the engine answers; the value is its path."""
 
     CHAT = "/v1/chat/completions"
     TEXT = "/v1/completions"
-    INFILL = "/infill"
     NONE = ""
     """Nothing is to be generated: the model is to be loaded."""
 
@@ -46,6 +45,11 @@ class Wish:
     options: Mapping[str, object] = field(default_factory=dict)
     stay_s: Seconds | None = None
     cut: bool = False
+
+    @property
+    def gap(self) -> bool:
+        """What is asked for has a text before it and one after it."""
+        return "suffix" in self.body
 
     @property
     def unloads(self) -> bool:
@@ -92,8 +96,8 @@ def read_generate(body: Json) -> Wish:
     if not prompt and not suffix and not images:
         return _wish(body, Way.NONE, made, {})
     if suffix:
-        made |= {"input_prefix": prompt, "input_suffix": suffix}
-        return _wish(body, Way.INFILL, made, {Capability.INFILL: "insert"})
+        made |= {"prompt": prompt, "suffix": suffix}
+        return _wish(body, Way.TEXT, made, {Capability.INFILL: "insert"})
     if flag(body, "raw", absent=False):
         made["prompt"] = prompt
         return _wish(body, Way.TEXT, made, {Capability.COMPLETION: "generate"})

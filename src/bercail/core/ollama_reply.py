@@ -30,7 +30,6 @@ class Reply:
     model: str
     chat: bool
     load_s: Seconds = 0.0
-    done: bool = False
     begun: bool = False
     _calls: dict[int, Json] = field(default_factory=dict)
     _finish: str = "stop"
@@ -45,8 +44,6 @@ class Reply:
         """
         self._usage = inner(chunk, "usage") or self._usage
         self._timings = inner(chunk, "timings") or self._timings
-        if "choices" not in chunk:
-            return self._take_native(chunk, created_at)
         choice = choice_of(chunk)
         delta = inner(choice, "delta")
         self._grow(delta.get("tool_calls"))
@@ -57,14 +54,6 @@ class Reply:
             self._finish = _ENDS.get(str(ended), "stop")
             calls = [_call(call) for _, call in sorted(self._calls.items())]
         return self.piece(created_at, text, thinking, calls) if text or thinking or calls else None
-
-    def _take_native(self, chunk: Json, created_at: str) -> Json | None:
-        if chunk.get("stop") is True:
-            self.done = True
-            self._finish = "length" if chunk.get("stop_type") == "limit" else "stop"
-            self._usage = {"prompt_tokens": chunk.get("tokens_evaluated")}
-            return None
-        return self.piece(created_at, chunk["content"]) if chunk.get("content") else None
 
     def piece(self, created_at: str, text: object = "", thinking: object = None, calls: object = None) -> Json:
         """A line of a stream that goes on; without text, a sign of life."""

@@ -21,6 +21,7 @@ from bercail.web.aside import look_aside
 from bercail.web.desk import Answer, Desk, Errand, Notice, notice, take_body
 from bercail.web.dialects.retelling import Notes, retold
 from bercail.web.errors import ReplyError, check_needs, written
+from bercail.web.filling import check_gap, filled
 from bercail.web.media import check_media
 from bercail.web.models import listing
 from bercail.web.relay import Outgoing, exchange, incomplete
@@ -91,6 +92,8 @@ class Ollama:
         if wish.unloads:
             await self._unload(turn, wish, model, chat=chat)
             return
+        if wish.gap:
+            check_gap(model)
         payload = encoded(wish.body)
         check_media(payload, model)
         if wish.way is Way.CHAT:
@@ -120,6 +123,8 @@ class Ollama:
                 return
             if turn.stream is not None:
                 turn.stream.headers = [*turn.stream.headers, *told]
+            if wish.gap:
+                turn.payload = await filled(self._desk.upstream, lease, turn.payload)
             take = partial(self._take, turn, reply, told, begun_s)
             await exchange(self._desk.upstream, turn, lease, Outgoing(target=wish.way.value), take)
 
@@ -148,7 +153,7 @@ class Ollama:
         def brief(words: bytes) -> bytes:
             return _line(reply.piece(_now(), Raw(words)))
 
-        said = await retold(turn, response, chunks, tell, brief=brief, last=partial(_is_last, reply))
+        said = await retold(turn, response, chunks, tell, brief=brief, last=_is_last)
         turn.record.read_timings(reply.counts())
         await turn.end_stream(said + _line(reply.end(_now(), self._desk.clock() - begun_s)))
         return None
@@ -160,7 +165,7 @@ class Ollama:
                 turn.record.read_progress(chunk)
             events = splitter.feed(chunk)
             pieces += self._pieces(turn, reply, events)
-            if _is_last(reply, events):
+            if _is_last(events):
                 return pieces
         raise incomplete()
 
@@ -263,8 +268,8 @@ def _pieces(reply: Reply, events: bytes) -> list[Json]:
     return made
 
 
-def _is_last(reply: Reply, events: bytes) -> bool:
-    return reply.done or events.endswith(DONE)
+def _is_last(events: bytes) -> bool:
+    return events.endswith(DONE)
 
 
 def _silent(_: str) -> bytes:
