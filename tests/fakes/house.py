@@ -538,6 +538,11 @@ class FakeCommands:
     def __init__(self) -> None:
         self.engine = FakeEngine(Offer(name="command", id="command", make=Make.FOUND))
         self.starts: list[CommandSpec] = []
+        self.missing: EngineError | None = None
+
+    def check(self, spec: CommandSpec) -> None:
+        if self.missing is not None:
+            raise self.missing
 
     async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> FakeProcess:
         self.starts.append(spec)

@@ -479,6 +479,26 @@ def test_a_load_by_hand_waits_for_room_whatever_went_wrong_before() -> None:
     play(story, a_file("m"), a_file("other", "b"))
 
 
+def test_for_a_program_that_is_not_there_nobody_leaves() -> None:
+    rule = Groups(groups=(Group(name="g", members=("x", "y")),))
+
+    async def story(scene: Scene) -> None:
+        (await scene.supervisor.lease("x")).release()
+        scene.fakes.commands.missing = EngineError("there is no program y", code="no_such_program")
+        with pytest.raises(EngineError, match="there is no program y"):
+            await scene.supervisor.lease("y")
+        assert [model.phase for model in scene.supervisor.models()] == [Phase.LOADED, Phase.FAILED]
+        assert [spec.model_id for spec in scene.fakes.commands.starts] == ["x"]
+        scene.fakes.commands.missing = None
+        (await scene.supervisor.lease("y")).release()
+        assert [spec.model_id for spec in scene.fakes.commands.starts] == ["x", "y"]
+
+    scene = play(story, a_command("x"), a_command("y"), rule=rule)
+    assert [(one.model_id, one.error) for one in scene.told if isinstance(one, news.LoadFailed)] == [
+        ("y", "there is no program y")
+    ]
+
+
 def test_a_load_by_hand_that_fails_says_why() -> None:
     async def story(scene: Scene) -> None:
         scene.fakes.commands.engine.outcomes = [EngineError("no such program")]

@@ -1,7 +1,8 @@
 """What a model needs, planned when somebody wants it."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from bercail.core import events, news
@@ -36,20 +37,18 @@ class Planner:
 
     async def _planned(self, house: House, entry: Entry) -> None:
         if entry.command is not None:
-            return  # what it takes is not known
+            with self._told(entry):  # before anything leaves memory for it; what it takes there is not known
+                await asyncio.to_thread(house.commands.check, entry.command)
+            return
         if entry.found is None:
             assert entry.failure is not None, "what was not found has its reason"
             raise entry.failure
         entry.error = ""
         if self._here is None or self._floor.is_empty:
             self._here = await around(house)
-        try:
+        with self._told(entry):
             here = self._spread(self._here, entry)
             prepared = await prepare(_wishing(house, entry), entry.found, self._tell, here, entry.allotment)
-        except BercailError as error:
-            entry.error = str(error)
-            self._tell(news.LoadFailed(model_id=entry.id, error=str(error)))
-            raise
         entry.prepared, entry.model, entry.chat_refusal = prepared, prepared.model, prepared.chat_refusal
         terms = self._floor.state.terms
         need = entry.need()
@@ -58,6 +57,16 @@ class Planner:
             self._floor.feed(
                 events.TermsChanged(terms=replace(terms, needs={**terms.needs, entry.id: need}, budget=budget))
             )
+
+    @contextlib.contextmanager
+    def _told(self, entry: Entry) -> Iterator[None]:
+        """What fails in it is told as the reason why the model cannot be loaded."""
+        try:
+            yield
+        except BercailError as error:
+            entry.error = str(error)
+            self._tell(news.LoadFailed(model_id=entry.id, error=str(error)))
+            raise
 
     def _spread(self, here: Here, entry: Entry) -> Here:
         """``here`` with the GPUs first that others need least of: of like cards, each model takes the next."""

@@ -108,6 +108,14 @@ class Engine(Protocol):
 class Commands(Protocol):
     """Starts programs that end in an HTTP server, and reaches servers elsewhere."""
 
+    def check(self, spec: CommandSpec) -> None:
+        """See that it could be started, as far as that can be seen without starting it.
+
+        Raises:
+            EngineError: it could not: there is no such program, or it is given what no program can be given.
+        """
+        ...
+
     async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> EngineProcess:
         """A program that is ready, or a server elsewhere, of which only the address is checked.
 

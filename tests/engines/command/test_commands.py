@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -268,7 +269,10 @@ def test_no_program_is_an_error_with_what_there_is(tmp_path: Path, name: str, wo
     (tmp_path / "plain.txt").write_text("plain")
     (tmp_path / "llama-server").write_text("#!/bin/sh\n")
     (tmp_path / "llama-server").chmod(0o755)
-    error = failure(a_spec(argv=(name.format(folder=tmp_path),)), Commands({"PATH": str(tmp_path)}))
+    spec, commands = a_spec(argv=(name.format(folder=tmp_path),)), Commands({"PATH": str(tmp_path)})
+    error = failure(spec, commands)
+    with pytest.raises(EngineError, match=re.escape(error.message)):
+        commands.check(spec)
     assert error.code == "no_such_program"
     assert error.message.startswith("m could not be loaded: ")
     assert words.format(folder=tmp_path) in str(error)

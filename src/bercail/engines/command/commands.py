@@ -67,6 +67,18 @@ class Commands:
         self._hear = hear
         self._held: set[int] = set()
 
+    def check(self, spec: CommandSpec) -> None:
+        """See that there is such a program, and that it could be given what is meant for it.
+
+        Raises:
+            EngineError: one of them is not so.
+        """
+        with _told_of(spec.model_id):
+            check_target(spec.check_path)
+            if spec.argv:
+                _check_words(spec)
+                self._find(spec)
+
     async def start(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> Program | Elsewhere:
         """A program that is ready, or a server elsewhere, of which only the URL is checked.
 
@@ -75,16 +87,18 @@ class Commands:
         Raises:
             EngineError: it did not become ready; carries the last lines of its log.
         """
+        self.check(spec)
         with _told_of(spec.model_id):
-            check_target(spec.check_path)
             return await self._begin(spec, on_progress) if spec.argv else self._reach(spec)
+
+    def _find(self, spec: CommandSpec) -> str:
+        return find_program(spec.argv[0], spec.environment.get("PATH", self._environment.get("PATH", "")))
 
     def _reach(self, spec: CommandSpec) -> Elsewhere:
         return Elsewhere(spec, parse_url(spec.url, spec.headers), self._trust)
 
     async def _begin(self, spec: CommandSpec, on_progress: Callable[[Progress], None]) -> Program:
-        _check_words(spec)
-        file = find_program(spec.argv[0], spec.environment.get("PATH", self._environment.get("PATH", "")))
+        file = self._find(spec)
         port = self._choose_port(spec) if spec.takes_port else None
         placed = spec if port is None else spec.at(port)
         try:
