@@ -216,7 +216,7 @@ def test_a_full_disk_is_told_once_and_costs_only_the_record(path: Path) -> None:
         desk.ledger.note(an_entry())
         until(lambda: len(desk.warnings) == 1)
         desk.ledger.note(an_entry())
-        until(lambda: not desk.ledger._waiting and desk.ledger._dropped == 2)
+        until(lambda: not desk.ledger._waiting and desk.ledger._unwritten == 2)
     assert "are not recorded" in desk.warnings[0]
     desk.ledger.note(an_entry())
     desk.ledger.close()

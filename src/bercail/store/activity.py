@@ -97,7 +97,8 @@ class ActivityLedger:
         self._called = threading.Event()
         self._ending = threading.Event()
         self._writer: threading.Thread | None = None
-        self._dropped = 0
+        # Counts of one thread each: of the one that notes, and of the writer.
+        self._dropped = self._unwritten = self._told = 0
         self._failing = False
         self._latest = 0
 
@@ -313,14 +314,14 @@ class ActivityLedger:
             database.close()
 
     def _failed(self, error: Exception, entries: int) -> None:
-        self._dropped += entries
+        self._unwritten += entries
         if not self._failing:
             self._failing = True
             self._warn(f"{self._path}: {error}; requests go on, but are not recorded")
 
     def _recovered(self) -> None:
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
+        if dropped := self._dropped + self._unwritten - self._told:
+            self._told += dropped
             what = "1 request was" if dropped == 1 else f"{dropped} requests were"
             self._warn(f"{self._path} is written to again: {what} not recorded")
         self._failing = False

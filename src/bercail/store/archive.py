@@ -39,7 +39,8 @@ class FolderArchive:
         self._called = threading.Semaphore(0)
         self._kept: deque[tuple[Path, Bytes]] = deque()
         self._used: Bytes = 0
-        self._dropped = 0
+        # Counts of one thread each: of the one that puts, and of the writer.
+        self._dropped = self._unwritten = self._told = 0
         self._failing = False
         self._writer: threading.Thread | None = None
 
@@ -117,7 +118,7 @@ class FolderArchive:
             self._used -= freed
 
     def _failed(self, error: StoreError) -> None:
-        self._dropped += 1
+        self._unwritten += 1
         if not self._failing:
             self._failing = True
             self._warn(f"{error}; requests go on, but their texts are not kept as files")
@@ -127,6 +128,6 @@ class FolderArchive:
         self._failing = False
 
     def _tell_dropped(self) -> None:
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
+        if dropped := self._dropped + self._unwritten - self._told:
+            self._told += dropped
             self._warn(f"{self._folder} lacks the texts of {dropped} request{'' if dropped == 1 else 's'}")
