@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypedDict
 
 KNOWN = (
-    "bercail.yaml", "stderr", "cache/bercail/*/*.json", "state/bercail/activity.db*", "state/bercail/log/*.log*",
-    "state/bercail/contexts/*.slot",
+    "bercail.yaml", "stderr", "cache/bercail/*/*.json", "state/bercail/activity.db*", "state/bercail/activity.lock",
+    "state/bercail/log/*.log*", "state/bercail/contexts/*.slot",
 )  # fmt: skip
 """What a server keeps, and what the scene itself has put there."""
 
