@@ -62,6 +62,17 @@ def test_measured_orders_decide_by_the_shape_of_the_work(purpose: str, order: bo
     assert repack(a_mix("q4_0"), PURPOSES[purpose], BOTH, Make.EMBEDDED, CPU) == (True, "")
 
 
+@pytest.mark.parametrize(
+    ("times", "order", "words"), [(1.02, True, "too small a difference"), (1.04, False, "measured: ")]
+)
+def test_an_order_that_is_hardly_faster_does_not_count(times: float, order: bool, words: str) -> None:
+    rearranged, plain = pace(repack=True, decode=1e-7 * times, prefill=1e-8 * times), BOTH.paces[1]
+    nearly = Lessons(paces=(rearranged, replace(plain, weights_s=1e-7)))
+    found, because = repack(a_mix("q4_k"), PURPOSES["chat"], nearly, Make.EMBEDDED, CPU)
+    assert found is order
+    assert words in because
+
+
 def test_the_better_order_counts() -> None:
     model, chat = a_mix("q4_k"), PURPOSES["chat"]
     both, alone = least_s(model, chat, BOTH), least_s(model, chat, Lessons(paces=BOTH.paces[1:]))

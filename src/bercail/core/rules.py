@@ -21,17 +21,25 @@ engine in the box reads them a little slower so (`bench/results/engines-chat.jso
 READING_RATIO = 4
 """From so many prompt tokens for each generated one on, that is worth slower generation."""
 
+APART = 1.03
+"""Times that are nearer to each other than this are alike: two runs of one setting differ by more on a machine that has
+anything else to do, so the rule's choice stands."""
+
 
 def repack(model: Model, purpose: Purpose, lessons: Lessons, make: Make, cpu: Cpu) -> tuple[bool, str]:
     """Whether weights are rearranged for the CPU, and why; ``make`` says what the engine uses of the processor."""
+    order, because = _by_rule(model, purpose, make, cpu)
+    taken, other = (_takes(model, purpose, lessons, repack=one) for one in (order, not order))
+    if taken is None or other is None:
+        return order, because
+    if taken > other * APART:
+        order, taken, other = not order, other, taken
+    how = "measured" if taken <= other else "measured, with too small a difference to leave the rule for it"
+    return order, f"{how}: {format_seconds(taken)} for a usual request, {format_seconds(other)} else"
+
+
+def _by_rule(model: Model, purpose: Purpose, make: Make, cpu: Cpu) -> tuple[bool, str]:
     kind = main_type(model)
-    took = {order: seconds for order in (True, False) if (seconds := _takes(model, purpose, lessons, repack=order))}
-    if len(took) == 2:
-        best = min(took, key=lambda order: took[order])
-        return (
-            best,
-            f"measured: {format_seconds(took[best])} for a usual request, {format_seconds(took[not best])} else",
-        )
     reads = purpose.prompt >= READING_RATIO * max(purpose.answer, 1)
     if reads and has_tiles(cpu, make):
         return True, "long prompts: AMX reads them in an order of its own"
