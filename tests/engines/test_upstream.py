@@ -19,7 +19,7 @@ from bercail.core.launch import Address, Site
 from bercail.engines import FakeServer, HttpUpstream
 from bercail.engines.dial import CONNECT_TIMEOUT_S
 from bercail.engines.head import render_head
-from bercail.engines.upstream import HIGH_WATER_BYTES
+from bercail.engines.line import HIGH_WATER_BYTES
 from bercail.web.errors import api_error
 from fakes.memory import uncollected
 
