@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import termios
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 
@@ -180,6 +179,8 @@ def _interrupt_as_key() -> Iterator[None]:
     Lines are read in a thread, where no signal interrupts readline: it would keep what was typed, and put it before the
     next line unseen.
     """
+    import termios  # where there is readline; Windows has neither
+
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     changed = termios.tcgetattr(terminal)

@@ -160,12 +160,9 @@ def _table(section: Section, room: int) -> "Table":
     widths = column_widths((header, *section.rows), room)
     if widths is None and section.header:
         return _records(section)
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        show_header=bool(section.header), box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim"
-    )
+    table = _grid(titled=bool(section.header))
     for title, width in zip(header, widths or [None] * len(header), strict=True):
         table.add_column(title, overflow="fold", width=width)
     for row in section.rows:
@@ -173,12 +170,18 @@ def _table(section: Section, room: int) -> "Table":
     return table
 
 
+def _grid(*, titled: bool) -> "Table":
+    """A table without lines, ``_GAP`` between its columns."""
+    from rich.table import Table
+
+    return Table(show_header=titled, box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+
+
 def _records(section: Section) -> "Table":
     """A table that is too wide for the terminal: each row as lines of a title and its cell."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table = _grid(titled=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for number, row in enumerate(section.rows):
